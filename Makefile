@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+# For the fingers only; ./dev does the work and needs no make.
+
+all: setup
+
+setup demo test lint kernel-test clean:
+	@./dev $@
+
+.PHONY: all setup demo test lint kernel-test clean
