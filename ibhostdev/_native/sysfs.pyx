@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of sysfs operations below one root directory.
+
+Paths are relative to the root and used as they are: who builds them answers
+for what is in them. Each batch runs without the GIL and without a lock (the
+one shared thing, the root's descriptor, never changes), so threads may share
+a Tree.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_SetFromErrnoWithFilename
+from libc.errno cimport ENOMEM
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+from posix.fcntl cimport open
+from posix.unistd cimport close
+
+import os
+
+cdef extern from "<fcntl.h>" nogil:
+    int O_PATH, O_DIRECTORY, O_CLOEXEC
+
+cdef extern from "ibhostdev/sysfs.h" nogil:
+    ssize_t ibh_attr_read(int dir, const char *path, char *buf, size_t size)
+    int ibh_attr_write(int dir, const char *path, const char *buf, size_t len)
+    ssize_t ibh_link_read(int dir, const char *path, char *buf, size_t size)
+
+# A page and one byte: what fills it is no sysfs attribute.
+cdef enum:
+    VALUE_SIZE = 4097
+    LINK_SIZE = 4096
+
+
+cdef struct Item:
+    const char *path
+    const char *data
+    ssize_t size
+    ssize_t result
+
+
+cdef class _Batch:
+    """C view of a sequence of paths (and values); keeps its owners alive."""
+
+    cdef Item *items
+    cdef Py_ssize_t count
+    cdef list owners
+
+    def __cinit__(self, paths, values=None):
+        cdef Py_ssize_t i
+        cdef bytes encoded
+        self.owners = [os.fsencode(path) for path in paths]
+        self.count = len(self.owners)
+        self.items = <Item *>malloc((self.count or 1) * sizeof(Item))
+        if self.items is NULL:
+            raise MemoryError
+        for i in range(self.count):
+            encoded = self.owners[i]
+            if b"\0" in encoded:
+                raise ValueError(f"NUL in path {paths[i]!r}")
+            self.items[i].path = encoded
+            self.items[i].result = -1
+            self.items[i].data = NULL
+        if values is not None:
+            for i in range(self.count):
+                encoded = values[i]
+                self.items[i].data = encoded
+                self.items[i].size = len(encoded)
+            self.owners.extend(values)
+
+    def __dealloc__(self):
+        free(self.items)
+
+
+cdef list _read(int root, paths, bint link):
+    cdef _Batch batch = _Batch(paths)
+    cdef Py_ssize_t i
+    cdef size_t size = LINK_SIZE if link else VALUE_SIZE
+    cdef char *value = <char *>malloc(size)
+    cdef Item *item
+    cdef list results = []
+    if value is NULL:
+        raise MemoryError
+    # The values are a few bytes each: copied out one by one, they need no
+    # page-sized buffer each.
+    cdef char *kept = NULL
+    try:
+        with nogil:
+            for i in range(batch.count):
+                item = &batch.items[i]
+                if link:
+                    item.result = ibh_link_read(root, item.path, value, size)
+                else:
+                    item.result = ibh_attr_read(root, item.path, value, size)
+                item.data = NULL
+                if item.result >= 0:
+                    kept = <char *>malloc(item.result + 1)
+                    if kept is NULL:
+                        item.result = -ENOMEM
+                        continue
+                    memcpy(kept, value, item.result)
+                    item.data = kept
+        for i in range(batch.count):
+            item = &batch.items[i]
+            if item.result < 0:
+                results.append(<int>-item.result)
+            else:
+                results.append(
+                    PyBytes_FromStringAndSize(item.data, item.result)
+                )
+    finally:
+        for i in range(batch.count):
+            if batch.items[i].data is not NULL:
+                free(<void *>batch.items[i].data)
+        free(value)
+    return results
+
+
+cdef class Tree:
+    """A directory shaped like /sys, the root of all paths given to it."""
+
+    cdef int root
+    cdef readonly str path
+
+    def __cinit__(self, path="/sys", *args, **kwargs):
+        cdef bytes encoded = os.fsencode(path)
+        self.path = os.fsdecode(encoded)
+        self.root = open(encoded, O_PATH | O_DIRECTORY | O_CLOEXEC)
+        if self.root < 0:
+            PyErr_SetFromErrnoWithFilename(OSError, encoded)
+
+    def __dealloc__(self):
+        if self.root >= 0:
+            close(self.root)
+
+    def read(self, paths):
+        """Value of each attribute, without its newline, or its errno."""
+        return [
+            value if isinstance(value, int) else value.rstrip(b"\n")
+            for value in _read(self.root, paths, False)
+        ]
+
+    def readlink(self, paths):
+        """Text of each symbolic link, or its errno."""
+        return [
+            value if isinstance(value, int) else os.fsdecode(value)
+            for value in _read(self.root, paths, True)
+        ]
+
+    def write(self, items, stop=False):
+        """Write each (path, value) in order, one write() call a value.
+
+        Gives an errno for each, 0 if it was taken. With ``stop`` the first
+        failure ends the batch; what was not tried has -1.
+        """
+        cdef _Batch batch = _Batch(
+            [path for path, _ in items], [value for _, value in items]
+        )
+        cdef Py_ssize_t i
+        cdef Item *item
+        cdef bint stopping = stop
+        with nogil:
+            for i in range(batch.count):
+                item = &batch.items[i]
+                item.result = -ibh_attr_write(
+                    self.root, item.path, item.data, item.size
+                )
+                if item.result and stopping:
+                    break
+        return [<int>batch.items[i].result for i in range(batch.count)]
+
+    def listdir(self, path):
+        """Names in a directory, sorted. Raises OSError."""
+        return sorted(os.listdir(os.path.join(self.path, path)))
