@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives InfiniBand SR-IOV Virtual Functions their vGUIDs.
+
+>>> from ibhostdev import Host, Vif
+>>> Host().plug([Vif.parse("0000:3b:00.2", "fa:16:3e:12:34:56")])
+"""
+
+from ibhostdev.batch import (
+    BatchFailed,
+    BatchResult,
+    OnError,
+    VfResult,
+    Vif,
+)
+from ibhostdev.errors import IbHostdevError
+from ibhostdev.guid import IDLE, Guid
+from ibhostdev.host import Endpoint, Host
+from ibhostdev.inventory import Family, Netdev, Pf, Policy, Port, Vf, VfState
+from ibhostdev.pci import PciAddress
+
+__all__ = [
+    "IDLE",
+    "BatchFailed",
+    "BatchResult",
+    "Endpoint",
+    "Family",
+    "Guid",
+    "Host",
+    "IbHostdevError",
+    "Netdev",
+    "OnError",
+    "PciAddress",
+    "Pf",
+    "Policy",
+    "Port",
+    "Vf",
+    "VfResult",
+    "VfState",
+    "Vif",
+]

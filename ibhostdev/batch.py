@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into a batch and what comes out of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from ibhostdev.errors import IbHostdevError, RolledBack
+from ibhostdev.guid import Guid
+from ibhostdev.inventory import VfState
+from ibhostdev.pci import PciAddress
+
+
+class OnError(StrEnum):
+    """What becomes of a batch when one of its VFs fails."""
+
+    ROLLBACK = "rollback"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True)
+class Vif:
+    """A port: the GUID it is to have and the VF it is to have it on.
+
+    For unplug ``pci`` is a hint and may be missing.
+    """
+
+    pci: PciAddress | None
+    guid: Guid
+    physical_network: str | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        pci: str | None,
+        identity: str,
+        physical_network: str | None = None,
+    ) -> Self:
+        """From text: PCI address, and MAC or GUID.
+
+        :raises InvalidInput: for either being malformed, or a GUID that
+            cannot be an identity
+        """
+        return cls(
+            None if pci is None else PciAddress.parse(pci),
+            Guid.parse_identity(identity),
+            physical_network,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VfResult:
+    """What became of one VIF.
+
+    ``pci`` is the VF that was dealt with, which unplug may have found
+    elsewhere than its hint said; ``after`` is None where nothing was
+    written for want of trying. ``verified`` is False where the kernel cannot
+    show what it accepted.
+    """
+
+    pci: PciAddress | None
+    wanted: VfState
+    before: VfState | None = None
+    after: VfState | None = None
+    mechanism: str | None = None
+    changed: bool = False
+    verified: bool = True
+    error: IbHostdevError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """One result for each VIF, in the order of the call."""
+
+    results: tuple[VfResult, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return all(result.error is None for result in self.results)
+
+    @property
+    def failures(self) -> list[IbHostdevError]:
+        """The errors that are causes, not consequences."""
+        errors = [r.error for r in self.results if r.error is not None]
+        causes = [e for e in errors if not isinstance(e, RolledBack)]
+        return causes or errors
+
+
+class BatchFailed(IbHostdevError):
+    """At least one VF of the batch failed; ``result`` tells of each."""
+
+    result: BatchResult
+
+    @classmethod
+    def of(cls, result: BatchResult) -> Self:
+        failures = result.failures
+        first = failures[0]
+        more = len(failures) - 1
+        error = cls(
+            first.message + (f" (and {more} more)" if more else ""),
+            first.device,
+            first.attribute,
+            first.errno,
+            first.cure,
+        )
+        error.result = result
+        return error
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage ("write", "verify", "rebind"), and how many VFs of how
+many are through with it."""

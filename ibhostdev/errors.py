@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong, as types.
+
+Every error says which device, which attribute or message, which errno, and
+what would likely cure it. The fields are plain text and numbers and are the
+exception's ``args``, so an error survives pickle and oslo.privsep, which
+rebuilds exceptions as ``cls(*args)``.
+"""
+
+import errno as _errno
+import os
+
+
+class IbHostdevError(Exception):
+    """Base of all errors of this package.
+
+    :ivar message: what happened
+    :ivar device: PCI address, network device or file it happened to
+    :ivar attribute: sysfs attribute, netlink message or input field
+    :ivar errno: what the kernel answered, or None
+    :ivar cure: what the operator can do about it
+    """
+
+    def __init__(
+        self,
+        message: str,
+        device: str | None = None,
+        attribute: str | None = None,
+        errno: int | None = None,
+        cure: str | None = None,
+    ) -> None:
+        # Set rather than passed on: OSError, which some subclasses are too,
+        # would read its own meaning into five arguments.
+        self.args = (message, device, attribute, errno, cure)
+        self.message = message
+        self.device = device
+        self.attribute = attribute
+        self.errno = errno
+        self.cure = cure
+
+    def __str__(self) -> str:
+        where = " ".join(
+            part for part in (self.device, self.attribute) if part
+        )
+        text = f"{where}: {self.message}" if where else self.message
+        if self.errno:
+            name = _errno.errorcode.get(self.errno, str(self.errno))
+            text += f": {os.strerror(self.errno)} ({name})"
+        if self.cure:
+            text += f"; {self.cure}"
+        return text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), self.args)
+
+
+class InvalidInput(IbHostdevError, ValueError):
+    """A value from outside is malformed or forbidden. Nothing was touched."""
+
+
+class DeviceNotFound(IbHostdevError, LookupError):
+    """There is no such VF or PF on this host."""
+
+
+class WrongPhysicalNetwork(IbHostdevError):
+    """The VF is not on the physical network of its VIF."""
+
+
+class GuidConflict(IbHostdevError):
+    """Another VF of the fabric, in a guest's hands, holds the GUID."""
+
+
+class DeviceInUse(IbHostdevError):
+    """The VF is in a guest's hands and must not be changed."""
+
+
+class NoMechanism(IbHostdevError):
+    """No way of setting VF identities serves this PF."""
+
+
+class AccessDenied(IbHostdevError, PermissionError):
+    """The process may not do this (EPERM, EACCES, EROFS)."""
+
+
+class CommandFailed(IbHostdevError):
+    """The kernel, the driver or firmware refused a command."""
+
+
+class NotVerified(IbHostdevError):
+    """A command was accepted, but reading back shows another state."""
+
+
+class TimedOut(IbHostdevError, TimeoutError):
+    """What was asked for did not happen in time."""
+
+
+class RebindFailed(IbHostdevError):
+    """The VF is idle, but its driver could not be bound to it again."""
+
+
+class RolledBack(IbHostdevError):
+    """Nothing was wrong with this VF; another one of the batch failed."""
+
+
+class RollbackFailed(IbHostdevError):
+    """A failed batch could not be undone for this VF."""
+
+
+class NotRunning(IbHostdevError):
+    """The simulated host is not being served."""
+
+
+#: errnos that mean missing rights; EROFS is /sys mounted read-only, as
+#: containers have it.
+DENIED = frozenset({_errno.EPERM, _errno.EACCES, _errno.EROFS})
+
+_CURES = {
+    _errno.EPERM: "needs CAP_NET_ADMIN in the network namespace of the PF",
+    _errno.EACCES: "run as root, or with CAP_DAC_OVERRIDE",
+    _errno.EROFS: "/sys is mounted read-only here: mount it writable, or "
+    "give the PF an IPoIB netdev so that netlink serves",
+    _errno.ENODEV: "the device went away: check that the PF's driver is "
+    "bound and its VFs are enabled",
+    _errno.ENOENT: "the device went away or its driver does not offer this: "
+    "check that the PF's driver is bound and its VFs are enabled",
+    _errno.EOPNOTSUPP: "the driver of this PF cannot do it: see 'ibhostdev "
+    "doctor'",
+    _errno.ETIMEDOUT: "firmware does not answer: look into the kernel log "
+    "for the health of the HCA",
+    _errno.EIO: "firmware refused: look into the kernel log",
+    _errno.EINVAL: "driver or firmware took the request for malformed: look "
+    "into the kernel log",
+    _errno.EBUSY: "something else holds the device: try again",
+    _errno.EAGAIN: "firmware is busy: try again",
+    _errno.ENOBUFS: "the kernel is out of socket memory: try again",
+    _errno.EMSGSIZE: "the kernel cannot put this many VFs into a message: "
+    "update it, or install MLNX_OFED",
+}
+
+
+def from_errno(
+    errno: int, device: str, attribute: str, message: str = "refused"
+) -> IbHostdevError:
+    """The error that an errno means, with its usual cure."""
+    kind: type[IbHostdevError] = CommandFailed
+    if errno in DENIED:
+        kind = AccessDenied
+    elif errno == _errno.ETIMEDOUT:
+        kind = TimedOut
+    return kind(message, device, attribute, errno, _CURES.get(errno))

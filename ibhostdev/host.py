@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host with HCAs: the package's front door."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+
+from ibhostdev._native.sysfs import Tree
+from ibhostdev.batch import BatchResult, OnError, Progress, Vif
+from ibhostdev.inventory import Endpoint, Inventory, Pf, Policy, Vf
+from ibhostdev.mechanisms import Mechanisms
+from ibhostdev.pci import PciAddress
+from ibhostdev.plugging import Plugging
+
+__all__ = ["Endpoint", "Host"]
+
+
+class Host:
+    """The machine, or with other parameters a simulated one.
+
+    ``sysfs`` is its sysfs, ``netlink`` whom to talk netlink with, ``run_dir``
+    where the locks of the PFs are. ``physical_networks`` maps Neutron's
+    names for networks to the PFs behind them, by IPoIB network device, IB
+    device or PCI address; without it no VIF is checked for its network and
+    all PFs are taken for one fabric.
+
+    Instances may be shared by threads; several of them, in any processes,
+    keep out of each other's way by the locks.
+    """
+
+    def __init__(
+        self,
+        sysfs: Tree | str | PathLike[str] = "/sys",
+        netlink: Endpoint | None = None,
+        run_dir: str = "/run/ibhostdev",
+        physical_networks: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
+        self.netlink = netlink or Endpoint()
+        self.inventory = Inventory(self.sysfs)
+        self.mechanisms = Mechanisms(self.sysfs, self.netlink)
+        self._plugging = Plugging(
+            self.sysfs,
+            self.inventory,
+            self.mechanisms,
+            run_dir,
+            physical_networks,
+        )
+
+    @property
+    def pfs(self) -> list[Pf]:
+        """PFs with an InfiniBand port, by PCI address."""
+        return self.inventory.pfs()
+
+    def vf(self, pci: str) -> Vf:
+        """The VF at a PCI address.
+
+        :raises InvalidInput: if it is no PCI address
+        :raises DeviceNotFound: if there is no VF of an InfiniBand PF
+        """
+        (vf,) = self.inventory.locate([PciAddress.parse(pci)])
+        if isinstance(vf, Vf):
+            return vf
+        raise vf
+
+    def plug(
+        self,
+        vifs: Sequence[Vif],
+        *,
+        policy: Policy | None = None,
+        on_error: OnError = OnError.ROLLBACK,
+        mechanism: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> BatchResult:
+        """Give VFs the identities of VIFs, and make their links follow the
+        fabric (or as ``policy`` says).
+
+        What is right already is not written, so a repeated call writes
+        nothing. A GUID that another VF of the fabric holds is taken from it,
+        unless a guest has that VF. When a VF fails, all are put back to what
+        they were, or with ``on_error="continue"`` the others go on.
+        ``mechanism`` forces one, ``dry_run`` only plans.
+
+        :raises InvalidInput: for a bad batch; nothing was touched
+        :raises DeviceNotFound, WrongPhysicalNetwork: likewise, with rollback
+        :raises BatchFailed: when a VF failed; its ``result`` tells of each
+        :raises AccessDenied: when the locks cannot be taken
+        """
+        return self._plugging.plug(
+            vifs,
+            policy=None if policy is None else Policy(policy),
+            on_error=OnError(on_error),
+            mechanism=mechanism,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def unplug(
+        self,
+        vifs: Sequence[Vif],
+        *,
+        rebind: bool = True,
+        on_error: OnError = OnError.ROLLBACK,
+        mechanism: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> BatchResult:
+        """Make the VFs idle that hold the VIFs' GUIDs.
+
+        The PCI address of a VIF is a hint: a VF that holds another GUID is
+        somebody else's and is left alone, and the GUID is looked for on the
+        other VFs of the fabric. Finding it nowhere is success. VFs that the
+        host's own driver has are bound to it anew if it would go on showing
+        the old identity, unless ``rebind`` is false.
+
+        Raises what plug() raises.
+        """
+        return self._plugging.unplug(
+            vifs,
+            rebind=rebind,
+            on_error=OnError(on_error),
+            mechanism=mechanism,
+            dry_run=dry_run,
+            progress=progress,
+        )

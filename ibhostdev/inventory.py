@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which PFs, VFs, ports and drivers are there; read only.
+
+Topology (what a PF is and where its VFs are) is cached and checked again
+cheaply; state (GUIDs, policy, drivers) never is. Nothing here asks firmware.
+"""
+
+import errno
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from ibhostdev._native import ioctl
+from ibhostdev._native.rtnetlink import Socket
+from ibhostdev._native.sysfs import Tree
+from ibhostdev.errors import DeviceNotFound, InvalidInput, from_errno
+from ibhostdev.guid import Guid
+from ibhostdev.pci import PciAddress
+
+DEVICES = "bus/pci/devices"
+DRIVERS = "bus/pci/drivers"
+_ARPHRD_INFINIBAND = b"32"
+
+
+class Policy(StrEnum):
+    """Administrative link state of a VF."""
+
+    DOWN = "down"
+    UP = "up"
+    FOLLOW = "follow"
+
+
+class Family(StrEnum):
+    """What an HCA's driver offers for its VFs' identities."""
+
+    MLX5 = "mlx5"
+    MLX5_OFED = "mlx5-ofed"
+    MLX4 = "mlx4"
+
+
+@dataclass(frozen=True, slots=True)
+class VfState:
+    """Identity and policy of a VF; None is not known, or not there (mlx4 has
+    neither node GUIDs nor policies of VFs).
+
+    ``pkeys`` are mlx4's two ``pkey_idx`` entries, as sysfs shows them.
+    """
+
+    node_guid: Guid | None = None
+    port_guid: Guid | None = None
+    policy: Policy | None = None
+    pkeys: tuple[str, str] | None = None
+
+    def holds(self, guid: Guid) -> bool:
+        """Whether either GUID is this one. A call that was cut off may have
+        set only one of them."""
+        return guid in (self.node_guid, self.port_guid)
+
+    @property
+    def owner(self) -> Guid | None:
+        """The GUID of whom the VF belongs to; None if it is idle."""
+        for guid in (self.port_guid, self.node_guid):
+            if guid is not None and not guid.is_idle:
+                return guid
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Netdev:
+    """An IPoIB network device of a PF, not one of its P_Key children."""
+
+    name: str
+    ifindex: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A physical port: ``state`` as the kernel writes it (ACTIVE, INIT,
+    DOWN, …), ``sm_lid`` the LID of the subnet manager, 0 if none is seen."""
+
+    number: int
+    state: str
+    sm_lid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pf:
+    """An HCA function with InfiniBand ports.
+
+    ``port`` is the HCA port that the VFs' identity is meant for: always 1 on
+    mlx5; a dual-port mlx4 function has one identity per port and VF.
+    """
+
+    pci: PciAddress
+    family: Family
+    driver: str
+    ib_device: str
+    ports: tuple[Port, ...]
+    netdevs: tuple[Netdev, ...]
+    numvfs: int
+    totalvfs: int
+    offset: int
+    stride: int
+    autoprobe: bool
+    port: int
+
+    @property
+    def netdev(self) -> Netdev | None:
+        """The IPoIB network device of ``port``."""
+        for netdev in self.netdevs:
+            if netdev.port == self.port:
+                return netdev
+        return None
+
+    @property
+    def path(self) -> str:
+        return f"{DEVICES}/{self.pci}"
+
+    def on_port(self, port: int) -> "Pf":
+        return self if port == self.port else replace(self, port=port)
+
+    def vf_address(self, index: int) -> PciAddress:
+        """By the SR-IOV capability's offset and stride (drivers/pci/iov.c):
+        VFs may lie on later buses than their PF."""
+        rid = self.pci.rid + self.offset + self.stride * index
+        domain = self.pci.split(":")[0]
+        return PciAddress(
+            f"{domain}:{rid >> 8:02x}:{rid >> 3 & 31:02x}.{rid & 7}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Vf:
+    """A VF: where it is and who drives it.
+
+    ``in_use`` says that it is in a guest's hands: its driver is of the VFIO
+    kind and has the device enabled, which vfio-pci does only while some
+    process holds it open (drivers/vfio/pci/vfio_pci_core.c).
+    """
+
+    pf: Pf
+    index: int
+    pci: PciAddress
+    driver: str | None
+    iommu_group: int | None
+    in_use: bool
+
+
+def _identify(name: str) -> tuple[int, str]:
+    return ioctl.ifindex(name), ioctl.driver_info(name)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Whom to talk netlink with: the kernel, or a process that stands in
+    for it (``protocol`` 2, NETLINK_USERSOCK, ``port`` its port id).
+
+    ``identify`` gives interface index and PCI address of a network device as
+    this process can reach it, or raises OSError.
+    """
+
+    protocol: int = 0
+    port: int = 0
+    identify: Callable[[str], tuple[int, str]] = _identify
+
+    def open(self) -> Socket:
+        return Socket(self.protocol, self.port)
+
+
+def base_name(link: str) -> str:
+    return link.rpartition("/")[2]
+
+
+class Inventory:
+    """The host's HCAs, below one sysfs root. Threads may share it."""
+
+    def __init__(self, sysfs: Tree) -> None:
+        self._sysfs = sysfs
+        self._lock = threading.Lock()
+        self._pfs: dict[PciAddress, Pf] = {}
+        self._fingerprint: object = None
+
+    # -- PFs ----------------------------------------------------------
+
+    def pfs(self) -> list[Pf]:
+        """PFs with an InfiniBand port, by PCI address."""
+        with self._lock:
+            fingerprint = self._look()
+            if fingerprint != self._fingerprint:
+                self._pfs = self._read_pfs()
+                self._fingerprint = fingerprint
+            return list(self._pfs.values())
+
+    def _look(self) -> object:
+        """What changes whenever the cached topology no longer holds."""
+        known = list(self._pfs.values())
+        return (
+            tuple(self._listdir("class/infiniband")),
+            tuple(
+                value if isinstance(value, int) else value.decode()
+                for value in self._sysfs.read(
+                    [f"{pf.path}/sriov_numvfs" for pf in known]
+                    + [
+                        f"{pf.path}/net/{netdev.name}/ifindex"
+                        for pf in known
+                        for netdev in pf.netdevs
+                    ]
+                )
+            ),
+            tuple(tuple(self._listdir(f"{pf.path}/net")) for pf in known),
+        )
+
+    def _listdir(self, path: str) -> list[str]:
+        try:
+            return self._sysfs.listdir(path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise from_errno(
+                error.errno or errno.EIO, path, "directory", "cannot be listed"
+            ) from error
+
+    def _read_pfs(self) -> dict[PciAddress, Pf]:
+        names = self._listdir("class/infiniband")
+        links = self._sysfs.readlink([f"class/infiniband/{n}" for n in names])
+        found: dict[PciAddress, str] = {}
+        for name, link in zip(names, links, strict=True):
+            # …/0000:3b:00.0/infiniband/mlx5_0; software devices have no
+            # PCI parent
+            parts = link.split("/") if isinstance(link, str) else []
+            if len(parts) < 3:
+                continue
+            try:
+                found.setdefault(PciAddress.parse(parts[-3]), name)
+            except InvalidInput:
+                continue
+        # Only a PF has this file: what the VFs' own driver registers is not
+        # of interest here.
+        totals = self._sysfs.read(
+            [f"{DEVICES}/{pci}/sriov_totalvfs" for pci in found]
+        )
+        pfs = (
+            self._read_pf(pci, name)
+            for (pci, name), total in zip(found.items(), totals, strict=True)
+            if isinstance(total, bytes)
+        )
+        return {
+            pf.pci: pf
+            for pf in sorted(filter(None, pfs), key=lambda pf: pf.pci)
+        }
+
+    def _read_pf(self, pci: PciAddress, ib_device: str) -> Pf | None:
+        path = f"{DEVICES}/{pci}"
+        (driver,) = self._sysfs.readlink([f"{path}/driver"])
+        if not isinstance(driver, str):
+            return None
+        driver = base_name(driver)
+        if driver not in ("mlx5_core", "mlx4_core"):
+            return None
+        ports = self._read_ports(f"{path}/infiniband/{ib_device}/ports")
+        if not ports:
+            return None
+        numbers = self._sysfs.read(
+            [
+                f"{path}/{attribute}"
+                for attribute in (
+                    "sriov_numvfs",
+                    "sriov_totalvfs",
+                    "sriov_offset",
+                    "sriov_stride",
+                    "sriov_drivers_autoprobe",
+                )
+            ]
+        )
+        numvfs, totalvfs, offset, stride, autoprobe = (
+            self._number(value, path) for value in numbers
+        )
+        return Pf(
+            pci=pci,
+            family=self._family(path, driver),
+            driver=driver,
+            ib_device=ib_device,
+            ports=ports,
+            netdevs=self._read_netdevs(path),
+            numvfs=numvfs,
+            totalvfs=totalvfs,
+            offset=offset,
+            stride=stride,
+            autoprobe=autoprobe != 0,
+            port=ports[0].number,
+        )
+
+    @staticmethod
+    def _number(value: bytes | int, path: str) -> int:
+        """Decimal, or hex as sysfs writes it; absent files count as 0."""
+        if isinstance(value, int):
+            if value == errno.ENOENT:
+                return 0
+            raise from_errno(value, path, "sriov", "cannot be read")
+        try:
+            return int(value, 0)
+        except ValueError:
+            raise from_errno(
+                errno.EINVAL, path, "sriov", f"{value!r} is no number"
+            ) from None
+
+    def _family(self, path: str, driver: str) -> Family:
+        if driver == "mlx4_core":
+            return Family.MLX4
+        # With an Ethernet port the folders hold many files but no policy;
+        # without VFs there are none.
+        sriov = self._listdir(f"{path}/sriov")
+        if sriov and "policy" in self._listdir(f"{path}/sriov/0"):
+            return Family.MLX5_OFED
+        return Family.MLX5
+
+    def _read_ports(self, path: str) -> tuple[Port, ...]:
+        ports = []
+        for name in self._listdir(path):
+            layer, state, lid = self._sysfs.read(
+                [
+                    f"{path}/{name}/{a}"
+                    for a in ("link_layer", "state", "sm_lid")
+                ]
+            )
+            if layer != b"InfiniBand" or not name.isdecimal():
+                continue
+            ports.append(
+                Port(
+                    number=int(name),
+                    # "4: ACTIVE"
+                    state=state.decode("ascii", "replace").rpartition(" ")[2]
+                    if isinstance(state, bytes)
+                    else "unknown",
+                    sm_lid=self._number(lid, path),
+                )
+            )
+        return tuple(sorted(ports, key=lambda port: port.number))
+
+    def _read_netdevs(self, path: str) -> tuple[Netdev, ...]:
+        found = []
+        for name in self._listdir(f"{path}/net"):
+            kind, index, link, port = self._sysfs.read(
+                [
+                    f"{path}/net/{name}/{attribute}"
+                    for attribute in ("type", "ifindex", "iflink", "dev_port")
+                ]
+            )
+            # A P_Key child shows its parent's index in iflink.
+            if kind != _ARPHRD_INFINIBAND or index != link:
+                continue
+            found.append(
+                Netdev(
+                    name,
+                    self._number(index, path),
+                    self._number(port, path) + 1,
+                )
+            )
+        return tuple(sorted(found, key=lambda netdev: netdev.port))
+
+    # -- VFs ----------------------------------------------------------
+
+    def vfs(self, pf: Pf, indices: Iterable[int] | None = None) -> list[Vf]:
+        """The PF's VFs, or those of them; vanished ones are left out."""
+        chosen = range(pf.numvfs) if indices is None else indices
+        wanted = [(index, pf.vf_address(index)) for index in chosen]
+        links = self._sysfs.readlink(
+            [f"{pf.path}/virtfn{index}" for index, _ in wanted]
+        )
+        here = [
+            (pf, index, pci)
+            for (index, pci), link in zip(wanted, links, strict=True)
+            if isinstance(link, str) and base_name(link) == pci
+        ]
+        return self._read_vfs(here)
+
+    def locate(
+        self, addresses: Sequence[PciAddress]
+    ) -> list[Vf | DeviceNotFound]:
+        """The VF at each address, or why there is none."""
+        pfs = {pf.pci: pf for pf in self.pfs()}
+        links = self._sysfs.readlink(
+            [f"{DEVICES}/{pci}/physfn" for pci in addresses]
+        )
+        placed: list[tuple[Pf, int] | DeviceNotFound] = [
+            self._place(pci, link, pfs)
+            for pci, link in zip(addresses, links, strict=True)
+        ]
+        # The kernel's own word for what was computed: no driver checks the
+        # index, and a wrong one is somebody else's VF.
+        confirm = self._sysfs.readlink(
+            [
+                f"{place[0].path}/virtfn{place[1]}"
+                for place in placed
+                if isinstance(place, tuple)
+            ]
+        )
+        confirmed = iter(confirm)
+        here: list[tuple[Pf, int, PciAddress]] = []
+        found: list[DeviceNotFound | None] = []
+        for pci, place in zip(addresses, placed, strict=True):
+            if isinstance(place, DeviceNotFound):
+                found.append(place)
+                continue
+            link = next(confirmed)
+            if not isinstance(link, str) or base_name(link) != pci:
+                found.append(
+                    DeviceNotFound(
+                        f"its PF {place[0].pci} does not list it as VF "
+                        f"{place[1]}",
+                        pci,
+                        "virtfn",
+                        cure="enable the PF's VFs anew",
+                    )
+                )
+                continue
+            here.append((*place, pci))
+            found.append(None)
+        vfs = iter(self._read_vfs(here))
+        return [error or next(vfs) for error in found]
+
+    def _place(
+        self, pci: PciAddress, physfn: str | int, pfs: dict[PciAddress, Pf]
+    ) -> tuple[Pf, int] | DeviceNotFound:
+        if isinstance(physfn, int):
+            return self._no_vf(pci)
+        pf = pfs.get(PciAddress(base_name(physfn)))
+        if pf is None:
+            return DeviceNotFound(
+                f"its PF {base_name(physfn)} has no InfiniBand port",
+                pci,
+                "physfn",
+                cure="load the InfiniBand driver (mlx5_ib, mlx4_ib), or name "
+                "a VF of an InfiniBand adapter",
+            )
+        distance = pci.rid - pf.pci.rid - pf.offset
+        index = distance // pf.stride if pf.stride else distance
+        if not 0 <= index < pf.numvfs or pf.vf_address(index) != pci:
+            return DeviceNotFound(
+                f"is no VF below the {pf.numvfs} that {pf.pci} has enabled",
+                pci,
+                "sriov_numvfs",
+                cure=f"write the number of VFs to {pf.path}/sriov_numvfs",
+            )
+        return pf, index
+
+    def _no_vf(self, pci: PciAddress) -> DeviceNotFound:
+        (device,) = self._sysfs.readlink([f"{DEVICES}/{pci}"])
+        if isinstance(device, int):
+            return DeviceNotFound(
+                "there is no such PCI device",
+                pci,
+                cure="see 'ibhostdev list' for the VFs of this host",
+            )
+        (total,) = self._sysfs.read([f"{DEVICES}/{pci}/sriov_totalvfs"])
+        what = "a PF" if isinstance(total, bytes) else "no VF"
+        return DeviceNotFound(
+            f"is {what}: it has no physfn",
+            pci,
+            "physfn",
+            cure="name one of its VFs; see 'ibhostdev list'",
+        )
+
+    def _read_vfs(self, places: list[tuple[Pf, int, PciAddress]]) -> list[Vf]:
+        paths = [f"{DEVICES}/{pci}" for _, _, pci in places]
+        drivers = self._sysfs.readlink([f"{path}/driver" for path in paths])
+        groups = self._sysfs.readlink([f"{p}/iommu_group" for p in paths])
+        enabled = self._sysfs.read([f"{path}/enable" for path in paths])
+        vfs = []
+        for place, driver, group, enable in zip(
+            places, drivers, groups, enabled, strict=True
+        ):
+            pf, index, pci = place
+            name = base_name(driver) if isinstance(driver, str) else None
+            number = base_name(group) if isinstance(group, str) else ""
+            vfs.append(
+                Vf(
+                    pf,
+                    index,
+                    pci,
+                    name,
+                    int(number) if number.isdecimal() else None,
+                    name is not None
+                    and "vfio" in name
+                    and isinstance(enable, bytes)
+                    and enable != b"0",
+                )
+            )
+        return vfs
+
+    def own_identity(self, vf: Vf) -> Guid | None:
+        """The node GUID that the VF's own driver on this host took when it
+        was bound; None if it shows none."""
+        folder = f"{DEVICES}/{vf.pci}/infiniband"
+        for name in self._listdir(folder):
+            (value,) = self._sysfs.read([f"{folder}/{name}/node_guid"])
+            if isinstance(value, bytes):
+                try:
+                    # four groups of four digits
+                    return Guid(value.replace(b":", b"").decode("ascii"), 16)
+                except ValueError:
+                    return None
+        return None

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PCI addresses."""
+
+import re
+from typing import Self
+
+from ibhostdev.errors import InvalidInput
+
+# VMD and Hyper-V give domains of up to eight digits. A function is 0-7, a
+# device 0-1f.
+_FORM = re.compile(
+    r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.ASCII
+)
+
+
+class PciAddress(str):
+    """``domain:bus:device.function`` in the kernel's own form,
+    ``0000:3b:00.2`` (drivers/pci/probe.c), so it is safe in a sysfs path."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From long or short form (``3b:00.2``), in either case.
+
+        :raises InvalidInput: for anything else
+        """
+        match = _FORM.fullmatch(text.strip().lower())
+        if not match:
+            raise InvalidInput(
+                f"{text!r} is not a PCI address",
+                attribute="pci",
+                cure="write domain:bus:device.function as in 0000:3b:00.2",
+            )
+        domain, bus, device, function = match.groups(default="0")
+        return cls(f"{int(domain, 16):04x}:{bus}:{device}.{function}")
+
+    @property
+    def rid(self) -> int:
+        """Routing identifier: bus, device and function in 16 bits."""
+        _, bus, slot = self.split(":")
+        device, function = slot.split(".")
+        return int(bus, 16) << 8 | int(device, 16) << 3 | int(function)

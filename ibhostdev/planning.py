@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a batch has to write, decided before anything is written."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ibhostdev.batch import VfResult, Vif
+from ibhostdev.errors import (
+    DeviceInUse,
+    DeviceNotFound,
+    GuidConflict,
+    IbHostdevError,
+)
+from ibhostdev.guid import IDLE, Guid
+from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
+from ibhostdev.mechanisms import Mechanism
+from ibhostdev.pci import PciAddress
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Key = tuple[PciAddress, int]
+"""A PF, on one of its ports."""
+
+NOTHING = VfState()
+
+
+@dataclass(slots=True)
+class Side:
+    """A PF on one of its ports, what serves it, and its VFs' states as found
+    before anything was written."""
+
+    pf: Pf
+    mechanism: Mechanism
+    states: dict[int, VfState]
+
+
+@dataclass(slots=True)
+class Change:
+    """What is to be written to one VF, and what came of it.
+
+    ``moves`` are VFs that hold the GUID and must have been made idle before.
+    ``tried`` is set before the first write: from then on the VF may have
+    taken a part.
+    """
+
+    vf: Vf
+    mechanism: Mechanism
+    before: VfState
+    wanted: VfState
+    write: VfState
+    moves: list["Change"] = field(default_factory=list)
+    tried: bool = False
+    after: VfState | None = None
+    verified: bool = True
+    error: IbHostdevError | None = None
+
+    @property
+    def needed(self) -> bool:
+        return self.write != NOTHING
+
+    @property
+    def key(self) -> Key:
+        return self.vf.pf.pci, self.vf.pf.port
+
+    @property
+    def undo(self) -> VfState:
+        """Back to what was found. What the kernel could not show (netlink's
+        GUID 0 is "not known") goes back to idle."""
+        write, before = self.write, self.before
+        return VfState(
+            None if write.node_guid is None else known(before.node_guid, IDLE),
+            None if write.port_guid is None else known(before.port_guid, IDLE),
+            None
+            if write.policy is None
+            else known(before.policy, Policy.DOWN),
+            before.pkeys,
+        )
+
+
+@dataclass(slots=True)
+class Plan:
+    """``first`` makes VFs idle that hold a GUID which another is to get, or
+    hold it besides the one that was named; ``then`` is the batch itself.
+    ``answers`` has an entry for each VIF: its change, or its result where
+    there is nothing to write. ``stale`` are idle VFs whose own driver still
+    shows the VIF's identity."""
+
+    first: list[Change] = field(default_factory=list)
+    then: list[Change] = field(default_factory=list)
+    answers: list[Change | VfResult] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stale: list[tuple[Vf, Guid]] = field(default_factory=list)
+
+    @property
+    def changes(self) -> list[Change]:
+        return [*self.first, *self.then]
+
+    @property
+    def failed(self) -> list[Change]:
+        return [change for change in self.changes if change.error is not None]
+
+    @property
+    def refusal(self) -> IbHostdevError | None:
+        """The first reason why a VIF cannot be served at all."""
+        for answer in self.answers:
+            if isinstance(answer, VfResult) and answer.error is not None:
+                return answer.error
+        return None
+
+
+class Planner:
+    """Compares what is wanted with what is there."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        vifs: Sequence[Vif],
+        sides: Mapping[Key, Side],
+    ) -> None:
+        self._inventory = inventory
+        self._vifs = vifs
+        self._sides = sides
+        self._holders: dict[Guid, list[tuple[Side, int]]] = {
+            vif.guid: [] for vif in vifs
+        }
+        for side in sides.values():
+            for index, state in side.states.items():
+                for guid in {state.node_guid, state.port_guid}:
+                    if guid is not None and guid in self._holders:
+                        self._holders[guid].append((side, index))
+
+    def plug(
+        self, vfs: Sequence[Vf | IbHostdevError], policy: Policy | None
+    ) -> Plan:
+        """``vfs`` has, for each VIF, its VF or why there is none."""
+        plan = Plan()
+        for vif, vf in zip(self._vifs, vfs, strict=True):
+            try:
+                if isinstance(vf, IbHostdevError):
+                    raise vf
+                change = self._identity(vif, vf, policy)
+                self._move_others(plan, vif, change)
+            except IbHostdevError as error:
+                wanted = VfState(vif.guid, vif.guid, policy or Policy.FOLLOW)
+                plan.answers.append(VfResult(vif.pci, wanted, error=error))
+                continue
+            plan.then.append(change)
+            plan.answers.append(change)
+        # A VF that is made idle on the way gets all of its new identity.
+        moved = {(change.key, change.vf.index) for change in plan.first}
+        for change in plan.then:
+            if (change.key, change.vf.index) in moved:
+                change.write = change.wanted
+        return plan
+
+    def _identity(self, vif: Vif, vf: Vf, policy: Policy | None) -> Change:
+        """What a VF needs to become the VIF's."""
+        side = self._sides[vf.pf.pci, vf.pf.port]
+        wanted = side.mechanism.plugged(vif.guid, policy)
+        before = side.states.get(vf.index, NOTHING)
+        write = _difference(before, wanted)
+        if write.node_guid is None and write.port_guid is None:
+            # The Neutron agent owns the policy of a VF that is plugged; only
+            # one that an unplug or a reset left down is raised.
+            if vf.in_use or before.policy is not Policy.DOWN:
+                write = NOTHING
+        elif vf.in_use and before.owner not in (None, vif.guid):
+            raise DeviceInUse(
+                f"a guest has the VF, with GUID {before.owner}",
+                vf.pci,
+                cure="detach it from that guest and unplug it first",
+            )
+        return Change(vf, side.mechanism, before, wanted, write)
+
+    def _move_others(self, plan: Plan, vif: Vif, change: Change) -> None:
+        """Make the stale holders of a GUID idle, unless a guest has them: a
+        resize to the same host plugs before it unplugs."""
+        for side, index in self._holders[vif.guid]:
+            if (side.pf.pci, side.pf.port) == change.key and (
+                index == change.vf.index
+            ):
+                continue
+            holder = self._vf(side, index)
+            if holder.in_use:
+                raise GuidConflict(
+                    f"GUID {vif.guid} is held by {holder.pci}, which a guest "
+                    "has",
+                    change.vf.pci,
+                    "guid",
+                    cure=f"detach {holder.pci} from its guest and unplug it "
+                    "first",
+                )
+            plan.warnings.append(
+                f"GUID {vif.guid} was still on {holder.pci}, which is made "
+                f"idle for {change.vf.pci} to have it"
+            )
+            change.moves.append(_idling(side, holder))
+        plan.first.extend(change.moves)
+
+    def unplug(self, hints: Sequence[Vf | IbHostdevError]) -> Plan:
+        """Keyed by GUID: what holds it becomes idle, wherever it is; what
+        does not hold it is somebody else's."""
+        plan = Plan()
+        for vif, hint in zip(self._vifs, hints, strict=True):
+            found = self._holders[vif.guid]
+            if not found:
+                plan.answers.append(self._not_held(plan, vif, hint))
+                continue
+            try:
+                holders = [(side, self._vf(side, i)) for side, i in found]
+                for _, vf in holders:
+                    if vf.in_use:
+                        raise DeviceInUse(
+                            f"a guest has the VF with GUID {vif.guid}",
+                            vf.pci,
+                            cure="detach it from the guest first",
+                        )
+            except IbHostdevError as error:
+                side, index = found[0]
+                state = side.states[index]
+                plan.answers.append(
+                    VfResult(
+                        side.pf.vf_address(index),
+                        side.mechanism.idle,
+                        state,
+                        state,
+                        side.mechanism.name,
+                        error=error,
+                    )
+                )
+                continue
+            # There can be several after a fault; the one that the hint names
+            # stands for all of them in the result.
+            holders.sort(key=lambda holder: holder[1].pci != vif.pci)
+            change, *others = (_idling(side, vf) for side, vf in holders)
+            change.moves = others
+            plan.first.extend(others)
+            plan.then.append(change)
+            plan.answers.append(change)
+        return plan
+
+    def _not_held(
+        self, plan: Plan, vif: Vif, hint: Vf | IbHostdevError
+    ) -> VfResult:
+        """Nothing to do is success. But a call that was cut off after the VF
+        had become idle may have left its driver with the old identity."""
+        LOG.debug("GUID %s is on no VF here: nothing to unplug", vif.guid)
+        side = None
+        if isinstance(hint, Vf):
+            side = self._sides.get((hint.pf.pci, hint.pf.port))
+        if side is None or not isinstance(hint, Vf):
+            return VfResult(vif.pci, VfState(IDLE, IDLE, Policy.DOWN))
+        state = side.states.get(hint.index, NOTHING)
+        if state.owner is None:
+            plan.stale.append((hint, vif.guid))
+        return VfResult(
+            hint.pci, side.mechanism.idle, state, state, side.mechanism.name
+        )
+
+    def _vf(self, side: Side, index: int) -> Vf:
+        for vf in self._inventory.vfs(side.pf, [index]):
+            return vf
+        raise DeviceNotFound(
+            "the VF vanished", side.pf.vf_address(index), cure="try again"
+        )
+
+
+def _idling(side: Side, vf: Vf) -> Change:
+    before, idle = side.states[vf.index], side.mechanism.idle
+    return Change(vf, side.mechanism, before, idle, _difference(before, idle))
+
+
+def _difference(before: VfState, wanted: VfState) -> VfState:
+    """What of the wanted is not there yet."""
+    return VfState(
+        None if before.node_guid == wanted.node_guid else wanted.node_guid,
+        None if before.port_guid == wanted.port_guid else wanted.port_guid,
+        None if before.policy == wanted.policy else wanted.policy,
+    )
+
+
+def known(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value

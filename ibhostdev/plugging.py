@@ -1,0 +1,552 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: many VIFs plugged or unplugged in one call, all or nothing.
+
+A batch runs in five steps: check, resolve, plan, apply, verify. Which
+mechanism writes what is not known here.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from ibhostdev._native.sysfs import Tree
+from ibhostdev.batch import (
+    BatchFailed,
+    BatchResult,
+    OnError,
+    Progress,
+    VfResult,
+    Vif,
+)
+from ibhostdev.errors import (
+    DeviceNotFound,
+    IbHostdevError,
+    InvalidInput,
+    NotVerified,
+    RollbackFailed,
+    RolledBack,
+    WrongPhysicalNetwork,
+    from_errno,
+)
+from ibhostdev.guid import Guid
+from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
+from ibhostdev.mechanisms import Mechanisms
+from ibhostdev.parallel import each
+from ibhostdev.pci import PciAddress
+from ibhostdev.planning import Change, Key, Plan, Planner, Side, known
+from ibhostdev.rebinding import Rebinding
+
+LOG = logging.getLogger(__name__)
+
+
+class Plugging:
+    """The engine. One serves a host; threads and processes may overlap."""
+
+    def __init__(
+        self,
+        sysfs: Tree,
+        inventory: Inventory,
+        mechanisms: Mechanisms,
+        run_dir: str,
+        physical_networks: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        self._sysfs = sysfs
+        self._inventory = inventory
+        self._mechanisms = mechanisms
+        self._rebinding = Rebinding(sysfs, inventory)
+        self._run_dir = run_dir
+        self._networks = {
+            name: frozenset(devices)
+            for name, devices in (physical_networks or {}).items()
+        }
+
+    def plug(
+        self,
+        vifs: Sequence[Vif],
+        *,
+        policy: Policy | None = None,
+        on_error: OnError = OnError.ROLLBACK,
+        mechanism: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> BatchResult:
+        """Give VFs the identities of VIFs; see Host.plug()."""
+        self._check(vifs, plugging=True)
+        vfs = self._resolve(vifs, mechanism)
+        if on_error is OnError.ROLLBACK:
+            for vf in vfs:
+                if isinstance(vf, IbHostdevError):
+                    raise vf
+        scope = self._scope(vifs, vfs)
+        with self._locked(scope, dry_run):
+            sides = self._survey(scope, vfs, mechanism)
+            plan = Planner(self._inventory, vifs, sides).plug(vfs, policy)
+            if not dry_run:
+                self._apply(plan, on_error, progress)
+        return _report(plan, dry_run)
+
+    def unplug(
+        self,
+        vifs: Sequence[Vif],
+        *,
+        rebind: bool = True,
+        on_error: OnError = OnError.ROLLBACK,
+        mechanism: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> BatchResult:
+        """Make the VFs that hold the VIFs' GUIDs idle; see Host.unplug()."""
+        self._check(vifs, plugging=False)
+        # Only hints: after an evacuation they are another host's addresses,
+        # and leading nowhere is no error.
+        vfs = self._resolve(vifs, mechanism)
+        scope = self._scope(vifs, vfs)
+        with self._locked(scope, dry_run):
+            sides = self._survey(scope, vfs, mechanism)
+            plan = Planner(self._inventory, vifs, sides).unplug(vfs)
+            if not dry_run:
+                self._apply(plan, on_error, progress)
+        if rebind and not dry_run:
+            # Without the locks: it takes long, and concerns the VF alone.
+            self._refresh(plan, progress)
+        return _report(plan, dry_run)
+
+    # -- 1. check -----------------------------------------------------
+
+    def _check(self, vifs: Sequence[Vif], plugging: bool) -> None:
+        """Reject the batch on the first bad input, before any device is
+        touched. What a Vif was made from has been parsed; this is about what
+        the parsers of a PCI address and a GUID cannot see."""
+        vfs: set[PciAddress] = set()
+        guids: set[Guid] = set()
+        for vif in vifs:
+            vif.guid.require_identity()
+            if vif.pci is None and plugging:
+                raise InvalidInput(
+                    f"no VF was named for GUID {vif.guid}",
+                    attribute="pci",
+                    cure="name the VF by its PCI address",
+                )
+            if vif.guid in guids:
+                raise InvalidInput(
+                    f"GUID {vif.guid} is named twice",
+                    vif.pci,
+                    "guid",
+                    cure="give each VIF a GUID of its own",
+                )
+            if vif.pci in vfs and plugging:
+                raise InvalidInput(
+                    "the VF is named twice",
+                    vif.pci,
+                    "pci",
+                    cure="give each VIF a VF of its own",
+                )
+            guids.add(vif.guid)
+            if vif.pci is not None:
+                vfs.add(vif.pci)
+            if (
+                self._networks
+                and vif.physical_network is not None
+                and vif.physical_network not in self._networks
+            ):
+                raise WrongPhysicalNetwork(
+                    f"physical network {vif.physical_network!r} is mapped to "
+                    "no PF",
+                    vif.pci,
+                    "physical_network",
+                    cure="add it to the physical device mappings",
+                )
+
+    # -- 2. resolve ---------------------------------------------------
+
+    def _resolve(
+        self, vifs: Sequence[Vif], forced: str | None
+    ) -> list[Vf | IbHostdevError]:
+        """The VF that each VIF's address leads to, or why to none."""
+        addresses = [vif.pci for vif in vifs if vif.pci is not None]
+        located = iter(self._inventory.locate(addresses))
+        served: dict[Key, IbHostdevError | None] = {}
+        vfs: list[Vf | IbHostdevError] = []
+        for vif in vifs:
+            vf: Vf | IbHostdevError
+            if vif.pci is None:
+                vf = DeviceNotFound("no VF was named", str(vif.guid))
+            else:
+                vf = next(located)
+            if isinstance(vf, Vf):
+                vf = self._on_network(vif, vf)
+            if isinstance(vf, Vf):
+                key = vf.pf.pci, vf.pf.port
+                if key not in served:
+                    served[key] = self._mechanisms.lack(vf.pf, forced)
+                vf = served[key] or vf
+            vfs.append(vf)
+        return vfs
+
+    def _on_network(self, vif: Vif, vf: Vf) -> Vf | WrongPhysicalNetwork:
+        """The VF, on the port that its VIF's physical network is behind."""
+        if not self._networks or vif.physical_network is None:
+            return vf
+        port = self._port_on(vf.pf, vif.physical_network)
+        if port is None:
+            return WrongPhysicalNetwork(
+                f"PF {vf.pf.pci} is not on physical network "
+                f"{vif.physical_network!r}",
+                vf.pci,
+                "physical_network",
+                cure="correct the port's binding or the physical device "
+                "mappings",
+            )
+        return replace(vf, pf=vf.pf.on_port(port))
+
+    def _port_on(self, pf: Pf, network: str) -> int | None:
+        devices = self._networks[network]
+        for netdev in pf.netdevs:
+            if netdev.name in devices:
+                return netdev.port
+        return pf.port if devices & {pf.pci, pf.ib_device} else None
+
+    def _scope(
+        self, vifs: Sequence[Vif], vfs: Sequence[Vf | IbHostdevError]
+    ) -> list[Pf]:
+        """The PFs of the VIFs' fabrics, each on the ports in question: no
+        two VFs of a fabric may hold the same GUID. Without a mapping all
+        PFs are taken for one fabric."""
+        networks = {vif.physical_network for vif in vifs}
+        scope: dict[Key, Pf] = {}
+        for pf in self._inventory.pfs():
+            ports = [port.number for port in pf.ports]
+            if self._networks and None not in networks:
+                found = (self._port_on(pf, name) for name in networks if name)
+                ports = [port for port in found if port is not None]
+            if pf.numvfs:
+                scope.update(
+                    ((pf.pci, port), pf.on_port(port)) for port in ports
+                )
+        for vf in vfs:
+            if isinstance(vf, Vf):
+                scope[vf.pf.pci, vf.pf.port] = vf.pf
+        return [scope[key] for key in sorted(scope)]
+
+    @contextmanager
+    def _locked(self, scope: Sequence[Pf], dry_run: bool) -> Iterator[None]:
+        """The PFs to ourselves, from reading their state to verifying it.
+        In the order of their addresses, so that no two batches wait for each
+        other. The kernel drops the locks of a process that dies."""
+        with ExitStack() as stack:
+            for pci in [] if dry_run else sorted({pf.pci for pf in scope}):
+                path = os.path.join(self._run_dir, f"{pci}.lock")
+                try:
+                    os.makedirs(self._run_dir, mode=0o755, exist_ok=True)
+                    lock = os.open(
+                        path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                    )
+                    stack.callback(os.close, lock)
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                except OSError as error:
+                    raise from_errno(
+                        error.errno or errno.EIO,
+                        path,
+                        "lock",
+                        "cannot be taken",
+                    ) from error
+            yield
+
+    # -- 3. plan ------------------------------------------------------
+
+    def _survey(
+        self,
+        scope: Sequence[Pf],
+        vfs: Sequence[Vf | IbHostdevError],
+        forced: str | None,
+    ) -> dict[Key, Side]:
+        """The one reading of state before anything is written. A PF that
+        nothing serves has nothing to tell."""
+        batch: dict[Key, list[int]] = {}
+        for vf in vfs:
+            if isinstance(vf, Vf):
+                batch.setdefault((vf.pf.pci, vf.pf.port), []).append(vf.index)
+
+        def survey(pf: Pf) -> Side | None:
+            mechanism, _ = self._mechanisms.choose(pf, forced)
+            if mechanism is None:
+                return None
+            states = mechanism.survey(pf, batch.get((pf.pci, pf.port), ()))
+            return Side(pf, mechanism, states)
+
+        return {
+            (side.pf.pci, side.pf.port): side
+            for side in each(scope, survey)
+            if side is not None
+        }
+
+    # -- 4. apply -----------------------------------------------------
+
+    def _apply(
+        self, plan: Plan, on_error: OnError, progress: Progress | None
+    ) -> None:
+        """Write the plan and verify it; on an error undo it, unless the
+        others are to go on. The errors are in the plan's changes."""
+        undoing = on_error is OnError.ROLLBACK
+        if undoing and plan.refusal is not None:
+            for change in plan.then:
+                change.error = RolledBack(
+                    f"left alone because of {plan.refusal.device}",
+                    change.vf.pci,
+                )
+            return
+        for warning in plan.warnings:
+            LOG.warning("%s", warning)
+        tell = _teller(progress, plan)
+        try:
+            self._write(plan.first, tell)
+            for change in plan.then:
+                for move in change.moves:
+                    change.error = change.error or move.error
+            if not (undoing and plan.failed):
+                self._write(plan.then, tell)
+            if not (undoing and plan.failed):
+                self._verify(plan.changes, tell)
+        except BaseException:
+            # Ctrl-C, a termination signal, a fault of our own: whatever it
+            # is, nothing stays half-done.
+            if undoing:
+                self._undo(plan)
+            raise
+        if undoing and plan.failed:
+            self._undo(plan)
+
+    def _write(self, changes: Iterable[Change], tell: "_Tell") -> None:
+        """Write what is to be written, PFs in parallel."""
+
+        def write(group: list[Change]) -> None:
+            present = self._present(group)
+            for change in present:
+                change.tried = True
+            if present:
+                failed = present[0].mechanism.write(
+                    present[0].vf.pf, {c.vf.index: c.write for c in present}
+                )
+                for change in present:
+                    change.error = failed.get(change.vf.index)
+            tell("write", len(group))
+
+        due = [c for c in changes if c.needed and c.error is None]
+        each(_by_pf(due), write)
+
+    def _present(self, group: list[Change]) -> list[Change]:
+        """Those whose VF is still enabled: no driver checks the index, and
+        what lies beyond is not ours to write to. The others have an error."""
+        pf = group[0].vf.pf
+        (value,) = self._sysfs.read([f"{pf.path}/sriov_numvfs"])
+        numvfs = int(value) if isinstance(value, bytes) else 0
+        for change in group:
+            if change.vf.index >= numvfs:
+                change.error = DeviceNotFound(
+                    f"vanished: its PF {pf.pci} has {numvfs} VFs now",
+                    change.vf.pci,
+                    "sriov_numvfs",
+                    cure="enable the PF's VFs and try again",
+                )
+        return [change for change in group if change.vf.index < numvfs]
+
+    def _undo(self, plan: Plan) -> None:
+        """Put everything back that was tried, the batch's own VFs before
+        those that were made idle for them."""
+        cause = plan.failed[0].vf.pci if plan.failed else "an interruption"
+
+        def undo(group: list[Change]) -> None:
+            present = self._present(group)
+            if not present:
+                return
+            states = {change.vf.index: change.undo for change in present}
+            refused = present[0].mechanism.write(present[0].vf.pf, states)
+            for change, doubt in self._read_back(present, states):
+                trouble = refused.get(change.vf.index) or doubt
+                if trouble is not None:
+                    change.error = RollbackFailed(
+                        "could not be put back to what it was "
+                        f"({trouble.message}) after {change.error or cause}",
+                        change.vf.pci,
+                        trouble.attribute,
+                        trouble.errno,
+                        "see what it is now with 'ibhostdev list', then "
+                        "plug or unplug it again",
+                    )
+
+        for changes in (plan.then, plan.first):
+            each(_by_pf([c for c in changes if c.tried]), undo)
+        for change in plan.changes:
+            if change.error is None:
+                change.error = RolledBack(
+                    f"rolled back because of {cause}", change.vf.pci
+                )
+
+    # -- 5. verify ----------------------------------------------------
+
+    def _verify(self, changes: Iterable[Change], tell: "_Tell") -> None:
+        """Nothing is done that does not read back as it was written."""
+
+        def verify(group: list[Change]) -> None:
+            states = {change.vf.index: change.write for change in group}
+            for change, doubt in self._read_back(group, states):
+                change.error = doubt
+            tell("verify", len(group))
+
+        each(
+            _by_pf([c for c in changes if c.tried and c.error is None]), verify
+        )
+
+    def _read_back(
+        self, group: list[Change], expected: Mapping[int, VfState]
+    ) -> list[tuple[Change, IbHostdevError | None]]:
+        """Each change with what is wrong about its VF's state, if anything.
+        Sets ``after`` and ``verified``."""
+        try:
+            seen = group[0].mechanism.read_back(group[0].vf.pf, expected)
+        except IbHostdevError as error:
+            return [(change, error) for change in group]
+        return [
+            (
+                change,
+                _compare(
+                    change,
+                    expected[change.vf.index],
+                    seen.get(change.vf.index),
+                ),
+            )
+            for change in group
+        ]
+
+    # -- afterwards ---------------------------------------------------
+
+    def _refresh(self, plan: Plan, progress: Progress | None) -> None:
+        """Bind VFs anew whose own driver shows what they no longer are."""
+        changed = {
+            change.vf.pci: change
+            for change in plan.changes
+            if change.error is None
+        }
+        shown = [
+            (change.vf, change.before.owner) for change in changed.values()
+        ]
+        due = [
+            vf
+            for vf, guid in (*shown, *plan.stale)
+            if guid is not None and self._rebinding.stale(vf, guid)
+        ]
+        for vf in due:
+            if not vf.pf.autoprobe:
+                # drivers/pci/pci-driver.c would refuse to bind it again.
+                plan.warnings.append(
+                    f"{vf.pci} shows its old identity on this host until it "
+                    "is bound anew: its PF has sriov_drivers_autoprobe off"
+                )
+        refreshed = self._rebinding.rebind(
+            [vf for vf in due if vf.pf.autoprobe], progress
+        )
+        failed = {vf.pci: error for vf, error in refreshed if error}
+        for pci, change in changed.items():
+            change.error = failed.get(pci)
+        plan.answers = [
+            replace(answer, error=failed[answer.pci])
+            if isinstance(answer, VfResult) and answer.pci in failed
+            else answer
+            for answer in plan.answers
+        ]
+
+
+def _by_pf(changes: Iterable[Change]) -> list[list[Change]]:
+    groups: dict[Key, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.key, []).append(change)
+    return list(groups.values())
+
+
+def _compare(
+    change: Change, want: VfState, seen: VfState | IbHostdevError | None
+) -> IbHostdevError | None:
+    """What is wrong about a VF's state after writing, if anything."""
+    if isinstance(seen, IbHostdevError):
+        return seen
+    if seen is None:
+        return NotVerified(
+            "the driver cannot tell the state of the VF",
+            change.vf.pci,
+            f"by {change.mechanism.name}",
+            cure="look into the kernel log for the health of the HCA",
+        )
+    fields = (
+        ("node GUID", want.node_guid, seen.node_guid),
+        ("port GUID", want.port_guid, seen.port_guid),
+        ("policy", want.policy, seen.policy),
+    )
+    change.verified = all(
+        wanted is None or shown is not None for _, wanted, shown in fields
+    )
+    # What is seen, else what was accepted, else what was there.
+    change.after = VfState(
+        known(seen.node_guid, known(want.node_guid, change.before.node_guid)),
+        known(seen.port_guid, known(want.port_guid, change.before.port_guid)),
+        known(seen.policy, known(want.policy, change.before.policy)),
+    )
+    for name, wanted, shown in fields:
+        if None not in (wanted, shown) and wanted != shown:
+            return NotVerified(
+                f"{name} reads {shown} after {wanted} was accepted",
+                change.vf.pci,
+                f"by {change.mechanism.name}",
+                cure="see whether another program writes to this PF's VFs",
+            )
+    return None
+
+
+_Tell = Callable[[str, int], None]
+
+
+def _teller(progress: Progress | None, plan: Plan) -> _Tell:
+    total = sum(change.needed for change in plan.changes)
+    done: dict[str, int] = {}
+
+    def tell(stage: str, count: int) -> None:
+        if progress is not None:
+            done[stage] = done.get(stage, 0) + count
+            progress(stage, done[stage], total)
+
+    return tell
+
+
+def _report(plan: Plan, dry_run: bool) -> BatchResult:
+    """The result, or BatchFailed with it inside."""
+    result = BatchResult(
+        tuple(
+            answer
+            if isinstance(answer, VfResult)
+            else _result(answer, dry_run)
+            for answer in plan.answers
+        ),
+        tuple(plan.warnings),
+    )
+    if not result.ok:
+        raise BatchFailed.of(result)
+    return result
+
+
+def _result(change: Change, dry_run: bool) -> VfResult:
+    after = change.after
+    if after is None and not change.tried and not dry_run:
+        after = change.before
+    return VfResult(
+        change.vf.pci,
+        change.wanted,
+        change.before,
+        after,
+        change.mechanism.name,
+        changed=change.needed if dry_run else after != change.before,
+        verified=change.verified,
+        error=change.error,
+    )
