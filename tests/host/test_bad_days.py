@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Firmware that fails, VFs that vanish, programs that are killed: nothing is
+lost, and nothing half-done stays unreported."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from ibhostdev import BatchFailed, Vif
+from ibhostdev.errors import (
+    CommandFailed,
+    DeviceNotFound,
+    NotVerified,
+    RollbackFailed,
+    RolledBack,
+)
+from tests.host.conftest import guid, mac, vifs
+from tests.testbed import Hca
+
+# mlx4's files report success whatever happens, so there is nothing to fail.
+MLX5 = ["netlink", "ofed", "files"]
+
+
+@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_vf_that_fails_takes_the_others_back(bed, flavour, index, first):
+    """The first, the middle and the last VF, at each of its commands."""
+    host = bed.connect()
+    bed.seed(0, 1, node=guid(8), port=guid(8))
+    before = bed.seen(0)
+    bed.fail(bed.vf(0, index), errno.EIO, first)
+    bed.reset_counts()
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(vifs(bed, 1, 2, 3))
+    bed.heal()
+    results = caught.value.result.results
+    error = results[index].error
+    # A VF whose commands all fail cannot be put back either; what it was,
+    # it still is, unless a command had been taken before.
+    kind = RollbackFailed if bed.seen(0)[index] != before[index] else (
+        CommandFailed, RollbackFailed,
+    )  # fmt: skip
+    assert isinstance(error, kind)
+    assert error.errno == errno.EIO
+    assert bed.vf(0, index) in str(error)
+    assert "EIO" in str(error)
+    for other in {0, 1, 2} - {index}:
+        assert isinstance(results[other].error, RolledBack)
+        assert not results[other].changed
+        assert same(bed.seen(0)[other], before[other])
+    assert bed.seen(0)[3] == before[3]
+    # and nothing stands in the way of another try
+    host.plug(vifs(bed, 1, 2, 3))
+    assert bed.seen(0)[:3] == [flavour.seen(guid(n)) for n in (1, 2, 3)]
+
+
+def same(seen, before):
+    """Equal, where the netlink GUID 0, "not known", came back as idle."""
+    blank = {"00:00:00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff:ff:ff"}
+    return seen.policy == before.policy and all(
+        now == then or {now, then} <= blank
+        for now, then in ((seen.node, before.node), (seen.port, before.port))
+    )
+
+
+@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+def test_the_others_go_on_when_told_to(bed, flavour):
+    bed.fail(bed.vf(0, 1), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect().plug(vifs(bed, 1, 2, 3), on_error="continue")
+    bed.heal()
+    results = caught.value.result.results
+    assert [one.error is None for one in results] == [True, False, True]
+    assert isinstance(results[1].error, CommandFailed)
+    assert [results[0].changed, results[2].changed] == [True, True]
+    assert bed.seen(0)[0] == flavour.seen(guid(1))
+    assert bed.seen(0)[2] == flavour.seen(guid(3))
+
+
+def test_bad_and_good_addresses_when_the_good_are_to_go_on(bed, flavour):
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect().plug(
+            [Vif.parse(bed.pfs[0], mac(7)), *vifs(bed, 1)],
+            on_error="continue",
+        )
+    bad, good = caught.value.result.results
+    assert isinstance(bad.error, DeviceNotFound)
+    assert good.error is None
+    assert bed.seen(0)[0] == flavour.seen(guid(1))
+
+
+@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_an_unplug_that_fails_takes_the_others_back(bed, flavour, first):
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2, 3))
+    before = bed.seen(0)
+    bed.fail(bed.vf(0, 1), errno.EBUSY, first)
+    with pytest.raises(BatchFailed) as caught:
+        host.unplug(vifs(bed, 1, 2, 3))
+    bed.heal()
+    assert caught.value.errno == errno.EBUSY
+    assert bed.seen(0)[0] == before[0]
+    assert bed.seen(0)[2] == before[2]
+    host.unplug(vifs(bed, 1, 2, 3))
+    assert bed.seen(0)[:3] == [flavour.idle] * 3
+
+
+def test_a_pf_that_fails_takes_the_other_pfs_back(bed):
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    bed.fail(bed.vf(1, 1), errno.EIO)
+    with pytest.raises(BatchFailed):
+        bed.connect().plug([*vifs(bed, 1, 2), *vifs(bed, 3, 4, pf=1)])
+    bed.heal()
+    for pf in (0, 1):
+        for seen in bed.seen(pf):
+            assert seen.policy == "down"
+            assert seen.port in (
+                "00:00:00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff:ff:ff",
+            )  # fmt: skip
+
+
+def test_a_stale_holder_is_given_its_guid_back(bed):
+    """It had been made idle for a plug that then failed."""
+    bed.build(Hca("mlx5", vfs=3))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    before = bed.seen(0)[0]
+    bed.fail(bed.vf(0, 2), errno.EIO)
+    with pytest.raises(BatchFailed):
+        host.plug([Vif.parse(bed.vf(0, 2), mac(1))])
+    assert bed.seen(0)[0] == before
+
+
+def test_a_vf_that_its_driver_cannot_tell_of_is_not_done(bed):
+    bed.build(Hca("mlx5", vfs=3))
+    bed.fail_queries(bed.vf(0, 1), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect().plug(vifs(bed, 1, 2, 3))
+    error = caught.value.result.results[1].error
+    assert isinstance(error, (NotVerified, RollbackFailed))
+    assert "cannot tell" in str(error)
+
+
+def test_vfs_that_vanish_in_the_middle(bed):
+    bed.build(Hca("mlx5", vfs=4), Hca("mlx5", vfs=2))
+    host = bed.connect()
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(
+            vifs(bed, 1, 2, 3, 4),
+            progress=lambda stage, *_: (
+                bed.numvfs(0, 0) if stage == "write" else None
+            ),
+        )
+    for one in caught.value.result.results:
+        assert one.error is not None
+        assert isinstance(one.error, DeviceNotFound)
+        assert "vanished" in str(one.error)
+    bed.numvfs(0, 4)
+    host.plug(vifs(bed, 1, 2, 3, 4))
+    assert [s.port for s in bed.seen(0)] == [guid(n) for n in (1, 2, 3, 4)]
+
+
+# -- killed -----------------------------------------------------------------
+
+
+def start(bed, *arguments):
+    return subprocess.Popen(
+        [*bed.command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_plug_that_is_killed_can_be_repeated(bed, flavour, number):
+    batch = [f"{bed.vf(0, n)}={mac(n + 1)}" for n in range(4)]
+    bed.delay(command=0.05)
+    bed.reset_counts()
+    plug = start(bed, "plug", *batch)
+    until(lambda: bed.counts().modify >= 3)
+    plug.send_signal(number)
+    plug.communicate()
+    assert plug.returncode == (143 if number == signal.SIGTERM else -9)
+    bed.delay()
+    if number == signal.SIGTERM:
+        assert {seen.policy for seen in bed.seen(0)} == {"down"}
+    again = start(bed, "plug", "--json", *batch)
+    output, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert json.loads(output)["ok"]
+    assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+def test_an_unplug_that_is_killed_can_be_repeated(bed, flavour):
+    bed.connect().plug(vifs(bed, 1, 2, 3, 4))
+    batch = [f"{bed.vf(0, n)}={mac(n + 1)}" for n in range(4)]
+    bed.delay(command=0.05)
+    bed.reset_counts()
+    unplug = start(bed, "unplug", *batch)
+    until(lambda: bed.counts().modify >= 2)
+    os.kill(unplug.pid, signal.SIGKILL)
+    unplug.communicate()
+    bed.delay()
+    again = start(bed, "unplug", *batch)
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert bed.seen(0) == [flavour.idle] * 4
+
+
+# -- at once ----------------------------------------------------------------
+
+
+def test_two_processes_plug_different_vfs_of_a_pf(bed, flavour):
+    bed.delay(command=0.01)
+    ours = [
+        start(bed, "plug", *(f"{bed.vf(0, n)}={mac(n + 1)}" for n in pair))
+        for pair in ((0, 1), (2, 3))
+    ]
+    for one in ours:
+        _, errors = one.communicate()
+        assert one.returncode == 0, errors
+    assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]
+
+
+def test_two_processes_plug_the_same_guid(bed, flavour):
+    """Whoever comes second takes it from the first; nobody ends with a
+    duplicate."""
+    bed.delay(command=0.01)
+    ours = [start(bed, "plug", f"{bed.vf(0, n)}={mac(1)}") for n in range(2)]
+    for one in ours:
+        _, errors = one.communicate()
+        assert one.returncode == 0, errors
+    assert sorted(seen.port for seen in bed.seen(0)[:2]) == [
+        guid(1),
+        "ff:ff:ff:ff:ff:ff:ff:ff",
+    ]
+
+
+def test_threads_plug_and_unplug_through_one_host(bed, flavour):
+    host = bed.connect()
+    trouble = []
+
+    def work(index):
+        vif = [Vif.parse(bed.vf(0, index), mac(index + 1))]
+        try:
+            for _ in range(5):
+                host.plug(vif)
+                host.unplug(vif)
+            host.plug(vif)
+        except Exception as error:
+            trouble.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not trouble
+    assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]

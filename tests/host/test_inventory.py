@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of a host that is known."""
+
+import pytest
+
+from ibhostdev import Family
+from ibhostdev.errors import DeviceNotFound, InvalidInput
+from tests.testbed import Hca
+
+
+def test_the_pfs_and_what_serves_them(bed):
+    bed.build(
+        Hca("mlx5", vfs=2), Hca("mlx5-ofed", vfs=3, netdev=False),
+        Hca("mlx4", vfs=2, ports=2),
+    )  # fmt: skip
+    host = bed.connect()
+    assert [pf.pci for pf in host.pfs] == bed.pfs
+    netlink, files, mlx4 = host.pfs
+    assert (netlink.family, files.family, mlx4.family) == (
+        Family.MLX5, Family.MLX5_OFED, Family.MLX4,
+    )  # fmt: skip
+    assert [len(pf.ports) for pf in host.pfs] == [1, 1, 2]
+    assert [len(pf.netdevs) for pf in host.pfs] == [1, 0, 2]
+    assert [pf.numvfs for pf in host.pfs] == [2, 3, 2]
+    assert all(pf.totalvfs >= pf.numvfs for pf in host.pfs)
+    for pf in host.pfs:
+        assert pf.ports[0].state == "ACTIVE"
+        assert pf.ports[0].sm_lid > 0
+    mechanism, against = host.mechanisms.choose(files)
+    assert mechanism is not None
+    assert mechanism.name == "mlx5_sysfs"
+    assert "ib_ipoib" in against["mlx5_netlink"]
+
+
+def test_the_vfs_and_who_drives_them(bed):
+    bed.build(Hca("mlx5", vfs=4))
+    bed.bind(bed.vf(0, 1), None)
+    bed.bind(bed.vf(0, 2), "vfio-pci")
+    host = bed.connect()
+    with bed.hold(bed.vf(0, 3)):
+        vfs = host.inventory.vfs(host.pfs[0])
+    assert [vf.pci for vf in vfs] == [bed.vf(0, n) for n in range(4)]
+    assert [vf.index for vf in vfs] == [0, 1, 2, 3]
+    assert [vf.driver for vf in vfs] == [
+        "mlx5_core", None, "vfio-pci", "vfio-pci",
+    ]  # fmt: skip
+    assert [vf.in_use for vf in vfs] == [False, False, False, True]
+    assert len({vf.iommu_group for vf in vfs}) == 4
+    assert host.vf(vfs[2].pci) == vfs[2]
+
+
+def test_a_long_lived_host_sees_what_changes(bed):
+    bed.build(Hca("mlx5", vfs=4))
+    host = bed.connect()
+    assert host.vf(bed.vf(0, 3)).index == 3
+    last = bed.vf(0, 3)
+    bed.numvfs(0, 0)
+    with pytest.raises(DeviceNotFound):
+        host.vf(last)
+    assert host.pfs[0].numvfs == 0
+    bed.numvfs(0, 2)
+    assert host.vf(bed.vf(0, 1)).index == 1
+
+
+@pytest.mark.parametrize("text", ["", "../..", "0000:3b:00.2/physfn"])
+def test_what_is_no_address_is_not_looked_up(bed, text):
+    bed.build(Hca("mlx5", vfs=1))
+    with pytest.raises(InvalidInput):
+        bed.connect().vf(text)

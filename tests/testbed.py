@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the common test suite asks of a host, real or simulated.
+
+Two implementations: tests/simulated/testbed.py and tests/kernel/testbed.py.
+Where they differ, the kernel is right.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ibhostdev import Host
+
+
+@dataclass(frozen=True)
+class Hca:
+    """One adapter of a host to be built."""
+
+    family: str = "mlx5"  # "mlx5", "mlx5-ofed", "mlx4"
+    vfs: int = 8
+    ports: int = 1  # mlx4 may have 2
+    netdev: bool = True  # False: no IPoIB netdev of the PF in reach
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A VF as a witness that is not ours shows it; None: cannot tell."""
+
+    node: str | None
+    port: str | None
+    policy: str | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Operations since the last build() or reset_counts()."""
+
+    modify: int  # firmware commands that change something
+    query: int  # firmware commands that ask
+    getlink: int  # GETLINKs with VF data
+    probe: int  # VF driver probes
+
+
+class Testbed(Protocol):
+    """A host with HCAs, and a way to look at it that is not ours."""
+
+    kind: Literal["simulated", "kernel"]
+    pfs: list[str]
+    command: list[str]
+
+    def build(self, *hcas: Hca) -> None: ...
+    def vf(self, pf: int, index: int) -> str: ...
+    def connect(self, **kwargs: Any) -> Host: ...
+    def seen(self, pf: int) -> list[Seen]: ...
+    def identity(self, vf: str) -> str | None: ...
+    def driver(self, vf: str) -> str | None: ...
+    def bind(self, vf: str, driver: str | None) -> None: ...
+    def hold(self, vf: str) -> AbstractContextManager[None]: ...
+    def seed(
+        self,
+        pf: int,
+        index: int,
+        node: str | None = None,
+        port: str | None = None,
+        policy: str | None = None,
+    ) -> None: ...
+    def fail(self, vf: str, errno: int, first: int = 1) -> None: ...
+    def fail_queries(self, vf: str, errno: int) -> None: ...
+    def heal(self) -> None: ...
+    def delay(self, command: float = 0.0, probe: float = 0.0) -> None: ...
+    def counts(self) -> Counts: ...
+    def reset_counts(self) -> None: ...
+    def numvfs(self, pf: int, n: int) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GUIDs, MACs and PCI addresses as operators and Neutron write them."""
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ibhostdev import Guid, PciAddress
+from ibhostdev.errors import InvalidInput
+
+NUMBERS = st.integers(0, 2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    "mac",
+    ["fa:16:3e:12:34:56", "FA:16:3E:12:34:56", "fa-16-3e-12-34-56",
+     "fa163e123456", " fa:16:3e:12:34:56\n"],
+)  # fmt: skip
+def test_a_mac_becomes_the_guid_that_neutron_expects(mac):
+    guid = Guid.from_mac(mac)
+    assert str(guid) == "fa:16:3e:00:00:12:34:56"
+    assert guid == 0xFA163E0000123456
+    assert guid.mac == "fa:16:3e:12:34:56"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["fa:16:3e:00:00:12:34:56", "FA163E0000123456", "0xfa163e0000123456"],
+)
+def test_the_written_forms_of_a_guid(text):
+    assert Guid.parse(text) == 0xFA163E0000123456
+
+
+@given(NUMBERS)
+def test_a_guid_reads_back_from_its_own_text(number):
+    guid = Guid(number)
+    assert Guid.parse(str(guid)) == guid
+    assert Guid.parse(f"{guid:016x}") == guid
+    assert f"{guid}" == guid.octets
+    assert pickle.loads(pickle.dumps(guid)) == guid
+
+
+@given(NUMBERS)
+def test_only_a_guid_made_from_a_mac_has_one(number):
+    guid = Guid(number)
+    if guid.mac is not None:
+        assert Guid.from_mac(guid.mac) == guid
+
+
+def test_a_guid_of_another_kind_has_no_mac():
+    assert Guid.parse("0c:42:a1:03:00:12:34:56").mac is None
+    assert Guid.parse("ff:ff:ff:ff:ff:ff:ff:ff").mac is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "fa:16:3e:12:34", "fa:16:3e:12:34:5g", "fa:16:3e:12:34:56:78",
+     "fa:16-3e:12:34:56", "f:a1:63:e1:23:45:6", "fa163e00001234567",
+     "../../etc/passwd", "fa:16:3e:12:34:56;reboot", "٣a:16:3e:12:34:56",
+     "fa:16:3e:12:34:56\0"],
+)  # fmt: skip
+def test_what_is_no_identity_is_refused_by_name(text):
+    with pytest.raises(InvalidInput) as caught:
+        Guid.parse_identity(text)
+    assert repr(text) in str(caught.value)
+    assert "fa:16:3e" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("00:00:00:00:00:00", "zero"),
+        ("0x0000000000000000", "zero"),
+        ("ff:ff:ff:ff:ff:ff:ff:ff", "all ones"),
+        ("ff:ff:ff:ff:ff:ff", "multicast"),
+        ("01:00:5e:00:00:01", "multicast"),
+        ("03:16:3e:00:00:12:34:56", "multicast"),
+    ],
+)
+def test_what_can_be_nobodys_identity_is_refused(text, why):
+    with pytest.raises(InvalidInput, match=why):
+        Guid.parse_identity(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("0000:3b:00.2", "0000:3b:00.2"),
+        ("3B:00.2", "0000:3b:00.2"),
+        ("00000000:3b:00.2", "0000:3b:00.2"),
+        ("10000:e1:1f.7", "10000:e1:1f.7"),
+        ("0000:3b:00.2\n", "0000:3b:00.2"),
+    ],
+)
+def test_pci_addresses_come_out_as_the_kernel_writes_them(text, form):
+    assert PciAddress.parse(text) == form
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "3b:00", "3b:00.8", "3b:20.0", "g0:00.0", "0000:3b:00.2/../..",
+     "../0000:3b:00.2", "0000:3b:00.2\n0000:3b:00.3", "0000-3b-00.2",
+     "000:3b:00.2", "123456789:3b:00.2", "0000:3b:00.٣"],
+)  # fmt: skip
+def test_nothing_else_is_a_pci_address(text):
+    with pytest.raises(InvalidInput):
+        PciAddress.parse(text)
+
+
+def test_routing_identifier():
+    assert PciAddress("0000:3b:01.3").rid == 0x3B << 8 | 1 << 3 | 3
