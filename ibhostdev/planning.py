@@ -121,7 +121,6 @@ class Planner:
         vifs: Sequence[Vif],
         sides: Mapping[Key, Side],
     ) -> None:
-        self._inventory = inventory
         self._vifs = vifs
         self._sides = sides
         self._holders: dict[Guid, list[tuple[Side, int]]] = {
@@ -132,6 +131,17 @@ class Planner:
                 for guid in {state.node_guid, state.port_guid}:
                     if guid is not None and guid in self._holders:
                         self._holders[guid].append((side, index))
+        # Who drives the holders, in one pass for each PF.
+        self._vfs: dict[tuple[Key, int], Vf] = {}
+        for key, side in sides.items():
+            indices = {
+                index
+                for found in self._holders.values()
+                for holder, index in found
+                if holder is side
+            }
+            for vf in inventory.vfs(side.pf, sorted(indices)):
+                self._vfs[key, vf.index] = vf
 
     def plug(
         self, vfs: Sequence[Vf | IbHostdevError], policy: Policy | None
@@ -262,11 +272,12 @@ class Planner:
         )
 
     def _vf(self, side: Side, index: int) -> Vf:
-        for vf in self._inventory.vfs(side.pf, [index]):
-            return vf
-        raise DeviceNotFound(
-            "the VF vanished", side.pf.vf_address(index), cure="try again"
-        )
+        try:
+            return self._vfs[(side.pf.pci, side.pf.port), index]
+        except KeyError:
+            raise DeviceNotFound(
+                "the VF vanished", side.pf.vf_address(index), cure="try again"
+            ) from None
 
 
 def _idling(side: Side, vf: Vf) -> Change:
