@@ -87,9 +87,12 @@ class Guid(int):
     def require_identity(self) -> None:
         """Refuse what can be nobody's identity and no driver checks.
 
-        :raises InvalidInput: for zero, all ones, and group addresses
+        :raises InvalidInput: for zero, all ones, group addresses, and what
+            has more than 64 bits
         """
-        if self == 0:
+        if not 0 <= self <= _ALL_ONES:
+            what = "no 64-bit number"
+        elif self == 0:
             what = "zero"
         elif self == _ALL_ONES:
             what = "all ones"

@@ -48,8 +48,8 @@ class Host:
 
     @property
     def pfs(self) -> list[Pf]:
-        """PFs with an InfiniBand port, by PCI address."""
-        return self.inventory.pfs()
+        """PFs with an InfiniBand port, by PCI address, as they are now."""
+        return self.inventory.pfs(anew=True)
 
     def vf(self, pci: str) -> Vf:
         """The VF at a PCI address.

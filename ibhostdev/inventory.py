@@ -2,7 +2,8 @@
 """Which PFs, VFs, ports and drivers are there; read only.
 
 Topology (what a PF is and where its VFs are) is cached and checked again
-cheaply; state (GUIDs, policy, drivers) never is. Nothing here asks firmware.
+cheaply; state (GUIDs, policy, drivers) never is. Nothing here asks firmware
+about a VF.
 """
 
 import errno
@@ -184,13 +185,17 @@ class Inventory:
 
     # -- PFs ----------------------------------------------------------
 
-    def pfs(self) -> list[Pf]:
-        """PFs with an InfiniBand port, by PCI address."""
+    def pfs(self, anew: bool = False) -> list[Pf]:
+        """PFs with an InfiniBand port, by PCI address.
+
+        Their ports' states are as of the last change of topology, or of now
+        if they are to be read ``anew``.
+        """
         with self._lock:
             fingerprint = self._look()
-            if fingerprint != self._fingerprint:
+            if anew or fingerprint != self._fingerprint:
                 self._pfs = self._read_pfs()
-                self._fingerprint = fingerprint
+                self._fingerprint = self._look()
             return list(self._pfs.values())
 
     def _look(self) -> object:

@@ -12,6 +12,7 @@ from ibhostdev.errors import (
     DeviceNotFound,
     GuidConflict,
     IbHostdevError,
+    NoMechanism,
 )
 from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
@@ -217,6 +218,11 @@ class Planner:
         plan = Plan()
         for vif, hint in zip(self._vifs, hints, strict=True):
             found = self._holders[vif.guid]
+            if not found and isinstance(hint, NoMechanism):
+                # It may well be there; nobody can tell.
+                idle = VfState(IDLE, IDLE, Policy.DOWN)
+                plan.answers.append(VfResult(vif.pci, idle, error=hint))
+                continue
             if not found:
                 plan.answers.append(self._not_held(plan, vif, hint))
                 continue

@@ -26,13 +26,14 @@ from ibhostdev.errors import (
     DeviceNotFound,
     IbHostdevError,
     InvalidInput,
+    NoMechanism,
     NotVerified,
     RollbackFailed,
     RolledBack,
     WrongPhysicalNetwork,
     from_errno,
 )
-from ibhostdev.guid import Guid
+from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
 from ibhostdev.mechanisms import Mechanisms
 from ibhostdev.parallel import each
@@ -83,8 +84,9 @@ class Plugging:
                     raise vf
         scope = self._scope(vifs, vfs)
         with self._locked(scope, dry_run):
-            sides = self._survey(scope, vfs, mechanism)
+            sides, doubts = self._survey(scope, vfs, mechanism)
             plan = Planner(self._inventory, vifs, sides).plug(vfs, policy)
+            plan.warnings[:0] = doubts
             if not dry_run:
                 self._apply(plan, on_error, progress)
         return _report(plan, dry_run)
@@ -106,8 +108,9 @@ class Plugging:
         vfs = self._resolve(vifs, mechanism)
         scope = self._scope(vifs, vfs)
         with self._locked(scope, dry_run):
-            sides = self._survey(scope, vfs, mechanism)
+            sides, doubts = self._survey(scope, vfs, mechanism)
             plan = Planner(self._inventory, vifs, sides).unplug(vfs)
+            plan.warnings[:0] = doubts
             if not dry_run:
                 self._apply(plan, on_error, progress)
         if rebind and not dry_run:
@@ -119,12 +122,17 @@ class Plugging:
 
     def _check(self, vifs: Sequence[Vif], plugging: bool) -> None:
         """Reject the batch on the first bad input, before any device is
-        touched. What a Vif was made from has been parsed; this is about what
-        the parsers of a PCI address and a GUID cannot see."""
+        touched. A Vif can be made without its parse()."""
         vfs: set[PciAddress] = set()
         guids: set[Guid] = set()
         for vif in vifs:
-            vif.guid.require_identity()
+            Guid(vif.guid).require_identity()
+            if vif.pci is not None and PciAddress.parse(vif.pci) != vif.pci:
+                raise InvalidInput(
+                    f"{vif.pci!r} is not in its long form",
+                    attribute="pci",
+                    cure="make it with PciAddress.parse()",
+                )
             if vif.pci is None and plugging:
                 raise InvalidInput(
                     f"no VF was named for GUID {vif.guid}",
@@ -169,7 +177,7 @@ class Plugging:
         """The VF that each VIF's address leads to, or why to none."""
         addresses = [vif.pci for vif in vifs if vif.pci is not None]
         located = iter(self._inventory.locate(addresses))
-        served: dict[Key, IbHostdevError | None] = {}
+        served: dict[Key, NoMechanism | None] = {}
         vfs: list[Vf | IbHostdevError] = []
         for vif in vifs:
             vf: Vf | IbHostdevError
@@ -182,10 +190,17 @@ class Plugging:
             if isinstance(vf, Vf):
                 key = vf.pf.pci, vf.pf.port
                 if key not in served:
-                    served[key] = self._mechanisms.lack(vf.pf, forced)
+                    served[key] = self._unserved(vf.pf, forced)
                 vf = served[key] or vf
             vfs.append(vf)
         return vfs
+
+    def _unserved(self, pf: Pf, forced: str | None) -> NoMechanism | None:
+        try:
+            self._mechanisms.require(pf, forced)
+        except NoMechanism as error:
+            return error
+        return None
 
     def _on_network(self, vif: Vif, vf: Vf) -> Vf | WrongPhysicalNetwork:
         """The VF, on the port that its VIF's physical network is behind."""
@@ -263,26 +278,31 @@ class Plugging:
         scope: Sequence[Pf],
         vfs: Sequence[Vf | IbHostdevError],
         forced: str | None,
-    ) -> dict[Key, Side]:
-        """The one reading of state before anything is written. A PF that
-        nothing serves has nothing to tell."""
+    ) -> tuple[dict[Key, Side], list[str]]:
+        """The one reading of state before anything is written, and warnings
+        of PFs that could not be asked: a GUID may be held there. Only a PF
+        that the batch has VFs of must answer."""
         batch: dict[Key, list[int]] = {}
         for vf in vfs:
             if isinstance(vf, Vf):
                 batch.setdefault((vf.pf.pci, vf.pf.port), []).append(vf.index)
 
-        def survey(pf: Pf) -> Side | None:
-            mechanism, _ = self._mechanisms.choose(pf, forced)
-            if mechanism is None:
-                return None
-            states = mechanism.survey(pf, batch.get((pf.pci, pf.port), ()))
-            return Side(pf, mechanism, states)
+        def survey(pf: Pf) -> Side | str:
+            mine = batch.get((pf.pci, pf.port), ())
+            try:
+                mechanism = self._mechanisms.require(pf, forced)
+                return Side(pf, mechanism, mechanism.survey(pf, mine))
+            except IbHostdevError as error:
+                if mine:
+                    raise
+                return f"not searched for the GUIDs: {error}"
 
+        found = each(scope, survey)
         return {
             (side.pf.pci, side.pf.port): side
-            for side in each(scope, survey)
-            if side is not None
-        }
+            for side in found
+            if isinstance(side, Side)
+        }, [doubt for doubt in found if isinstance(doubt, str)]
 
     # -- 4. apply -----------------------------------------------------
 
@@ -505,6 +525,16 @@ def _compare(
     return None
 
 
+def _same(before: VfState, after: VfState | None) -> bool:
+    """Whether a VF is what it was; what could not be shown was idle."""
+    return after is not None and (
+        known(before.node_guid, IDLE) == known(after.node_guid, IDLE)
+        and known(before.port_guid, IDLE) == known(after.port_guid, IDLE)
+        and known(before.policy, Policy.DOWN)
+        == known(after.policy, Policy.DOWN)
+    )
+
+
 _Tell = Callable[[str, int], None]
 
 
@@ -546,7 +576,9 @@ def _result(change: Change, dry_run: bool) -> VfResult:
         change.before,
         after,
         change.mechanism.name,
-        changed=change.needed if dry_run else after != change.before,
+        changed=change.needed
+        if dry_run
+        else change.tried and not _same(change.before, after),
         verified=change.verified,
         error=change.error,
     )

@@ -87,15 +87,15 @@ class Mechanisms:
             against[mechanism.name] = obstacle
         return None, against
 
-    def lack(self, pf: Pf, forced: str | None = None) -> NoMechanism | None:
-        """What to tell where nothing serves; None where something does."""
+    def require(self, pf: Pf, forced: str | None = None) -> Mechanism:
+        """As choose(), but raises NoMechanism where nothing serves."""
         mechanism, against = self.choose(pf, forced)
-        if mechanism is not None:
-            return None
-        return NoMechanism(
-            "nothing can set the identities of its VFs ("
-            + "; ".join(f"{name}: {why}" for name, why in against.items())
-            + ")",
-            pf.pci,
-            cure="load ib_ipoib, or install MLNX_OFED",
-        )
+        if mechanism is None:
+            raise NoMechanism(
+                "nothing can set the identities of its VFs ("
+                + "; ".join(f"{name}: {why}" for name, why in against.items())
+                + ")",
+                pf.pci,
+                cure="load ib_ipoib, or install MLNX_OFED",
+            )
+        return mechanism

@@ -9,7 +9,12 @@ sriov_sysfs.c). The store functions check the form of a GUID, not its value.
 from collections.abc import Collection, Mapping
 
 from ibhostdev._native.sysfs import Tree
-from ibhostdev.errors import IbHostdevError, InvalidInput, from_errno
+from ibhostdev.errors import (
+    IbHostdevError,
+    InvalidInput,
+    NotVerified,
+    from_errno,
+)
 from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Family, Pf, Policy, VfState
 
@@ -100,8 +105,12 @@ class Mlx5Sysfs:
         try:
             return VfState(_parse(node), _parse(port), _POLICIES.get(policy))
         except InvalidInput as error:
-            error.device = pf.vf_address(index)
-            return error
+            return NotVerified(
+                error.message,
+                pf.vf_address(index),
+                f"{pf.path}/sriov/{index}",
+                cure="look into the kernel log of mlx5_core",
+            )
 
     def write(
         self, pf: Pf, states: Mapping[int, VfState]

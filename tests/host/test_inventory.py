@@ -3,7 +3,7 @@
 
 import pytest
 
-from ibhostdev import Family
+from ibhostdev import Family, Guid, PciAddress, Vif
 from ibhostdev.errors import DeviceNotFound, InvalidInput
 from tests.testbed import Hca
 
@@ -60,6 +60,16 @@ def test_a_long_lived_host_sees_what_changes(bed):
     assert host.pfs[0].numvfs == 0
     bed.numvfs(0, 2)
     assert host.vf(bed.vf(0, 1)).index == 1
+
+
+def test_no_address_reaches_a_path_unparsed(bed):
+    """A Vif can be made by hand, too."""
+    bed.build(Hca("mlx5", vfs=1))
+    for text in ("../../../etc", "3B:00.1", bed.vf(0, 0) + "/.."):
+        with pytest.raises(InvalidInput):
+            bed.connect().plug([Vif(PciAddress(text), Guid(2))])
+    with pytest.raises(InvalidInput, match="64-bit"):
+        bed.connect().plug([Vif(PciAddress(bed.vf(0, 0)), Guid(2**64 + 2))])
 
 
 @pytest.mark.parametrize("text", ["", "../..", "0000:3b:00.2/physfn"])

@@ -4,7 +4,7 @@
 import pytest
 
 from ibhostdev import BatchFailed, Vif
-from ibhostdev.errors import DeviceInUse
+from ibhostdev.errors import DeviceInUse, NoMechanism
 from tests.host.conftest import guid, mac, vifs
 from tests.testbed import Hca
 
@@ -114,6 +114,19 @@ def test_a_guests_vf_is_not_taken_from_it(bed, flavour):
     assert isinstance(error, DeviceInUse)
     host.unplug(vifs(bed, 1, 2))
     assert bed.seen(0)[0] == flavour.idle
+
+
+def test_what_nobody_can_look_at_is_not_called_done(bed):
+    bed.build(Hca("mlx5", vfs=2, netdev=False), Hca("mlx5", vfs=2))
+    host = bed.connect(physical_networks={})
+    with pytest.raises(BatchFailed) as caught:
+        host.unplug(vifs(bed, 1))
+    assert isinstance(caught.value.result.results[0].error, NoMechanism)
+    # elsewhere it is, and what was not searched is said
+    host.plug(vifs(bed, 1, pf=1))
+    result = host.unplug(vifs(bed, 1))
+    assert bed.seen(1)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
+    assert bed.pfs[0] in result.warnings[0]
 
 
 def test_a_dry_run_tells_and_writes_nothing(bed, flavour):
