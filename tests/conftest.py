@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.flavours import FLAVOURS, Flavour
 from tests.testbed import Testbed
 
 
@@ -30,3 +31,11 @@ def bed(_bed: Testbed) -> Iterator[Testbed]:
     yield _bed
     _bed.heal()
     _bed.delay()
+
+
+@pytest.fixture(params=list(FLAVOURS))
+def flavour(request: pytest.FixtureRequest, bed: Testbed) -> Flavour:
+    """A host with one HCA of each flavour in turn, 4 fresh VFs."""
+    chosen = FLAVOURS[request.param]
+    bed.build(chosen.hca)
+    return chosen

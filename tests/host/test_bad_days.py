@@ -20,7 +20,7 @@ from ibhostdev.errors import (
     RollbackFailed,
     RolledBack,
 )
-from tests.host.conftest import guid, mac, vifs
+from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
 
 # mlx4's files report success whatever happens, so there is nothing to fail.

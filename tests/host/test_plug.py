@@ -12,7 +12,7 @@ from ibhostdev.errors import (
     NoMechanism,
     WrongPhysicalNetwork,
 )
-from tests.host.conftest import guid, mac, vifs
+from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import DeviceInUse, NoMechanism
-from tests.host.conftest import guid, mac, vifs
+from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
 
 

@@ -3,8 +3,6 @@
 
 from dataclasses import dataclass
 
-import pytest
-
 from ibhostdev import Guid, Vif
 from tests.testbed import Hca, Seen, Testbed
 
@@ -54,14 +52,6 @@ FLAVOURS = {
     "files": Flavour(Hca("mlx5-ofed", vfs=4, netdev=False), "mlx5_sysfs"),
     "mlx4": Flavour(Hca("mlx4", vfs=4), "mlx4_sysfs"),
 }
-
-
-@pytest.fixture(params=list(FLAVOURS))
-def flavour(request: pytest.FixtureRequest, bed: Testbed) -> Flavour:
-    """A host with one HCA of each flavour in turn, 4 fresh VFs."""
-    chosen = FLAVOURS[request.param]
-    bed.build(chosen.hca)
-    return chosen
 
 
 def vifs(bed: Testbed, *numbers: int, pf: int = 0) -> list[Vif]:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host with InfiniBand adapters in a folder: no root, no hardware.
+
+``serve`` lays out and serves one until it is told to stop, ``connect`` gives
+the Host that works on it. Tests and programs that want to make bad things
+happen to it use ``ibhostdev.simulate.server.SimulatedHost``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibhostdev.host import Host
+    from ibhostdev.simulate.server import SimulatedHost
+
+__all__ = ["connect", "serve"]
+
+
+def connect(folder: str | os.PathLike[str], **options: Any) -> Host:
+    """The host that is served in a folder; ``options`` are those of Host.
+
+    Raises InvalidInput if the folder is none, NotRunning if nobody serves
+    it (any more).
+    """
+    from pathlib import Path
+
+    from ibhostdev.host import Endpoint, Host
+    from ibhostdev.simulate import netlink, tree
+    from ibhostdev.simulate.state import read_state
+
+    root = Path(os.path.realpath(folder))
+    state = read_state(root)
+    if not tree.serves(state["sysfs_port"], root):
+        raise tree.not_running(str(root))
+    port = state["netlink_port"]
+    options.setdefault("physical_networks", state["physical_networks"])
+    options.setdefault("run_dir", str(root / "run"))
+    return Host(
+        sysfs=tree.SimulatedTree(root / "sys", state["sysfs_port"]),
+        netlink=Endpoint(
+            protocol=netlink.USERSOCK,
+            port=port,
+            identify=partial(tree.identify, port),
+        ),
+        **options,
+    )
+
+
+def serve(
+    folder: str | os.PathLike[str],
+    pfs: int = 2,
+    vfs: int = 16,
+    family: str = "mlx5",
+    ports: int = 1,
+    netdev: bool = True,
+    iommu: bool = True,
+    ready: Callable[[SimulatedHost], None] | None = None,
+) -> None:
+    """Serve a host of ``pfs`` equal adapters until SIGINT or SIGTERM.
+
+    Call it from the main thread; ``ready`` is called when the host can be
+    used. The folder stays when it ends. Raises InvalidInput for a folder
+    with something else in it, or that is being served.
+    """
+    from ibhostdev.errors import InvalidInput
+    from ibhostdev.simulate.model import HcaSpec
+    from ibhostdev.simulate.server import SimulatedHost
+
+    try:
+        specs = [HcaSpec(family, vfs, ports, netdev) for _ in range(pfs)]
+    except ValueError as error:
+        raise InvalidInput(str(error), attribute="simulate") from None
+    # Blocked before the first thread starts, so that none of them is hit
+    stops = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    try:
+        with SimulatedHost(folder, specs, iommu) as host:
+            if ready:
+                ready(host)
+            signal.sigwait(stops)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad days that the rig's kernel cannot be made to have."""
+
+import errno
+import os
+
+import pytest
+
+from ibhostdev import BatchFailed, Vif
+from ibhostdev.errors import (
+    AccessDenied,
+    IbHostdevError,
+    NoMechanism,
+    NotVerified,
+    TimedOut,
+)
+from ibhostdev.mechanisms.mlx4_sysfs import Mlx4Sysfs
+from tests.flavours import guid, mac, vifs
+from tests.testbed import Hca
+
+
+@pytest.fixture(autouse=True)
+def _simulated(bed):
+    if bed.kind != "simulated":
+        pytest.fail("these tests make faults that a real kernel does not have")
+
+
+def test_a_kernel_that_answers_emsgsize(bed):
+    """Linux 5.5 to 6.14; the dump that is asked for then does answer."""
+    bed.build(Hca("mlx5", vfs=16), Hca("mlx5", vfs=2))
+    bed.host.emsgsize_from(16)
+    host = bed.connect()
+    host.plug(vifs(bed, *range(1, 17)))
+    assert [seen.port for seen in bed.seen(0)] == [
+        guid(n) for n in range(1, 17)
+    ]
+    bed.reset_counts()
+    assert not any(r.changed for r in host.plug(vifs(bed, 1)).results)
+    assert bed.counts().modify == 0
+
+
+@pytest.mark.parametrize("flavour", ["netlink", "ofed"], indirect=True)
+def test_no_right_to_write_by_netlink(bed, flavour):
+    bed.host.deny(netlink=errno.EPERM)
+    before = bed.seen(0)
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect().plug(vifs(bed, 1, 2))
+    for one in caught.value.result.failures:
+        assert isinstance(one, AccessDenied)
+        assert one.errno == errno.EPERM
+        assert "CAP_NET_ADMIN" in one.cure
+    assert bed.seen(0) == before
+
+
+@pytest.mark.parametrize("flavour", ["files", "mlx4"], indirect=True)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_no_right_to_write_files(bed, flavour, number):
+    bed.host.deny(sysfs=number)
+    before = bed.seen(0)
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect().plug(vifs(bed, 1, 2))
+    for one in caught.value.result.failures:
+        assert isinstance(one, AccessDenied)
+        assert one.errno == number
+        assert bed.pfs[0] in str(one)
+    assert bed.seen(0) == before
+
+
+def test_no_right_to_take_the_locks(bed, tmp_path):
+    bed.build(Hca("mlx5", vfs=2))
+    (tmp_path / "file").touch()
+    before = bed.seen(0)
+    with pytest.raises(Exception, match="lock") as caught:
+        bed.connect(run_dir=str(tmp_path / "file")).plug(vifs(bed, 1))
+    assert str(tmp_path) in str(caught.value)
+    if os.geteuid():
+        (tmp_path / "closed").mkdir(mode=0o500)
+        with pytest.raises(AccessDenied):
+            bed.connect(run_dir=str(tmp_path / "closed")).plug(vifs(bed, 1))
+    assert bed.seen(0) == before
+
+
+@pytest.mark.parametrize("fault", ["namespace", "other"])
+def test_a_netdev_in_another_namespace(bed, fault):
+    """sysfs still lists it, and by its index ours may have another device
+    of that index, which must not be written to."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    bed.host.netdev(host.pfs[0].netdev.name, fault)
+    with pytest.raises(NoMechanism, match="namespace"):
+        host.plug(vifs(bed, 1))
+    bed.build(Hca("mlx5-ofed", vfs=2))
+    host = bed.connect()
+    bed.host.netdev(host.pfs[0].netdev.name, fault)
+    result = host.plug(vifs(bed, 1))
+    assert result.results[0].mechanism == "mlx5_sysfs"
+
+
+def test_a_subnet_manager_that_is_silent(bed):
+    """mlx4 asks it for each GUID. The VFs go back to what they were, and
+    unplugging does not depend on it."""
+    bed.build(Hca("mlx4", vfs=3))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    (mlx4,) = (m for m in host.mechanisms.all if isinstance(m, Mlx4Sysfs))
+    mlx4._patience = 0.05
+    bed.host.sm_silent()
+    with pytest.raises(BatchFailed) as caught:
+        host.plug([Vif.parse(bed.vf(0, 1), mac(2))])
+    (error,) = caught.value.result.failures
+    assert isinstance(error, TimedOut)
+    assert "subnet manager" in str(error)
+    assert bed.seen(0)[1].port in ("ff:ff:ff:ff:ff:ff:ff:ff", guid(0)) or (
+        bed.seen(0)[1] == bed.seen(0)[2]
+    )
+    host.unplug(vifs(bed, 1))
+    assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
+
+
+@pytest.fixture
+def garble(monkeypatch):
+    """Makes the files of these names read as garbage."""
+
+    def garble(host, names, value=b"zz:garbage"):
+        read = type(host.sysfs).read
+
+        def garbled(self, paths):
+            return [
+                value if path.endswith(names) else true
+                for path, true in zip(paths, read(self, paths), strict=True)
+            ]
+
+        monkeypatch.setattr(type(host.sysfs), "read", garbled)
+
+    return garble
+
+
+@pytest.mark.parametrize("flavour", ["files", "ofed", "mlx4"], indirect=True)
+def test_guids_that_are_garbage(bed, flavour, garble):
+    host = bed.connect()
+    garble(host, ("sriov/0/node", "admin_guids/1"))
+    before = bed.seen(0)[1:]
+    with pytest.raises((BatchFailed, NotVerified), match="garbage") as caught:
+        host.plug(vifs(bed, 1, 2))
+    assert bed.vf(0, 0) in str(caught.value)
+    assert [seen.policy for seen in bed.seen(0)[1:]] == [
+        seen.policy for seen in before
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"many", b"-1", b"1", b"99999999999999999999", b"\xff"]
+)
+def test_a_number_of_vfs_that_is_garbage(bed, garble, value):
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    garble(host, ("sriov_numvfs",), value)
+    bed.reset_counts()
+    if value.startswith(b"9"):
+        # VF 1 is below it, and the kernel lists it as the PF's
+        host.plug([Vif.parse(bed.vf(0, 1), mac(1))])
+        return
+    with pytest.raises(IbHostdevError) as caught:
+        host.plug([Vif.parse(bed.vf(0, 1), mac(1))])
+    assert bed.pfs[0] in str(caught.value)
+    assert bed.counts().modify == 0

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The common suite's host in a folder."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from ibhostdev import Host, simulate
+from ibhostdev.simulate.model import DOWN, FOLLOW, UP, VFIO, HcaSpec, Vf
+from ibhostdev.simulate.server import SimulatedHost
+from tests.testbed import Counts, Hca, Seen
+
+_POLICIES = {"down": DOWN, "up": UP, "follow": FOLLOW}
+_WORDS = {number: word for word, number in _POLICIES.items()}
+
+#: For thousands of small files, where there is such a folder.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _number(guid: str | None) -> int | None:
+    return None if guid is None else int(guid.replace(":", ""), 16)
+
+
+def _text(guid: int) -> str:
+    return guid.to_bytes(8, "big").hex(":")
+
+
+class SimulatedTestbed:
+    """``host`` is the SimulatedHost, for tests of what only it can do."""
+
+    kind: Literal["simulated", "kernel"] = "simulated"
+
+    def __init__(self) -> None:
+        self._base = Path(tempfile.mkdtemp(prefix="ibhostdev-", dir=MEMORY))
+        self._builds = 0
+        self.host: SimulatedHost | None = None
+        self.pfs: list[str] = []
+        self.command: list[str] = []
+
+    @property
+    def folder(self) -> Path:
+        return self._base / str(self._builds)
+
+    @property
+    def _host(self) -> SimulatedHost:
+        assert self.host is not None, "build() comes first"
+        return self.host
+
+    def build(self, *hcas: Hca) -> None:
+        self._clear()
+        self._builds += 1
+        specs = [HcaSpec(h.family, h.vfs, h.ports, h.netdev) for h in hcas]
+        self.host = SimulatedHost(self.folder, specs).start()
+        self.pfs = [pf.address for pf in self._host.machine.pfs]
+        folder = str(self.folder)
+        self.command = [sys.executable, "-m", "ibhostdev", "--host", folder]
+
+    def _clear(self) -> None:
+        if self.host:
+            self.host.close()
+            shutil.rmtree(self.folder)
+        self.host = None
+
+    def close(self) -> None:
+        self._clear()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    def connect(self, **kwargs: Any) -> Host:
+        return simulate.connect(self.folder, **kwargs)
+
+    # ---- witnesses ------------------------------------------------------
+
+    def vf(self, pf: int, index: int) -> str:
+        return self._host.machine.pfs[pf].vf_address(index)
+
+    def seen(self, pf: int) -> list[Seen]:
+        return [self._see(vf) for vf in self._host.machine.pfs[pf].vfs]
+
+    def _see(self, vf: Vf) -> Seen:
+        """As ``ip link`` would show it, else MLNX_OFED's files."""
+        if vf.pf.spec.mlx4:
+            guid = vf.pf.aliases[1].admin[vf.index + 1]
+            return Seen(None, _text(guid), None)
+        memory = vf.pf.contexts[vf.index]
+        node, port = vf.node, vf.port
+        if vf.pf.netdevs:
+            node = memory.node if memory.node_valid else 0
+            port = memory.port if memory.port_valid else 0
+        elif not vf.pf.spec.ofed:
+            return Seen(None, None, None)
+        if vf.address in self._host.machine.failing_queries:
+            return Seen(None, None, None)
+        return Seen(_text(node), _text(port), _WORDS[vf.policy])
+
+    def _sys(self, vf: str) -> Path:
+        return self.folder / "sys/bus/pci/devices" / vf
+
+    def identity(self, vf: str) -> str | None:
+        for file in self._sys(vf).glob("infiniband/*/node_guid"):
+            return _text(int(file.read_text().strip().replace(":", ""), 16))
+        return None
+
+    def driver(self, vf: str) -> str | None:
+        link = self._sys(vf) / "driver"
+        return os.path.basename(link.readlink()) if link.is_symlink() else None
+
+    # ---- hands ----------------------------------------------------------
+
+    def _write(self, path: str, value: str) -> None:
+        self._host.kernel.write(path, f"{value}\n")
+
+    def bind(self, vf: str, driver: str | None) -> None:
+        if old := self.driver(vf):
+            self._write(f"bus/pci/drivers/{old}/unbind", vf)
+        if driver:
+            override = driver if driver in VFIO else ""
+            self._write(f"bus/pci/devices/{vf}/driver_override", override)
+            self._write(f"bus/pci/drivers/{driver}/bind", vf)
+
+    @contextmanager
+    def hold(self, vf: str) -> Iterator[None]:
+        before = self.driver(vf)
+        if before not in VFIO:
+            self.bind(vf, "vfio-pci")
+        with self._host.hold(vf):
+            yield
+        if before not in VFIO:
+            self.bind(vf, before)
+
+    def seed(
+        self,
+        pf: int,
+        index: int,
+        node: str | None = None,
+        port: str | None = None,
+        policy: str | None = None,
+    ) -> None:
+        self._host.seed(
+            self.vf(pf, index),
+            _number(node),
+            _number(port),
+            None if policy is None else _POLICIES[policy],
+            netlink=bool(self._host.machine.pfs[pf].netdevs),
+        )
+
+    def numvfs(self, pf: int, n: int) -> None:
+        path = f"bus/pci/devices/{self.pfs[pf]}/sriov_numvfs"
+        self._write(path, str(n))
+
+    # ---- bad days -------------------------------------------------------
+
+    def fail(self, vf: str, errno: int, first: int = 1) -> None:
+        self._host.fail(vf, errno, first)
+
+    def fail_queries(self, vf: str, errno: int) -> None:
+        self._host.fail_queries(vf, errno)
+
+    def heal(self) -> None:
+        self._host.heal()
+
+    def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
+        self._host.delay(command, probe)
+
+    def counts(self) -> Counts:
+        return Counts(*self._host.counts())
+
+    def reset_counts(self) -> None:
+        self._host.reset_counts()
