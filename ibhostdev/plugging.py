@@ -23,6 +23,7 @@ from ibhostdev.batch import (
     Vif,
 )
 from ibhostdev.errors import (
+    AccessDenied,
     DeviceNotFound,
     IbHostdevError,
     InvalidInput,
@@ -353,6 +354,9 @@ class Plugging:
                 )
                 for change in present:
                     change.error = failed.get(change.vf.index)
+                    # Rights do not come and go: nothing was taken.
+                    if isinstance(change.error, AccessDenied):
+                        change.tried = False
             tell("write", len(group))
 
         due = [c for c in changes if c.needed and c.error is None]
@@ -387,7 +391,10 @@ class Plugging:
             refused = present[0].mechanism.write(present[0].vf.pf, states)
             for change, doubt in self._read_back(present, states):
                 trouble = refused.get(change.vf.index) or doubt
-                if trouble is not None:
+                # One that refuses everything may not have changed at all.
+                if trouble is not None and not (
+                    change.verified and _same(change.before, change.after)
+                ):
                     change.error = RollbackFailed(
                         "could not be put back to what it was "
                         f"({trouble.message}) after {change.error or cause}",
