@@ -10,6 +10,12 @@ from tests.flavours import FLAVOURS, Flavour
 from tests.testbed import Testbed
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "large: builds PFs of 127 VFs, in the rig's large shape"
+    )
+
+
 @pytest.fixture(scope="session")
 def _bed() -> Iterator[Testbed]:
     bed: Testbed
