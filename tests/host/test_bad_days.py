@@ -171,6 +171,11 @@ def test_vfs_that_vanish_in_the_middle(bed):
 # -- killed -----------------------------------------------------------------
 
 
+# A process costs the rig's emulation seconds: one flavour for each way of
+# writing, since these are about the engine.
+WAYS = ["netlink", "files"]
+
+
 def start(bed, *arguments):
     return subprocess.Popen(
         [*bed.command, *arguments],
@@ -184,10 +189,10 @@ def until(condition):
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.002)
+        time.sleep(0.02)
 
 
-@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+@pytest.mark.parametrize("flavour", WAYS, indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_plug_that_is_killed_can_be_repeated(bed, flavour, number):
     batch = [f"{bed.vf(0, n)}={mac(n + 1)}" for n in range(4)]
@@ -208,7 +213,7 @@ def test_a_plug_that_is_killed_can_be_repeated(bed, flavour, number):
     assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+@pytest.mark.parametrize("flavour", WAYS, indirect=True)
 def test_an_unplug_that_is_killed_can_be_repeated(bed, flavour):
     bed.connect().plug(vifs(bed, 1, 2, 3, 4))
     batch = [f"{bed.vf(0, n)}={mac(n + 1)}" for n in range(4)]
@@ -228,6 +233,7 @@ def test_an_unplug_that_is_killed_can_be_repeated(bed, flavour):
 # -- at once ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("flavour", ["netlink", "mlx4"], indirect=True)
 def test_two_processes_plug_different_vfs_of_a_pf(bed, flavour):
     bed.delay(command=0.01)
     ours = [
@@ -240,6 +246,7 @@ def test_two_processes_plug_different_vfs_of_a_pf(bed, flavour):
     assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]
 
 
+@pytest.mark.parametrize("flavour", ["netlink", "mlx4"], indirect=True)
 def test_two_processes_plug_the_same_guid(bed, flavour):
     """Whoever comes second takes it from the first; nobody ends with a
     duplicate."""
