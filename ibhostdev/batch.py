@@ -108,7 +108,10 @@ class BatchFailed(IbHostdevError):
         error.result = result
         return error
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self).of, (self.result,))
+
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage ("write", "verify", "rebind"), and how many VFs of how
-many are through with it."""
+"""Called, one call at a time, with a stage ("write", "verify", "rebind"), and
+how many VFs of how many are through with it."""

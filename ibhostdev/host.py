@@ -36,6 +36,8 @@ class Host:
     ) -> None:
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
+        self.run_dir = run_dir
+        self.physical_networks = physical_networks
         self.inventory = Inventory(self.sysfs)
         self.mechanisms = Mechanisms(self.sysfs, self.netlink)
         self._plugging = Plugging(

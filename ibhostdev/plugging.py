@@ -9,7 +9,15 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import (
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -332,11 +340,14 @@ class Plugging:
                 self._write(plan.then, tell)
             if not (undoing and plan.failed):
                 self._verify(plan.changes, tell)
-        except BaseException:
+        except BaseException as interruption:
             # Ctrl-C, a termination signal, a fault of our own: whatever it
             # is, nothing stays half-done.
             if undoing:
                 self._undo(plan)
+            for change in plan.failed:
+                if isinstance(change.error, RollbackFailed):
+                    interruption.add_note(str(change.error))
             raise
         if undoing and plan.failed:
             self._undo(plan)
@@ -389,11 +400,11 @@ class Plugging:
                 return
             states = {change.vf.index: change.undo for change in present}
             refused = present[0].mechanism.write(present[0].vf.pf, states)
-            for change, doubt in self._read_back(present, states):
+            for change, doubt in self._read_back(present, states, refused):
                 trouble = refused.get(change.vf.index) or doubt
                 # One that refuses everything may not have changed at all.
-                if trouble is not None and not (
-                    change.verified and _same(change.before, change.after)
+                if trouble is not None and not _same(
+                    change.before, change.after
                 ):
                     change.error = RollbackFailed(
                         "could not be put back to what it was "
@@ -429,7 +440,10 @@ class Plugging:
         )
 
     def _read_back(
-        self, group: list[Change], expected: Mapping[int, VfState]
+        self,
+        group: list[Change],
+        expected: Mapping[int, VfState],
+        refused: Container[int] = (),
     ) -> list[tuple[Change, IbHostdevError | None]]:
         """Each change with what is wrong about its VF's state, if anything.
         Sets ``after`` and ``verified``."""
@@ -444,6 +458,7 @@ class Plugging:
                     change,
                     expected[change.vf.index],
                     seen.get(change.vf.index),
+                    change.vf.index not in refused,
                 ),
             )
             for change in group
@@ -495,7 +510,10 @@ def _by_pf(changes: Iterable[Change]) -> list[list[Change]]:
 
 
 def _compare(
-    change: Change, want: VfState, seen: VfState | IbHostdevError | None
+    change: Change,
+    want: VfState,
+    seen: VfState | IbHostdevError | None,
+    accepted: bool,
 ) -> IbHostdevError | None:
     """What is wrong about a VF's state after writing, if anything."""
     if isinstance(seen, IbHostdevError):
@@ -516,10 +534,12 @@ def _compare(
         wanted is None or shown is not None for _, wanted, shown in fields
     )
     # What is seen, else what was accepted, else what was there.
+    taken = want if accepted else VfState()
+    before = change.before
     change.after = VfState(
-        known(seen.node_guid, known(want.node_guid, change.before.node_guid)),
-        known(seen.port_guid, known(want.port_guid, change.before.port_guid)),
-        known(seen.policy, known(want.policy, change.before.policy)),
+        known(seen.node_guid, known(taken.node_guid, before.node_guid)),
+        known(seen.port_guid, known(taken.port_guid, before.port_guid)),
+        known(seen.policy, known(taken.policy, before.policy)),
     )
     for name, wanted, shown in fields:
         if None not in (wanted, shown) and wanted != shown:
@@ -548,11 +568,13 @@ _Tell = Callable[[str, int], None]
 def _teller(progress: Progress | None, plan: Plan) -> _Tell:
     total = sum(change.needed for change in plan.changes)
     done: dict[str, int] = {}
+    lock = threading.Lock()
 
     def tell(stage: str, count: int) -> None:
         if progress is not None:
-            done[stage] = done.get(stage, 0) + count
-            progress(stage, done[stage], total)
+            with lock:
+                done[stage] = done.get(stage, 0) + count
+                progress(stage, done[stage], total)
 
     return tell
 

@@ -9,6 +9,7 @@ those that need it, and many at once.
 """
 
 import errno
+import threading
 import time
 from collections.abc import Iterable, Sequence
 
@@ -53,13 +54,15 @@ class Rebinding:
     ) -> Iterable[tuple[Vf, IbHostdevError | None]]:
         """Each VF with what went wrong, if anything."""
         done = 0
+        lock = threading.Lock()
 
         def one(vf: Vf) -> tuple[Vf, IbHostdevError | None]:
             nonlocal done
             error = self._rebind(vf)
-            done += 1
-            if progress is not None:
-                progress("rebind", done, len(vfs))
+            with lock:
+                done += 1
+                if progress is not None:
+                    progress("rebind", done, len(vfs))
             return vf, error
 
         return each(vfs, one, _AT_ONCE)

@@ -17,6 +17,11 @@ NOOP, ERROR, DONE = 1, 2, 3
 REQUEST, MULTI, ACK, DUMP, CAPPED = 0x1, 0x2, 0x4, 0x300, 0x100
 MINIMUM_TYPE = 0x10
 
+#: rtnetlink, as far as both ends speak it
+NEWLINK, GETLINK, SETLINK = 16, 18, 19
+IFLA_IFNAME, IFLA_PARENT_DEV_NAME = 3, 56
+IFINFO = struct.Struct("=BxHiII")
+
 #: A write() to sysfs, acknowledged when its store function has ended: a plain
 #: file could not refuse a value, nor make its writer wait. HELLO is answered
 #: by one with the folder of the host.

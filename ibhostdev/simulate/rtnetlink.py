@@ -19,9 +19,15 @@ from ibhostdev.simulate.netlink import (
     ACK,
     DONE,
     DUMP,
+    GETLINK,
+    IFINFO,
+    IFLA_IFNAME,
+    IFLA_PARENT_DEV_NAME,
     MINIMUM_TYPE,
     MULTI,
+    NEWLINK,
     REQUEST,
+    SETLINK,
     Message,
     acknowledge,
     attribute,
@@ -30,12 +36,10 @@ from ibhostdev.simulate.netlink import (
     unpack,
 )
 
-NEWLINK, GETLINK, SETLINK = 16, 18, 19
-
 # include/uapi/linux/if_link.h: of a link …
-IFLA_ADDRESS, IFLA_BROADCAST, IFLA_IFNAME, IFLA_MTU = 1, 2, 3, 4
+IFLA_ADDRESS, IFLA_BROADCAST, IFLA_MTU = 1, 2, 4
 IFLA_NUM_VF, IFLA_VFINFO_LIST, IFLA_EXT_MASK = 21, 22, 29
-IFLA_PARENT_DEV_NAME, IFLA_PARENT_DEV_BUS_NAME = 56, 57
+IFLA_PARENT_DEV_BUS_NAME = 57
 # … and of one of its VFs; with the least length of each that can be set
 VF_INFO = 1
 VF_MAC, VF_VLAN, VF_TX_RATE, VF_SPOOFCHK, VF_LINK_STATE = 1, 2, 3, 4, 5
@@ -62,7 +66,6 @@ AUTO, ENABLE, DISABLE = 0, 1, 2
 _STATES = {DOWN: DISABLE, UP: ENABLE, FOLLOW: AUTO}
 _POLICIES = {state: policy for policy, state in _STATES.items()}
 
-IFINFO = struct.Struct("=BxHiII")
 _GUID = struct.Struct("=I4xQ")
 _WORDS = struct.Struct("=II")
 _ETHERNET, _LOOPBACK, _INFINIBAND = 1, 772, 32

@@ -8,7 +8,11 @@ from ibhostdev._native.sysfs import Tree
 from ibhostdev.errors import NotRunning
 from ibhostdev.simulate.netlink import (
     ACK,
+    GETLINK,
     HELLO,
+    IFINFO,
+    IFLA_IFNAME,
+    IFLA_PARENT_DEV_NAME,
     PATH,
     REQUEST,
     VALUE,
@@ -17,12 +21,6 @@ from ibhostdev.simulate.netlink import (
     attribute,
     attributes,
     pack,
-)
-from ibhostdev.simulate.rtnetlink import (
-    GETLINK,
-    IFINFO,
-    IFLA_IFNAME,
-    IFLA_PARENT_DEV_NAME,
 )
 
 

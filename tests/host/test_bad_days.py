@@ -42,11 +42,11 @@ def test_a_vf_that_fails_takes_the_others_back(bed, flavour, index, first):
     bed.heal()
     results = caught.value.result.results
     error = results[index].error
-    # A VF whose commands all fail cannot be put back either; what it was,
-    # it still is, unless a command had been taken before.
-    kind = RollbackFailed if bed.seen(0)[index] != before[index] else (
-        CommandFailed, RollbackFailed,
-    )  # fmt: skip
+    # A VF whose commands all fail cannot be put back either, if one had been
+    # taken before.
+    untouched = bed.seen(0)[index] == before[index]
+    kind = CommandFailed if untouched else RollbackFailed
+    assert untouched == (first == 1)
     assert isinstance(error, kind)
     assert error.errno == errno.EIO
     assert bed.vf(0, index) in str(error)

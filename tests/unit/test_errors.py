@@ -62,4 +62,10 @@ def test_a_failed_batch_names_its_cause_not_its_consequences():
     failed = BatchFailed.of(result)
     assert "0000:3b:00.3 policy" in str(failed)
     assert failed.result is result
-    assert pickle.loads(pickle.dumps(failed)).device == "0000:3b:00.3"
+    copy = pickle.loads(pickle.dumps(failed))
+    assert str(copy) == str(failed)
+    assert [type(one.error) for one in copy.result.results] == [
+        errors.RolledBack,
+        errors.CommandFailed,
+        type(None),
+    ]

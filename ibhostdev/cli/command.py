@@ -1,0 +1,589 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: options, subcommands, exit codes, signals."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
+from ibhostdev.cli import listing, outcome, terminal, vifs
+from ibhostdev.cli.outcome import Exit
+from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.host import Host
+from ibhostdev.inventory import Family, Policy
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_RUN_DIR = "/run/ibhostdev"
+
+
+@dataclass
+class Settings:
+    """The options that every command takes."""
+
+    host: str | None = None
+    physical_device_mappings: dict[str, list[str]] | None = None
+    run_dir: str | None = None
+
+    def connect(self) -> Host:
+        if self.host is None:
+            return Host(
+                run_dir=self.locks,
+                physical_networks=self.physical_device_mappings,
+            )
+        from ibhostdev import simulate
+
+        options: dict[str, Any] = {}
+        if self.physical_device_mappings is not None:
+            options["physical_networks"] = self.physical_device_mappings
+        return simulate.connect(self.host, run_dir=self.locks, **options)
+
+    @property
+    def locks(self) -> str:
+        if self.run_dir is not None:
+            return self.run_dir
+        if self.host is not None:
+            return os.path.join(self.host, "run")
+        return _RUN_DIR
+
+
+# -- options --------------------------------------------------------------
+
+
+def _parse_mappings(text: str) -> dict[str, list[str]]:
+    """``default:ib0,default:ib1,other:ib2``, as eswitchd takes it."""
+    mappings: dict[str, list[str]] = {}
+    for part in text.split(","):
+        if not part.strip():
+            continue
+        # Only the first colon: the device may be a PCI address.
+        network, _, device = (p.strip() for p in part.partition(":"))
+        if not network or not device:
+            raise InvalidInput(
+                f"{part!r} is not of the form NETWORK:DEVICE",
+                attribute="physical-device-mappings",
+                cure="write as in default:ib0,default:ib1,other:ib2",
+            )
+        mappings.setdefault(network, []).append(device)
+    return mappings
+
+
+def _settle(
+    context: click.Context, parameter: click.Parameter, value: Any
+) -> None:
+    """Keep what was given; the later place on the command line wins."""
+    settings = context.ensure_object(Settings)
+    if value is None:
+        return
+    if parameter.name == "physical_device_mappings":
+        value = _parse_mappings(value)
+    assert parameter.name is not None
+    setattr(settings, parameter.name, value)
+
+
+def _log(context: click.Context, _: click.Parameter, verbose: bool) -> None:
+    """The package's log goes to standard error if that is asked for. Its
+    warnings are in the results too, so they are told anyway."""
+    log = logging.getLogger("ibhostdev")
+    if verbose:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        log.setLevel(logging.DEBUG)
+    elif not log.handlers:
+        log.addHandler(logging.NullHandler())
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked:
+        return
+    from importlib import metadata
+
+    try:
+        version = metadata.version("ibhostdev")
+    except metadata.PackageNotFoundError:
+        version = "(not installed)"
+    terminal.write(f"ibhostdev {version}\n")
+    context.exit()
+
+
+def _everywhere(first: bool) -> Callable[[_F], _F]:
+    """The options of every command. They are taken before and behind its
+    name; the environment counts as the first place."""
+
+    def option(*names: str, variable: str = "", **how: Any) -> Any:
+        if variable and first:
+            how |= {"envvar": variable, "show_envvar": True}
+        how.setdefault("callback", _settle)
+        return click.option(*names, expose_value=False, **how)
+
+    options = [
+        option(
+            "--host",
+            metavar="DIR",
+            variable="IBHOSTDEV_HOST",
+            help="Work on the simulated host in DIR, not on this machine.",
+        ),
+        option(
+            "--physical-device-mappings",
+            metavar="NETWORK:DEVICE,…",
+            variable="IBHOSTDEV_PHYSICAL_DEVICE_MAPPINGS",
+            help="Which PFs are behind which physical network; repeat a "
+            "network that has several.",
+        ),
+        option(
+            "--run-dir",
+            metavar="DIR",
+            help=f"Where the PFs' locks are.  [default: {_RUN_DIR}]",
+        ),
+        option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            callback=_log,
+            help="Say on standard error what is done.",
+        ),
+    ]
+
+    def decorate(function: _F) -> _F:
+        for one in reversed(options):
+            function = one(function)
+        return function
+
+    return decorate
+
+
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON, for programs."
+)
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a VF failed; the results tell what became of the others
+  2    bad input; nothing was touched
+  3    no rights
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM; what a batch
+       had written by then was put back, unless it had --on-error continue
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+@_everywhere(first=True)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Give InfiniBand SR-IOV Virtual Functions their vGUIDs."""
+
+
+# -- list -----------------------------------------------------------------
+
+
+@cli.command("list")
+@click.argument("names", nargs=-1, metavar="[PF]…")
+@_json
+@_everywhere(first=False)
+@click.pass_obj
+def list_(settings: Settings, names: Sequence[str], as_json: bool) -> int:
+    """Show PFs and their VFs as they are now.
+
+    A PF is named by its PCI address, IB device or IPoIB network device; the
+    PCI address of a VF shows only that one. Exit code 1 says that the state
+    of some VFs could not be read.
+    """
+    shown = listing.views(settings.connect(), names)
+    if as_json:
+        _write_json(listing.as_json(shown))
+    elif not shown:
+        terminal.write("no PF with an InfiniBand port: see ibhostdev doctor\n")
+    else:
+        terminal.show(listing.as_lines(shown))
+    code = Exit.DONE
+    for view in shown:
+        if view.error is not None:
+            terminal.explain(view.error)
+            code = max(code, outcome.exit_code(view.error))
+    return code
+
+
+# -- plug, unplug ---------------------------------------------------------
+
+
+def _batch(function: _F) -> _F:
+    """The options that plug and unplug share."""
+    options: list[Callable[[_F], _F]] = [
+        click.option(
+            "--file",
+            metavar="FILE",
+            help="YAML or JSON list of entries with pci, mac or guid, "
+            "physical_network; - for standard input.",
+        ),
+        click.option(
+            "--physical-network",
+            metavar="NAME",
+            help="Of the VIFs that name none.",
+        ),
+        click.option(
+            "--on-error",
+            type=click.Choice([str(value) for value in OnError]),
+            default=str(OnError.ROLLBACK),
+            show_default=True,
+            help="What becomes of the others when a VF fails.",
+        ),
+        click.option(
+            "--mechanism",
+            metavar="NAME",
+            help="Force one: mlx5_netlink, mlx5_sysfs or mlx4_sysfs.",
+        ),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Show what would be written, write nothing.",
+        ),
+        _json,
+        _everywhere(first=False),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("words", nargs=-1, metavar="[PCI=MAC]…")
+@click.option(
+    "--policy",
+    type=click.Choice([str(policy) for policy in Policy]),
+    help="Administrative link state.  [default: follow]",
+)
+@_batch
+@click.pass_obj
+def plug(
+    settings: Settings,
+    words: Sequence[str],
+    policy: str | None,
+    file: str | None,
+    physical_network: str | None,
+    on_error: str,
+    mechanism: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Give VFs the identities of VIFs, all in one batch.
+
+    \b
+    ibhostdev plug 0000:3b:00.2=fa:16:3e:12:34:56
+    ibhostdev plug --file vifs.yaml
+
+    A GUID may stand for the MAC. What is right already is not written.
+    """
+    batch = _vifs(words, file, physical_network, need_pci=True)
+    host = settings.connect()
+    return _run(
+        batch,
+        "plugged",
+        dry_run,
+        as_json,
+        lambda progress: host.plug(
+            batch,
+            policy=None if policy is None else Policy(policy),
+            on_error=OnError(on_error),
+            mechanism=mechanism,
+            dry_run=dry_run,
+            progress=progress,
+        ),
+    )
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("words", nargs=-1, metavar="[[PCI=]MAC]…")
+@click.option(
+    "--no-rebind",
+    is_flag=True,
+    help="Leave a VF alone whose driver on this host shows its old identity.",
+)
+@_batch
+@click.pass_obj
+def unplug(
+    settings: Settings,
+    words: Sequence[str],
+    no_rebind: bool,
+    file: str | None,
+    physical_network: str | None,
+    on_error: str,
+    mechanism: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Make the VFs idle that have the identities of VIFs.
+
+    \b
+    ibhostdev unplug 0000:3b:00.2=fa:16:3e:12:34:56
+    ibhostdev unplug fa:16:3e:12:34:56
+
+    The PCI address is a hint: a VF with another identity is left alone, and
+    the one that has this is looked for. None having it is success.
+    """
+    batch = _vifs(words, file, physical_network, need_pci=False)
+    host = settings.connect()
+    return _run(
+        batch,
+        "unplugged",
+        dry_run,
+        as_json,
+        lambda progress: host.unplug(
+            batch,
+            rebind=not no_rebind,
+            on_error=OnError(on_error),
+            mechanism=mechanism,
+            dry_run=dry_run,
+            progress=progress,
+        ),
+    )
+
+
+def _vifs(
+    words: Sequence[str],
+    file: str | None,
+    network: str | None,
+    need_pci: bool,
+) -> list[Vif]:
+    if (file is None) == (not words):
+        raise click.UsageError(
+            "Name VIFs either as arguments or by --file.",
+            click.get_current_context(),
+        )
+    if file is None:
+        return vifs.from_arguments(words, network, need_pci)
+    return vifs.from_file(file, network, need_pci)
+
+
+def _run(
+    batch: Sequence[Vif],
+    done: str,
+    dry_run: bool,
+    as_json: bool,
+    call: Callable[[Progress | None], BatchResult],
+) -> int:
+    code = Exit.DONE
+    try:
+        with terminal.progress(len(batch)) as progress:
+            result = call(progress)
+    except BatchFailed as error:
+        result, code = error.result, outcome.exit_code(error)
+    if as_json:
+        _write_json(outcome.as_json(batch, result))
+    else:
+        terminal.show(outcome.as_lines(batch, result, done, dry_run))
+    for warning in result.warnings:
+        terminal.warn(warning)
+    if code is not Exit.DONE:
+        for cause in result.failures:
+            terminal.explain(cause)
+    return code
+
+
+# -- doctor, simulate -----------------------------------------------------
+
+
+@cli.command()
+@_json
+@_everywhere(first=False)
+@click.pass_obj
+def doctor(settings: Settings, as_json: bool) -> int:
+    """Find what would keep a plug from working here, or make it slow.
+
+    Each finding comes with its cure. Exit code 1 says that there is a
+    problem; warnings and notes are none.
+    """
+    from ibhostdev.cli import doctor as doctors
+
+    findings = doctors.examine(
+        settings.connect(), settings.locks, simulated=settings.host is not None
+    )
+    if as_json:
+        _write_json(doctors.as_json(findings))
+    else:
+        terminal.show(doctors.as_lines(findings, terminal.width()))
+    return Exit.FAILED if doctors.problems(findings) else Exit.DONE
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--pfs", type=click.IntRange(1, 16), default=2, show_default=True
+)
+@click.option(
+    "--vfs",
+    type=click.IntRange(0),
+    default=16,
+    show_default=True,
+    help="Of each PF.",
+)
+@click.option(
+    "--family",
+    type=click.Choice([str(family) for family in Family]),
+    default=str(Family.MLX5),
+    show_default=True,
+)
+@click.option(
+    "--ports",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="Of each PF; only mlx4 has two.",
+)
+@click.option(
+    "--no-netdev", is_flag=True, help="PFs without IPoIB network devices."
+)
+@click.option("--no-iommu", is_flag=True, help="VFs without IOMMU groups.")
+@_everywhere(first=False)
+def simulate(
+    folder: str,
+    pfs: int,
+    vfs: int,
+    family: str,
+    ports: int,
+    no_netdev: bool,
+    no_iommu: bool,
+) -> int:
+    """Serve a simulated host in the folder DIR until Ctrl-C.
+
+    It needs neither root nor hardware. Every command takes --host DIR to
+    work on it.
+    """
+    from ibhostdev import simulate
+
+    def ready(_: object) -> None:
+        terminal.write(
+            f"Serving {pfs} PFs with {vfs} VFs each; end it with Ctrl-C.\n"
+            f"In another terminal: ibhostdev --host {folder} list\n"
+        )
+
+    simulate.serve(
+        folder,
+        pfs=pfs,
+        vfs=vfs,
+        family=family,
+        ports=ports,
+        netdev=not no_netdev,
+        iommu=not no_iommu,
+        ready=ready,
+    )
+    return Exit.DONE
+
+
+# -- the process ----------------------------------------------------------
+
+
+class Interrupted(SystemExit):
+    """A signal asks to end. No Exception, so that nothing but a rollback
+    comes between."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.name = signal.Signals(number).name
+
+
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Signals that end the process let the engine put back what it has
+    written; further ones do not keep it from that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def interrupt(number: int, _: object) -> None:
+        for other in _SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    try:
+        for number, handler in before.items():
+            # nohup and the like: who started us wants it ignored.
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    terminal.write(json.dumps(value, indent=2) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # An arrow is no reason to fail where the locale has none.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    as_json = "--json" in arguments
+    try:
+        with _interruptible():
+            return _command(arguments, as_json)
+    except Interrupted as stop:
+        if as_json:
+            _write_json(
+                outcome.failure_json(
+                    {
+                        "type": "Interrupted",
+                        "message": f"ended by {stop.name}",
+                        "device": None,
+                        "attribute": None,
+                        "errno": None,
+                        "cure": "repeat the call",
+                    }
+                )
+            )
+        for note in getattr(stop, "__notes__", ()):
+            terminal.complain(note)
+        terminal.complain(
+            f"ended by {stop.name}; what is there now shows 'ibhostdev list'"
+        )
+        return int(stop.code or 1)
+
+
+def _command(arguments: Sequence[str], as_json: bool) -> int:
+    try:
+        return int(
+            cli.main(
+                list(arguments), prog_name="ibhostdev", standalone_mode=False
+            )
+            or 0
+        )
+    except click.ClickException as error:
+        if as_json:
+            bad = InvalidInput(error.format_message())
+            _write_json(outcome.failure_json(listing.error_json(bad)))
+        error.show()
+        return Exit.BAD_INPUT
+    except (IbHostdevError, OSError) as error:
+        if not isinstance(error, IbHostdevError):
+            # No /sys here, no room for the output, …
+            error = IbHostdevError(
+                "could not go on", error.filename, None, error.errno
+            )
+        if as_json:
+            _write_json(outcome.failure_json(listing.error_json(error)))
+        terminal.explain(error)
+        return outcome.exit_code(error)

@@ -1,0 +1,681 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ibhostdev doctor``: what would keep a plug from working, or make it slow.
+
+Each check is a function that yields findings; a problem keeps plugs or
+guests' links from working, a warning is a matter to look into, a note is good
+to know.
+"""
+
+import os
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ibhostdev.cli.listing import View, views
+from ibhostdev.cli.terminal import Cell, Line
+from ibhostdev.errors import IbHostdevError
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import DEVICES, Family, Pf, Policy, Vf, base_name
+
+# include/uapi/linux/capability.h
+_CAP_DAC_OVERRIDE = 1
+_CAP_NET_ADMIN = 12
+_MELLANOX = b"0x15b3"
+_NAMED = 3
+
+
+class Severity(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check has found, on which device if on one, and its cure."""
+
+    check: str
+    severity: Severity
+    message: str
+    device: str | None = None
+    cure: str | None = None
+
+
+@dataclass(frozen=True)
+class Patient:
+    """The host, and what the checks have in common."""
+
+    host: Host
+    views: Sequence[View]
+    locks: str
+    simulated: bool
+
+    @property
+    def vfs(self) -> Iterator[tuple[View, Vf]]:
+        for view in self.views:
+            for vf in view.vfs:
+                yield view, vf
+
+
+Check = Callable[[Patient], Iterable[Finding]]
+
+
+def examine(host: Host, locks: str, simulated: bool) -> list[Finding]:
+    """What all checks find, in their order. ``locks`` is the run directory;
+    of a simulated host nothing is asked that is this machine's."""
+    patient = Patient(host, views(host), locks, simulated)
+    found: list[Finding] = []
+    for check in CHECKS:
+        found += check(patient)
+    return found
+
+
+def problems(findings: Sequence[Finding]) -> bool:
+    return any(one.severity is Severity.PROBLEM for one in findings)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+# -- adapters -------------------------------------------------------------
+
+
+def adapters(patient: Patient) -> Iterator[Finding]:
+    """PFs with an InfiniBand port; adapters that are none, and why."""
+    check = "adapters"
+    if patient.views:
+        names = [view.pf.pci for view in patient.views]
+        yield Finding(
+            check,
+            Severity.OK,
+            f"{len(names)} PFs with an InfiniBand port"
+            if len(names) > 1
+            else "a PF with an InfiniBand port",
+            _some(names),
+        )
+    others = list(_other_adapters(patient))
+    yield from others
+    if not patient.views and not others:
+        yield Finding(
+            check,
+            Severity.PROBLEM,
+            "no adapter with InfiniBand ports and SR-IOV is on this host's "
+            "PCI bus",
+            cure="check the card with 'lspci -d 15b3:', and that firmware has "
+            "SR-IOV on: mlxconfig -d DEVICE set SRIOV_EN=1 NUM_OF_VFS=16, "
+            "then reboot",
+        )
+
+
+def _other_adapters(patient: Patient) -> Iterator[Finding]:
+    sysfs = patient.host.sysfs
+    known = {str(view.pf.pci) for view in patient.views}
+    try:
+        devices = sysfs.listdir(DEVICES)
+    except OSError:
+        return
+    vendors = sysfs.read([f"{DEVICES}/{pci}/vendor" for pci in devices])
+    ours = [
+        pci
+        for pci, vendor in zip(devices, vendors, strict=True)
+        if vendor == _MELLANOX and pci not in known
+    ]
+    physfns = sysfs.readlink([f"{DEVICES}/{pci}/physfn" for pci in ours])
+    totals = sysfs.read([f"{DEVICES}/{pci}/sriov_totalvfs" for pci in ours])
+    drivers = sysfs.readlink([f"{DEVICES}/{pci}/driver" for pci in ours])
+    for pci, physfn, total, driver in zip(
+        ours, physfns, totals, drivers, strict=True
+    ):
+        if isinstance(physfn, str):
+            continue
+        if isinstance(total, int):
+            what = "has no SR-IOV capability"
+            cure = (
+                f"mlxconfig -d {pci} set SRIOV_EN=1 NUM_OF_VFS=16, then reboot"
+            )
+        elif isinstance(driver, int):
+            what = "has no driver"
+            cure = "modprobe mlx5_core (ConnectX-3: mlx4_core)"
+        else:
+            what = f"is on {base_name(driver)}, but shows no InfiniBand port"
+            cure = (
+                "modprobe mlx5_ib (ConnectX-3: mlx4_ib); if its ports are "
+                f"Ethernet: mlxconfig -d {pci} set LINK_TYPE_P1=1"
+            )
+        # With other PFs at work it may be meant that way.
+        severity = Severity.NOTE if patient.views else Severity.PROBLEM
+        yield Finding("adapters", severity, what, pci, cure)
+
+
+def mechanism(patient: Patient) -> Iterator[Finding]:
+    """What sets the VFs' identities, the network device it needs, and what
+    a second choice means."""
+    for view in patient.views:
+        pf = view.pf
+        if view.mechanism is None:
+            # Without VFs there is nothing to be served.
+            if pf.family is Family.MLX4 and not pf.numvfs:
+                continue
+            yield Finding(
+                "mechanism",
+                Severity.PROBLEM,
+                "nothing can set the identities of its VFs: "
+                + "; ".join(f"{n}: {why}" for n, why in view.against.items()),
+                pf.pci,
+                _netdev_cure(pf),
+            )
+        elif "mlx5_netlink" in view.against and pf.family is not Family.MLX4:
+            yield Finding(
+                "mechanism",
+                Severity.WARNING,
+                f"{view.mechanism} serves as second choice "
+                f"(mlx5_netlink: {view.against['mlx5_netlink']}): plugging "
+                "works, but the Neutron agent, which reads back by netlink, "
+                "does not see the GUIDs",
+                pf.pci,
+                _netdev_cure(pf),
+            )
+        else:
+            yield Finding(
+                "mechanism",
+                Severity.OK,
+                f"{view.mechanism} sets the identities of its VFs",
+                pf.pci,
+            )
+
+
+def _netdev_cure(pf: Pf) -> str:
+    if pf.netdev is None:
+        return (
+            "modprobe ib_ipoib; if the PF's network device is in another "
+            "namespace, move it to this one (ip link set … netns) or run "
+            "there (ip netns exec …)"
+        )
+    return (
+        f"run in the network namespace of {pf.netdev.name}, or move it to "
+        "this one (ip link set … netns)"
+    )
+
+
+def large_answers(patient: Patient) -> Iterator[Finding]:
+    """Kernels 5.5 to 6.14 cannot put many VFs into the answer about one
+    device (net/core/rtnetlink.c, rtnl_vfinfo_size)."""
+    for view in patient.views:
+        pf = view.pf
+        if view.mechanism != "mlx5_netlink" or pf.netdev is None:
+            continue
+        cure = "update the kernel to 6.15 or newer"
+        try:
+            with patient.host.netlink.open() as socket:
+                dumped = socket.link(pf.netdev.ifindex)[-1]
+        except OSError:
+            continue  # told as unreadable state
+        if dumped:
+            yield Finding(
+                "large answers",
+                Severity.WARNING,
+                f"this kernel refuses to tell about {pf.numvfs} VFs of "
+                f"{pf.netdev.name} (EMSGSIZE); all network devices are asked "
+                "about instead, which is slower and disturbs other PFs",
+                pf.pci,
+                cure,
+            )
+        elif pf.numvfs < 16 <= pf.totalvfs and not patient.simulated:
+            release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+            if release and (5, 5) <= tuple(map(int, release.groups())) < (
+                6,
+                15,
+            ):
+                yield Finding(
+                    "large answers",
+                    Severity.NOTE,
+                    f"with 16 VFs or more kernel {os.uname().release} may "
+                    "refuse to tell about all of them at once (EMSGSIZE), "
+                    "which makes plugging slower",
+                    pf.pci,
+                    cure,
+                )
+
+
+# -- rights ---------------------------------------------------------------
+
+
+def rights(patient: Patient) -> Iterator[Finding]:
+    """Whether this process may do what plugging takes."""
+    found = list(_lock_rights(patient.locks))
+    if not patient.simulated:
+        found += _process_rights(patient)
+    yield from found
+    if not found:
+        yield Finding(
+            "rights", Severity.OK, "this process may plug and unplug"
+        )
+
+
+def _lock_rights(folder: str) -> Iterator[Finding]:
+    # What there is of it; the rest is made when it is needed.
+    there = os.path.abspath(folder)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        why = "is no folder"
+    elif not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        why = "is not writable"
+    else:
+        why = ""
+    if why:
+        yield Finding(
+            "rights",
+            Severity.PROBLEM,
+            f"the locks of PFs cannot be made: {there} {why}",
+            folder,
+            "run as root, or choose a folder with --run-dir that all users "
+            "of ibhostdev on this host share",
+        )
+
+
+def _process_rights(patient: Patient) -> Iterator[Finding]:
+    if _lacks(_CAP_NET_ADMIN) and any(
+        view.mechanism == "mlx5_netlink" for view in patient.views
+    ):
+        yield Finding(
+            "rights",
+            Severity.PROBLEM,
+            "this process lacks CAP_NET_ADMIN, which netlink takes",
+            cure="run as root, or with that capability",
+        )
+    sysfs = patient.host.sysfs.path
+    if os.statvfs(sysfs).f_flag & os.ST_RDONLY:
+        needed = any(
+            view.mechanism in ("mlx5_sysfs", "mlx4_sysfs")
+            for view in patient.views
+        )
+        yield Finding(
+            "rights",
+            Severity.PROBLEM if needed else Severity.WARNING,
+            f"{sysfs} is mounted read-only"
+            + ("" if needed else ": VFs cannot be bound anew after unplug"),
+            sysfs,
+            "mount it writable; of a container: run it privileged",
+        )
+    elif os.geteuid() != 0 and _lacks(_CAP_DAC_OVERRIDE):
+        yield Finding(
+            "rights",
+            Severity.PROBLEM,
+            "this process may not write to root's files in sysfs",
+            sysfs,
+            "run as root, or with CAP_DAC_OVERRIDE",
+        )
+
+
+def _lacks(capability: int) -> bool:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("CapEff:"):
+                return not int(line.split()[1], 16) >> capability & 1
+    return False
+
+
+# -- fabric, VFs ----------------------------------------------------------
+
+
+def fabric(patient: Patient) -> Iterator[Finding]:
+    """Ports that have no link or see no subnet manager."""
+    for view in patient.views:
+        pf = view.pf
+        for port in pf.ports:
+            if port.state != "ACTIVE":
+                what = f"port {port.number} is {port.state}"
+                cure = "check the cable and the subnet manager (ibstat)"
+            elif not port.sm_lid:
+                what = f"port {port.number} sees no subnet manager"
+                cure = (
+                    "start one on the fabric; for VFs of ConnectX-4 and later "
+                    "it needs support for virtualization"
+                )
+            else:
+                yield Finding(
+                    "fabric",
+                    Severity.OK,
+                    f"port {port.number} is active, SM lid {port.sm_lid}",
+                    pf.pci,
+                )
+                continue
+            # A second port without a cable is common; so are PFs not in use.
+            used = pf.numvfs and port.number == pf.port
+            yield Finding(
+                "fabric",
+                Severity.PROBLEM if used else Severity.NOTE,
+                f"{what}: links of VFs stay down" if used else what,
+                pf.pci,
+                cure,
+            )
+
+
+def enabled(patient: Patient) -> Iterator[Finding]:
+    """VFs not enabled; drivers that delay it."""
+    some = any(view.pf.numvfs for view in patient.views)
+    for view in patient.views:
+        pf = view.pf
+        severity = Severity.WARNING if some else Severity.PROBLEM
+        if not pf.totalvfs:
+            yield Finding(
+                "VFs",
+                severity,
+                "firmware offers no VFs",
+                pf.pci,
+                f"mlxconfig -d {pf.pci} set SRIOV_EN=1 NUM_OF_VFS=16, then "
+                "reboot",
+            )
+        elif not pf.numvfs:
+            yield Finding(
+                "VFs",
+                severity,
+                f"none of {pf.totalvfs} VFs is enabled",
+                pf.pci,
+                f"echo {pf.totalvfs} > /sys/{pf.path}/sriov_numvfs",
+            )
+        elif len(view.vfs) < pf.numvfs:
+            yield Finding(
+                "VFs",
+                Severity.PROBLEM,
+                f"{pf.numvfs} VFs are enabled, but only {len(view.vfs)} are "
+                "there",
+                pf.pci,
+                "look into the kernel log, and enable the VFs anew",
+            )
+        else:
+            yield Finding(
+                "VFs",
+                Severity.OK,
+                f"{pf.numvfs} of {pf.totalvfs} VFs are enabled",
+                pf.pci,
+            )
+        if pf.totalvfs and pf.autoprobe:
+            yield Finding(
+                "VFs",
+                Severity.NOTE,
+                "enabling VFs takes long: the host's own driver probes each "
+                "(sriov_drivers_autoprobe is on)",
+                pf.pci,
+                "when all VFs are for guests: echo 0 > "
+                f"/sys/{pf.path}/sriov_drivers_autoprobe before enabling them",
+            )
+
+
+def iommu(patient: Patient) -> Iterator[Finding]:
+    """VFs that cannot be given to a guest, or not to any guest alone."""
+    host = patient.host
+    groups: dict[int, list[str]] = {}
+    for view in patient.views:
+        without = [vf.pci for vf in view.vfs if vf.iommu_group is None]
+        if without:
+            yield Finding(
+                "IOMMU",
+                Severity.PROBLEM,
+                "VFs without IOMMU group cannot be given to guests: "
+                + _some(without),
+                view.pf.pci,
+                "turn on VT-d or AMD-Vi in the BIOS, and boot with "
+                "intel_iommu=on (Intel) and iommu=pt",
+            )
+        for vf in view.vfs:
+            if vf.iommu_group is not None:
+                groups.setdefault(vf.iommu_group, [])
+    for number in groups:
+        try:
+            members = host.sysfs.listdir(
+                f"kernel/iommu_groups/{number}/devices"
+            )
+        except OSError:
+            continue
+        groups[number] = sorted(members)
+    shared = {n: m for n, m in groups.items() if len(m) > 1}
+    for number, members in shared.items():
+        yield Finding(
+            "IOMMU",
+            Severity.WARNING,
+            f"share IOMMU group {number}, so they can only go to the same "
+            "guest",
+            _some(members),
+            "use a slot or a board with ACS (Access Control Services)",
+        )
+    if groups and not shared:
+        yield Finding(
+            "IOMMU", Severity.OK, "each VF has an IOMMU group of its own"
+        )
+
+
+# -- identities -----------------------------------------------------------
+
+
+def readable(patient: Patient) -> Iterator[Finding]:
+    """PFs and VFs whose state cannot be read."""
+    for view in patient.views:
+        error = view.error
+        if error is not None:
+            what = IbHostdevError(
+                error.message, None, error.attribute, error.errno
+            )
+            yield Finding(
+                "state",
+                Severity.PROBLEM,
+                str(what),
+                error.device or view.pf.pci,
+                error.cure,
+            )
+        for states in view.states:
+            silent = [vf.pci for vf in view.vfs if vf.index not in states]
+            if silent:
+                yield Finding(
+                    "state",
+                    Severity.WARNING,
+                    f"the driver does not tell about {_some(silent)}",
+                    view.pf.pci,
+                    "look into the kernel log for the health of the HCA",
+                )
+
+
+def duplicates(patient: Patient) -> Iterator[Finding]:
+    """A GUID on two VFs: the fabric sends to either of them."""
+    holders: dict[Guid, list[str]] = {}
+    for view, vf in patient.vfs:
+        held = {
+            guid
+            for states in view.states
+            if (state := states.get(vf.index)) is not None
+            for guid in (state.node_guid, state.port_guid)
+            if guid is not None and not guid.is_idle
+        }
+        for guid in held:
+            holders.setdefault(guid, []).append(vf.pci)
+    for guid, vfs in holders.items():
+        if len(vfs) > 1:
+            yield Finding(
+                "GUIDs",
+                Severity.PROBLEM,
+                f"GUID {guid} is on all of them",
+                _some(vfs),
+                f"ibhostdev unplug {guid}, then plug the VF that it belongs "
+                "to",
+            )
+
+
+def halves(patient: Patient) -> Iterator[Finding]:
+    """VFs of which a call that was cut off has set a part."""
+    for view, vf in patient.vfs:
+        state = view.state(vf)
+        if state.owner is None:
+            continue
+        node, port = state.node_guid, state.port_guid
+        if None not in (node, port) and node != port:
+            yield Finding(
+                "GUIDs",
+                Severity.WARNING,
+                f"node GUID {node} is not the port GUID {port}",
+                vf.pci,
+                "plug or unplug it again",
+            )
+        if state.policy is Policy.DOWN:
+            yield Finding(
+                "GUIDs",
+                Severity.WARNING,
+                f"has GUID {state.owner}, but its link is administratively "
+                "down",
+                vf.pci,
+                "enable the port in Neutron; if no guest has the VF, plug it "
+                "again",
+            )
+
+
+def leftovers(patient: Patient) -> Iterator[Finding]:
+    """Identities that no running guest has. Those of stopped guests look
+    alike, so it is only a note."""
+    for view in patient.views:
+        held = [
+            vf.pci
+            for vf in view.vfs
+            if not vf.in_use
+            and any(
+                view.state(vf, side).owner is not None
+                for side in range(len(view.states))
+            )
+        ]
+        if held:
+            yield Finding(
+                "GUIDs",
+                Severity.NOTE,
+                f"with a GUID and no running guest: {_some(held)}",
+                view.pf.pci,
+                "if no stopped guest owns them, unplug them by their GUIDs",
+            )
+
+
+def own_drivers(patient: Patient) -> Iterator[Finding]:
+    """VFs whose driver on this host goes on showing what they were."""
+    inventory = patient.host.inventory
+    for view in patient.views:
+        before_plug, stale = [], []
+        for vf in view.vfs:
+            admin = view.state(vf).node_guid
+            if vf.driver != "mlx5_core" or admin is None:
+                continue
+            shown = inventory.own_identity(vf)
+            if shown is None or shown == admin:
+                continue
+            if not admin.is_idle:
+                before_plug.append(vf.pci)
+            elif not shown.is_idle:
+                stale.append(vf.pci)
+        if before_plug:
+            yield Finding(
+                "own driver",
+                Severity.NOTE,
+                "this host's driver shows another identity than was plugged "
+                f"on {_some(before_plug)}; a guest will see the right one",
+                view.pf.pci,
+                "to use such a VF on this host, unbind it from mlx5_core and "
+                "bind it again",
+            )
+        if stale:
+            yield Finding(
+                "own driver",
+                Severity.WARNING,
+                "idle VFs still show an identity on this host: "
+                + _some(stale),
+                view.pf.pci,
+                "unbind them from mlx5_core and bind them again",
+            )
+
+
+CHECKS: tuple[Check, ...] = (
+    adapters,
+    mechanism,
+    large_answers,
+    rights,
+    fabric,
+    enabled,
+    iommu,
+    readable,
+    duplicates,
+    halves,
+    leftovers,
+    own_drivers,
+)
+
+
+# -- the report -----------------------------------------------------------
+
+
+def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "ok": not problems(findings),
+        "findings": [
+            {
+                "check": one.check,
+                "severity": one.severity,
+                "device": one.device,
+                "message": one.message,
+                "cure": one.cure,
+            }
+            for one in findings
+        ],
+    }
+
+
+_STYLES = {
+    Severity.OK: "green",
+    Severity.NOTE: "cyan",
+    Severity.WARNING: "yellow",
+    Severity.PROBLEM: "bold red",
+}
+
+
+_MARGIN = (9, 15)
+
+
+def _broken(text: str, width: int | None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(40, width - sum(_MARGIN)) if width else len(text) + 1,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def as_lines(findings: Sequence[Finding], width: int | None) -> list[Line]:
+    """Long texts are broken at a width, if one is given."""
+    lines: list[Line] = []
+    for one in findings:
+        text = f"{one.device}: {one.message}" if one.device else one.message
+        first, *rest = _broken(text, width)
+        lines.append(
+            [
+                (f"{one.severity:<{_MARGIN[0]}}", _STYLES[one.severity]),
+                (f"{one.check:<{_MARGIN[1]}}", ""),
+                (first, ""),
+            ]
+        )
+        indent: Cell = (" " * sum(_MARGIN), "")
+        lines += [[indent, (part, "")] for part in rest]
+        cure = _broken(one.cure, width) if one.cure else []
+        lines += [[indent, (part, "green")] for part in cure]
+    counts = [
+        (sum(one.severity is severity for one in findings), severity)
+        for severity in (Severity.PROBLEM, Severity.WARNING, Severity.NOTE)
+    ]
+    told = ", ".join(
+        f"{count} {severity}{'s' * (count > 1)}"
+        for count, severity in counts
+        if count
+    )
+    lines += [[], [(told or "nothing to complain about", "bold")]]
+    return lines

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ibhostdev list``: the host's PFs and VFs in their present state."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.errors import DeviceNotFound, IbHostdevError, InvalidInput
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
+from ibhostdev.parallel import each
+from ibhostdev.pci import PciAddress
+
+_NOTHING = VfState()
+
+
+@dataclass(frozen=True)
+class View:
+    """A PF and its VFs as they are now.
+
+    ``states`` has a mapping for each of the PF's ports that VFs have an
+    identity on: one on mlx5, maybe two on mlx4. ``against`` says why not
+    another mechanism. ``error`` is why there are no states.
+    """
+
+    pf: Pf
+    mechanism: str | None
+    against: Mapping[str, str]
+    vfs: Sequence[Vf]
+    states: Sequence[Mapping[int, VfState]] = ()
+    error: IbHostdevError | None = None
+
+    def state(self, vf: Vf, side: int = 0) -> VfState:
+        if side < len(self.states):
+            return self.states[side].get(vf.index, _NOTHING)
+        return _NOTHING
+
+
+Wanted = dict[PciAddress, set[int] | None]
+"""PFs, each with the VFs that were meant of it; None for all."""
+
+
+def views(host: Host, names: Sequence[str] = ()) -> list[View]:
+    """The PFs that names mean, all for none, as they are now. The name of a
+    VF means its PF with this VF only.
+
+    :raises DeviceNotFound: for a name that means nothing here
+    """
+    pfs = host.pfs
+    wanted: Wanted = {}
+    for name in names:
+        pf, index = _find(host, pfs, name)
+        indices = wanted.setdefault(pf.pci, set())
+        if index is None:
+            wanted[pf.pci] = None
+        elif indices is not None:
+            indices.add(index)
+    chosen = [pf for pf in pfs if pf.pci in wanted] if names else pfs
+    return each(chosen, lambda pf: _view(host, pf, wanted.get(pf.pci)))
+
+
+def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
+    mechanism, against = host.mechanisms.choose(pf)
+    name = None if mechanism is None else mechanism.name
+    vfs = host.inventory.vfs(pf, indices)
+    if mechanism is None or not pf.numvfs:
+        return View(pf, name, against, vfs)
+    sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
+    batch = range(pf.numvfs) if indices is None else indices
+    try:
+        states = [
+            mechanism.survey(pf.on_port(side.number), batch) for side in sides
+        ]
+    except IbHostdevError as error:
+        return View(pf, name, against, vfs, error=error)
+    return View(pf, name, against, vfs, states)
+
+
+def _find(host: Host, pfs: Sequence[Pf], name: str) -> tuple[Pf, int | None]:
+    for pf in pfs:
+        if name == pf.ib_device or name in (n.name for n in pf.netdevs):
+            return pf, None
+    try:
+        address = PciAddress.parse(name)
+    except InvalidInput:
+        raise DeviceNotFound(
+            "is the name of no InfiniBand PF here",
+            name,
+            cure="name a PF by PCI address, IB device or IPoIB network "
+            "device; 'ibhostdev list' shows them",
+        ) from None
+    for pf in pfs:
+        if address == pf.pci:
+            return pf, None
+    vf = host.vf(address)
+    return vf.pf, vf.index
+
+
+# -- for programs ---------------------------------------------------------
+
+
+def as_json(shown: Sequence[View]) -> dict[str, Any]:
+    return {"pfs": [_pf_json(view) for view in shown]}
+
+
+def _pf_json(view: View) -> dict[str, Any]:
+    pf = view.pf
+    return {
+        "pci": pf.pci,
+        "family": pf.family,
+        "mechanism": view.mechanism,
+        "mechanism_reasons": view.against,
+        "ib_device": pf.ib_device,
+        "netdev": None if pf.netdev is None else pf.netdev.name,
+        "ports": [
+            {
+                "number": port.number,
+                "state": port.state,
+                "sm_lid": port.sm_lid,
+            }
+            for port in pf.ports
+        ],
+        "numvfs": pf.numvfs,
+        "totalvfs": pf.totalvfs,
+        "vfs": [_vf_json(view, vf) for vf in view.vfs],
+        "error": error_json(view.error),
+    }
+
+
+def _vf_json(view: View, vf: Vf) -> dict[str, Any]:
+    state = view.state(vf)
+    owner = state.owner
+    told: dict[str, Any] = {
+        "index": vf.index,
+        "pci": vf.pci,
+        "driver": vf.driver,
+        "iommu_group": vf.iommu_group,
+        **state_json(state),
+        "mac": None if owner is None else owner.mac,
+        "in_use": vf.in_use,
+    }
+    if len(view.states) > 1:
+        told["port_guids"] = [
+            text(view.state(vf, side).port_guid)
+            for side in range(len(view.states))
+        ]
+    return told
+
+
+def text(guid: Guid | None) -> str | None:
+    return None if guid is None else str(guid)
+
+
+def state_json(state: VfState | None) -> dict[str, str | None]:
+    state = state or _NOTHING
+    return {
+        "node_guid": text(state.node_guid),
+        "port_guid": text(state.port_guid),
+        "policy": state.policy,
+    }
+
+
+def error_json(error: IbHostdevError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "device": error.device,
+        "attribute": error.attribute,
+        "errno": error.errno,
+        "cure": error.cure,
+    }
+
+
+# -- for people -----------------------------------------------------------
+
+
+def as_lines(shown: Sequence[View]) -> list[Line]:
+    lines: list[Line] = []
+    for view in shown:
+        if lines:
+            lines.append([])
+        lines += _heading(view)
+        lines += aligned(_rows(view), "  ")
+    return lines
+
+
+def _heading(view: View) -> list[Line]:
+    pf = view.pf
+    netdevs = ", ".join(netdev.name for netdev in pf.netdevs)
+    first: list[Cell] = [
+        (pf.pci, "bold cyan"),
+        (f"  {pf.family}  {pf.ib_device}  ", ""),
+        (netdevs or "no network device", "" if netdevs else "yellow"),
+    ]
+    for port in pf.ports:
+        well = port.state == "ACTIVE" and port.sm_lid
+        master = f"SM lid {port.sm_lid}" if port.sm_lid else "no SM seen"
+        first += [
+            ("  ", ""),
+            (
+                f"port {port.number} {port.state}, {master}",
+                "green" if well else "yellow",
+            ),
+        ]
+    first.append((f"  {pf.numvfs} of {pf.totalvfs} VFs", ""))
+    if view.mechanism:
+        first.append((f"  by {view.mechanism}", ""))
+    else:
+        first.append(("  nothing can set identities", "red"))
+    reasons: list[Line] = [
+        [(f"  not {name}: {reason}", "dim")]
+        for name, reason in view.against.items()
+    ]
+    return [first, *reasons]
+
+
+def _rows(view: View) -> list[Line]:
+    if not view.vfs:
+        return []
+    sides = range(max(1, len(view.states)))
+    titles = (
+        ["MAC or GUID"]
+        if len(sides) == 1
+        else [f"on port {view.pf.ports[side].number}" for side in sides]
+    )
+    policies = any(view.state(vf).policy for vf in view.vfs)
+    head = ["VF", "PCI address", "driver", "group", *titles]
+    if policies:
+        head.append("policy")
+    rows: list[Line] = [[(title, "dim") for title in head]]
+    digits = len(str(view.vfs[-1].index))
+    for vf in view.vfs:
+        group = "-" if vf.iommu_group is None else str(vf.iommu_group)
+        row: list[Cell] = [
+            (f"{vf.index:{max(2, digits)}}", ""),
+            (vf.pci, ""),
+            (vf.driver or "-", ""),
+            (f"{group:>5}", ""),
+        ]
+        row += [identity(view.state(vf, side)) for side in sides]
+        if policies:
+            row.append(_policy(view.state(vf)))
+        if vf.in_use:
+            row.append(("in a guest's hands", "magenta"))
+        rows.append(row)
+    return rows
+
+
+def identity(state: VfState) -> Cell:
+    """Whose a VF is, in a word: a MAC, or a GUID that was made from none."""
+    node, port, owner = state.node_guid, state.port_guid, state.owner
+    if node is None and port is None:
+        return "not known", "dim"
+    if owner is None:
+        return "idle", "dim"
+    if None not in (node, port) and node != port:
+        return f"node {node} port {port}", "bold red"
+    return owner.mac or str(owner), "bold"
+
+
+def _policy(state: VfState) -> Cell:
+    if state.policy is None:
+        return "not known", "dim"
+    if state.policy is Policy.DOWN and state.owner is not None:
+        return state.policy, "yellow"
+    return state.policy, "dim" if state.policy is Policy.DOWN else "green"

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of a batch: for programs, for people, and as an exit code."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+from ibhostdev.batch import BatchFailed, BatchResult, VfResult, Vif
+from ibhostdev.cli.listing import error_json, state_json, text
+from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.errors import (
+    AccessDenied,
+    DeviceNotFound,
+    IbHostdevError,
+    InvalidInput,
+    RolledBack,
+    WrongPhysicalNetwork,
+)
+from ibhostdev.guid import Guid
+from ibhostdev.inventory import VfState
+
+
+class Exit(IntEnum):
+    """Exit codes; one that a signal ended is 128 more than its number."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    NO_RIGHTS = 3
+
+
+_BAD_INPUT = (InvalidInput, DeviceNotFound, WrongPhysicalNetwork)
+
+
+def exit_code(error: IbHostdevError) -> Exit:
+    if isinstance(error, BatchFailed):
+        causes = error.result.failures
+        if all(isinstance(cause, AccessDenied) for cause in causes):
+            return Exit.NO_RIGHTS
+        touched = any(one.changed for one in error.result.results)
+        if all(isinstance(c, InvalidInput) for c in causes) and not touched:
+            return Exit.BAD_INPUT
+        return Exit.FAILED
+    if isinstance(error, AccessDenied):
+        return Exit.NO_RIGHTS
+    if isinstance(error, _BAD_INPUT):
+        return Exit.BAD_INPUT
+    return Exit.FAILED
+
+
+# -- for programs ---------------------------------------------------------
+
+
+def failure_json(error: dict[str, Any] | None) -> dict[str, Any]:
+    """Of a call that had no results."""
+    return {"ok": False, "results": [], "warnings": [], "error": error}
+
+
+def as_json(vifs: Sequence[Vif], result: BatchResult) -> dict[str, Any]:
+    return {
+        "ok": result.ok,
+        "results": [
+            {
+                "pci": one.pci,
+                "guid": text(vif.guid),
+                "ok": one.error is None,
+                "wanted": state_json(one.wanted),
+                "before": state_json(one.before),
+                "after": state_json(one.after),
+                "mechanism": one.mechanism,
+                "changed": one.changed,
+                "verified": one.verified,
+                "error": error_json(one.error),
+            }
+            for vif, one in zip(vifs, result.results, strict=True)
+        ],
+        "warnings": list(result.warnings),
+        "error": None,
+    }
+
+
+# -- for people -----------------------------------------------------------
+
+
+def as_lines(
+    vifs: Sequence[Vif], result: BatchResult, done: str, dry_run: bool
+) -> list[Line]:
+    """A row for each VIF and a closing line. ``done`` is the word for what
+    was asked for: plugged, unplugged."""
+    if not vifs:
+        return [[("nothing to do: no VIF was named", "")]]
+    head: list[Line] = [
+        [
+            (title, "dim")
+            for title in (
+                "VF",
+                "MAC or GUID",
+                "before",
+                "",
+                "after",
+                "mechanism",
+                "outcome",
+            )
+        ]
+    ]
+    rows = [
+        _row(vif, one, done, dry_run)
+        for vif, one in zip(vifs, result.results, strict=True)
+    ]
+    return [*aligned(head + rows), _summary(result, done, dry_run)]
+
+
+def _row(vif: Vif, one: VfResult, done: str, dry_run: bool) -> Line:
+    after = one.after
+    if dry_run and one.error is None:
+        after = one.wanted if one.changed else one.before
+    return [
+        (one.pci or "-", ""),
+        (vif.guid.mac or str(vif.guid), "bold"),
+        _state(one.before, vif.guid),
+        ("→", "dim"),
+        _state(after, vif.guid),
+        (one.mechanism or "-", "dim"),
+        _outcome(one, done, dry_run),
+    ]
+
+
+def _state(state: VfState | None, guid: Guid) -> Cell:
+    """A state, seen from the VIF: "its own" is the GUID it is to have."""
+    if state is None or state == VfState():
+        return "-", "dim"
+    known = [g for g in (state.node_guid, state.port_guid) if g is not None]
+    owner = state.owner
+    if not known:
+        what = "not known"
+    elif owner is None:
+        what = "idle"
+    elif all(one == guid for one in known):
+        what = "its own"
+    elif any(one == guid for one in known):
+        what = "half its own"
+    else:
+        what = owner.mac or str(owner)
+    return f"{what}, {state.policy}" if state.policy else what, ""
+
+
+def _outcome(one: VfResult, done: str, dry_run: bool) -> Cell:
+    if isinstance(one.error, RolledBack):
+        return one.error.message, "yellow"
+    if one.error is not None:
+        return "failed", "bold red"
+    if dry_run:
+        if one.changed:
+            return f"would be {done}", "cyan"
+        return "nothing to write", "dim"
+    if not one.changed:
+        return "nothing to write", "dim"
+    if not one.verified:
+        return f"{done}, unverified", "yellow"
+    return done, "green"
+
+
+def _summary(result: BatchResult, done: str, dry_run: bool) -> Line:
+    results = result.results
+    failed = sum(
+        one.error is not None and not isinstance(one.error, RolledBack)
+        for one in results
+    )
+    undone = sum(isinstance(one.error, RolledBack) for one in results)
+    written = sum(one.error is None and one.changed for one in results)
+    idle = len(results) - failed - undone - written
+    counts = [
+        (written, f"would be {done}" if dry_run else done, "green"),
+        (idle, "with nothing to write", ""),
+        (failed, "failed", "bold red"),
+        (undone, "as before because of that", "yellow"),
+    ]
+    cells: list[Cell] = [
+        (f"{len(results)} VIF" + "s" * (len(results) > 1), "")
+    ]
+    for at, (count, word, style) in enumerate(c for c in counts if c[0]):
+        cells += (": " if at == 0 else ", ", ""), (f"{count} {word}", style)
+    return cells

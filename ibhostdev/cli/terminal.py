@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text for people: aligned rows, errors, progress.
+
+rich draws on terminals only. It takes longer to import than most commands
+take to run, and its tables longer to lay out than 1000 VFs take to read; so
+rows are laid out here, and where nobody is watching rich is not imported.
+"""
+
+import errno
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from ibhostdev.batch import Progress
+from ibhostdev.errors import IbHostdevError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+Cell = tuple[str, str]
+"""Text and its rich style, "" for none."""
+Line = Sequence[Cell]
+
+_PATIENCE = 1.0
+_STAGES = {
+    "write": "writing",
+    "verify": "verifying",
+    "rebind": "binding anew",
+}
+
+
+def aligned(rows: Sequence[Line], indent: str = "") -> list[Line]:
+    """The rows with their cells in columns two blanks apart."""
+    widths: list[int] = []
+    for row in rows:
+        widths.extend([0] * (len(row) - len(widths)))
+        for column, (text, _) in enumerate(row):
+            widths[column] = max(widths[column], len(text))
+    lines: list[Line] = []
+    for row in rows:
+        cells: list[Cell] = [(indent, "")]
+        for (text, style), width in zip(row, widths, strict=False):
+            cells += (text, style), (" " * (width - len(text) + 2), "")
+        while cells and not cells[-1][0].strip():
+            cells.pop()
+        lines.append(cells)
+    return lines
+
+
+def show(lines: Iterable[Line], stream: TextIO | None = None) -> None:
+    """Write lines to standard output, or another stream; in colours if it is
+    a terminal."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        write(
+            "".join("".join(t for t, _ in line) + "\n" for line in lines),
+            stream,
+        )
+        return
+    from rich.console import Console
+    from rich.segment import Segment, Segments
+    from rich.style import Style
+
+    segments: list[Segment] = []
+    for line in lines:
+        segments.extend(
+            Segment(text, Style.parse(style)) for text, style in line
+        )
+        segments.append(Segment.line())
+    # Neither wrapped nor cut off: addresses are there to be copied.
+    Console(file=stream).print(Segments(segments), end="", crop=False)
+
+
+def width() -> int | None:
+    """Columns of the terminal; None if there is none."""
+    if not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Write text. Nobody reading it (any more) does not change what the
+    command has done, so that is no error."""
+    stream = stream or sys.stdout
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # What is left in the buffer is written again when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def complain(message: str) -> None:
+    show([[("ibhostdev: ", "bold red"), (message, "")]], sys.stderr)
+
+
+def warn(message: str) -> None:
+    show([[("warning: ", "bold yellow"), (message, "")]], sys.stderr)
+
+
+def explain(error: IbHostdevError) -> None:
+    """An error with all it knows, to standard error."""
+    device = f"{error.device}: " if error.device else ""
+    lines: list[Line] = [
+        [
+            ("ibhostdev: ", "bold red"),
+            (device, "bold"),
+            (error.message, ""),
+        ]
+    ]
+    if error.attribute:
+        lines.append([("  attribute  ", "dim"), (error.attribute, "")])
+    if error.errno:
+        name = errno.errorcode.get(error.errno, str(error.errno))
+        text = f"{name}: {os.strerror(error.errno)}"
+        lines.append([("  errno      ", "dim"), (text, "")])
+    if error.cure:
+        lines.append([("  cure       ", "dim"), (error.cure, "green")])
+    show(lines, sys.stderr)
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Progress | None]:
+    """Bars on standard error if that is a terminal and what is done
+    meanwhile, to so many VFs, takes longer than a second."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    stages: dict[str, tuple[int, int]] = {}
+    lock = threading.Lock()
+    bars: Bars | None = None
+    ended = False
+
+    def draw() -> None:
+        assert bars is not None
+        shown = {task.fields["stage"]: task.id for task in bars.tasks}
+        for stage, (done, due) in stages.items():
+            if stage in shown:
+                bars.update(shown[stage], completed=done, total=due)
+            else:
+                bars.add_task(
+                    _STAGES.get(stage, stage),
+                    completed=done,
+                    total=due,
+                    stage=stage,
+                )
+
+    def begin() -> None:
+        nonlocal bars
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+        from rich.progress import Progress as Bars
+
+        with lock:
+            if ended:
+                return
+            bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            # The first report may come late: something moves all the same.
+            stages.setdefault("write", (0, total))
+            draw()
+            bars.start()
+
+    def report(stage: str, done: int, due: int) -> None:
+        # Called by several threads, so not always in order.
+        with lock:
+            stages[stage] = max(done, stages.get(stage, (0, 0))[0]), due
+            if bars is not None:
+                draw()
+
+    timer = threading.Timer(_PATIENCE, begin)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield report
+    finally:
+        timer.cancel()
+        with lock:
+            ended = True
+            if bars is not None:
+                bars.stop()

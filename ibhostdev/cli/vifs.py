@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VIFs as a shell user writes them: arguments, and files of them."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ibhostdev.batch import Vif
+from ibhostdev.errors import IbHostdevError, InvalidInput
+
+_LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
+_KEYS = ("pci", "mac", "guid", "physical_network")
+_FORM = "write a list of entries with pci, mac or guid, physical_network"
+
+_Entry = list[tuple[Any, Any]]
+"""Keys and values as they stand there, a key maybe twice."""
+
+
+def from_arguments(
+    words: Sequence[str], network: str | None, need_pci: bool
+) -> list[Vif]:
+    """From PCI=MAC, or MAC alone where the VF need not be named.
+
+    :raises InvalidInput: for the first that is malformed
+    """
+    vifs = []
+    for word in words:
+        pci, equals, identity = word.rpartition("=")
+        if need_pci and not equals:
+            raise InvalidInput(
+                f"{word!r} is not of the form PCI=MAC",
+                attribute="vif",
+                cure="write as in 0000:3b:00.2=fa:16:3e:12:34:56",
+            )
+        vifs.append(Vif.parse(pci if equals else None, identity, network))
+    return vifs
+
+
+def from_file(name: str, network: str | None, need_pci: bool) -> list[Vif]:
+    """From a YAML or JSON file, ``-`` for standard input; VIFs that name no
+    physical network get this one.
+
+    :raises InvalidInput: naming the first bad entry
+    """
+    shown = "standard input" if name == "-" else name
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(_LIMIT + 1)
+        else:
+            with open(name, "rb") as file:
+                data = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise InvalidInput(
+            "cannot be read", shown, "file", error.errno
+        ) from None
+    if len(data) > _LIMIT:
+        raise InvalidInput(
+            f"has more than {_LIMIT >> 20} MiB",
+            shown,
+            "file",
+            cure="split it: one batch at a time",
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"is not UTF-8 at byte {error.start}", shown, "file", cure=_FORM
+        ) from None
+    return [
+        _vif(entry, f"{shown}, entry {number}", network, need_pci)
+        for number, entry in enumerate(_entries(text, shown), 1)
+    ]
+
+
+def _vif(
+    entry: _Entry | None, where: str, network: str | None, need_pci: bool
+) -> Vif:
+    if entry is None:
+        raise InvalidInput("is no mapping", where, cure=_FORM)
+    given: dict[str, str] = {}
+    seen = set()
+    for key, value in entry:
+        if key not in _KEYS:
+            what = "a list or a mapping" if key is ... else repr(key)
+            raise InvalidInput(
+                f"{what} is no key of a VIF",
+                where,
+                cure=f"the keys are {', '.join(_KEYS)}",
+            )
+        if key in seen:
+            raise InvalidInput(f"{key} is there twice", where, key)
+        seen.add(key)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise InvalidInput("is no text", where, key, cure="quote it")
+        given[key] = value
+    if ("mac" in given) == ("guid" in given):
+        raise InvalidInput(
+            "has both mac and guid"
+            if "mac" in given
+            else "has neither mac nor guid",
+            where,
+            cure="write one of them",
+        )
+    if need_pci and "pci" not in given:
+        raise InvalidInput(
+            "has no pci", where, "pci", cure="name the VF by its PCI address"
+        )
+    try:
+        return Vif.parse(
+            given.get("pci"),
+            given.get("mac") or given.get("guid", ""),
+            given.get("physical_network") or network,
+        )
+    except IbHostdevError as error:
+        error.device = where
+        raise
+
+
+def _entries(text: str, shown: str) -> Iterator[_Entry | None]:
+    """The entries of the list in a file; None for one that is no mapping."""
+    try:
+        # Most JSON is YAML too, but not all: tabs.
+        document = json.loads(text, object_pairs_hook=_Pairs)
+    except ValueError:
+        yield from _yaml_entries(text, shown)
+        return
+    except RecursionError:
+        raise _no_list(shown) from None
+    if not isinstance(document, list) or isinstance(document, _Pairs):
+        raise _no_list(shown)
+    for entry in document:
+        yield list(entry) if isinstance(entry, _Pairs) else None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object, told from an array."""
+
+
+def _yaml_entries(text: str, shown: str) -> Iterator[_Entry | None]:
+    """Of the parser's events, in which all is text still, and nothing is
+    nested deeper than it is expected: YAML takes 52:54:00:12:34:56 for a
+    number to the base of 60, and the C loader overflows its stack."""
+    import yaml
+
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    try:
+        events = yaml.parse(text, loader)
+        for event in events:
+            if not isinstance(
+                event, (yaml.StreamStartEvent, yaml.DocumentStartEvent)
+            ):
+                break
+        if not isinstance(event, yaml.SequenceStartEvent):
+            raise _no_list(shown)
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                break
+            if not isinstance(event, yaml.MappingStartEvent):
+                yield None
+                return
+            entry: _Entry = []
+            for key in events:
+                if isinstance(key, yaml.MappingEndEvent):
+                    break
+                value = next(events) if _is_text(key) else None
+                entry.append((_plain(key), _plain(value)))
+                if not _is_text(value):
+                    yield entry  # and it is refused
+                    return
+            yield entry
+        if any(isinstance(e, yaml.DocumentStartEvent) for e in events):
+            raise InvalidInput("has several documents", shown, "file")
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "it is no text"
+        raise InvalidInput(
+            f"is neither YAML nor JSON: {problem}",
+            shown if mark is None else f"{shown}, line {mark.line + 1}",
+            "file",
+            cure=_FORM,
+        ) from None
+
+
+def _is_text(event: Any) -> bool:
+    return isinstance(getattr(event, "value", None), str)
+
+
+def _plain(event: Any) -> object:
+    """The text of a scalar, None for YAML's null; anything else cannot be a
+    key or a value here."""
+    if not _is_text(event):
+        return ...
+    value = event.value
+    if not event.style and value in ("", "~", "null", "Null", "NULL"):
+        return None
+    return value
+
+
+def _no_list(shown: str) -> InvalidInput:
+    return InvalidInput("is no list of VIFs", shown, "file", cure=_FORM)

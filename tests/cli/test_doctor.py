@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ibhostdev doctor."""
+
+import pytest
+
+from ibhostdev import Host
+from ibhostdev.cli import doctor
+from tests.testbed import Hca
+
+MAC = "fa:16:3e:00:00:01"
+GUID = "fa:16:3e:00:00:00:00:01"
+OTHER = "fa:16:3e:00:00:00:00:02"
+
+
+def findings(run, severity=None, check=None):
+    found = run("doctor", "--json").json["findings"]
+    return [
+        one
+        for one in found
+        if severity in (None, one["severity"])
+        and check in (None, one["check"])
+    ]
+
+
+def test_a_healthy_host(host, run):
+    done = run("doctor", "--json")
+    assert done.code == 0
+    assert done.json["ok"] is True
+    for one in done.json["findings"]:
+        assert set(one) == {
+            *("check", "severity", "device", "message", "cure")
+        }
+        assert one["severity"] in ("ok", "note")
+        assert (one["cure"] is not None) == (one["severity"] == "note")
+    (slow, _) = findings(run, "note")
+    assert "sriov_drivers_autoprobe" in slow["cure"]
+    done = run("doctor")
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "2 notes"
+
+
+def test_no_network_device_and_nothing_else(bed, run):
+    bed.build(Hca(vfs=2, netdev=False))
+    done = run("doctor", "--json")
+    assert done.code == 1
+    assert done.json["ok"] is False
+    (one,) = findings(run, "problem")
+    assert (one["check"], one["device"]) == ("mechanism", bed.pfs[0])
+    assert "ib_ipoib" in one["cure"]
+    assert run("doctor").out.splitlines()[-1].startswith("1 problem")
+
+
+def test_second_choice_and_what_it_means(bed, run):
+    bed.build(Hca("mlx5-ofed", vfs=2, netdev=False))
+    (one,) = findings(run, "warning")
+    assert "mlx5_sysfs" in one["message"]
+    assert "Neutron agent" in one["message"]
+    assert run("doctor").code == 0
+
+
+def test_a_network_device_in_another_namespace(host, run):
+    host.host.machine.pfs[0].netdevs[0].fault = "namespace"
+    (one,) = findings(run, "problem")
+    assert one["device"] == host.pfs[0]
+    assert "network namespace" in one["message"]
+    assert "ip link set" in one["cure"]
+
+
+def test_a_kernel_that_cannot_tell_about_many_vfs(host, run):
+    host.host.machine.emsgsize_from = 4
+    for one in findings(run, "warning"):
+        assert "EMSGSIZE" in one["message"]
+        assert "kernel" in one["cure"]
+    assert len(findings(run, "warning")) == 2
+    assert run("doctor").code == 0
+
+
+def test_mlx4_is_no_second_choice(bed, run):
+    bed.build(Hca("mlx4", vfs=2))
+    assert findings(run, "warning") == findings(run, "problem") == []
+
+
+def write(bed, path, text):
+    """As the driver shows it."""
+    (bed.folder / "sys" / path).write_text(text)
+
+
+def port(bed, name):
+    return f"bus/pci/devices/{bed.pfs[0]}/infiniband/mlx5_0/ports/1/{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("state", "2: INIT\n", "port 1 is INIT"),
+        ("sm_lid", "0x0\n", "port 1 sees no subnet manager"),
+    ],
+)
+def test_a_port_without_a_fabric(host, run, name, text, told):
+    write(host, port(host, name), text)
+    (one,) = findings(run, "problem")
+    assert one["check"] == "fabric"
+    assert told in one["message"]
+    host.numvfs(0, 0)
+    (one,) = findings(run, "note", "fabric")
+    assert told in one["message"]
+
+
+def test_vfs_not_enabled(host, run):
+    host.numvfs(0, 0)
+    (one,) = findings(run, "warning", "VFs")
+    assert one["device"] == host.pfs[0]
+    assert "sriov_numvfs" in one["cure"]
+    host.numvfs(1, 0)
+    assert len(findings(run, "problem", "VFs")) == 2
+    assert run("doctor").code == 1
+
+
+def test_firmware_without_vfs(bed, run):
+    bed.build(Hca(vfs=0))
+    (one,) = findings(run, "problem", "VFs")
+    assert "NUM_OF_VFS" in one["cure"]
+
+
+def test_vfs_without_an_iommu_group(host, run):
+    link = host.folder / f"sys/bus/pci/devices/{host.vf(0, 1)}/iommu_group"
+    link.unlink()
+    (one,) = findings(run, "problem", "IOMMU")
+    assert host.vf(0, 1) in one["message"]
+    assert "intel_iommu=on" in one["cure"]
+
+
+def test_vfs_in_one_iommu_group(host, run):
+    devices = host.folder / "sys/bus/pci/devices"
+    group = (devices / host.vf(0, 0) / "iommu_group").resolve()
+    other = group / "devices" / host.vf(0, 1)
+    other.symlink_to(devices / host.vf(0, 1))
+    (one,) = findings(run, "warning", "IOMMU")
+    assert one["device"] == f"{host.vf(0, 0)}, {host.vf(0, 1)}"
+
+
+def test_a_guid_on_two_vfs(host, run):
+    host.seed(0, 0, GUID, GUID, "follow")
+    host.seed(1, 2, OTHER, GUID, "follow")
+    (one,) = findings(run, "problem")
+    assert one["device"] == f"{host.vf(0, 0)}, {host.vf(1, 2)}"
+    assert GUID in one["message"]
+    # and the cure is one
+    assert one["cure"].startswith(f"ibhostdev unplug {GUID}")
+    assert run("unplug", GUID).code == 0
+    assert findings(run, "problem") == []
+
+
+def test_half_an_identity(host, run):
+    host.seed(0, 0, GUID, OTHER, "follow")
+    (one,) = findings(run, "warning")
+    assert one["device"] == host.vf(0, 0)
+    assert GUID in one["message"]
+    assert OTHER in one["message"]
+
+
+def test_a_plugged_vf_that_is_down(host, run):
+    host.seed(0, 0, GUID, GUID, "down")
+    (one,) = findings(run, "warning")
+    assert "administratively down" in one["message"]
+
+
+def test_an_identity_without_a_running_guest(host, run):
+    host.seed(0, 0, GUID, GUID, "follow")
+    (one,) = findings(run, "note", "GUIDs")
+    assert host.vf(0, 0) in one["message"]
+    with host.hold(host.vf(0, 0)):
+        assert findings(run, "note", "GUIDs") == []
+
+
+def test_what_the_vfs_own_driver_shows(host, run):
+    host.seed(0, 0, GUID, GUID, "follow")
+    (one,) = findings(run, "note", "own driver")
+    assert host.vf(0, 0) in one["message"]
+    host.bind(host.vf(0, 0), None)
+    host.bind(host.vf(0, 0), "mlx5_core")
+    assert findings(run, check="own driver") == []
+    assert run("unplug", "--no-rebind", MAC).code == 0
+    (one,) = findings(run, "warning", "own driver")
+    assert host.vf(0, 0) in one["message"]
+
+
+def test_a_vf_that_firmware_does_not_tell_about(bed, run):
+    bed.build(Hca("mlx5", vfs=2))
+    bed.fail_queries(bed.vf(0, 1), 5)
+    found = findings(run, "warning", "state")
+    assert any(bed.vf(0, 1) in one["message"] for one in found)
+
+
+def test_locks_that_cannot_be_made(host, run, tmp_path):
+    (tmp_path / "file").touch()
+    done = run("doctor", "--run-dir", str(tmp_path / "file/run"))
+    assert done.code == 1
+    assert f"{tmp_path}/file is no folder" in done.out
+
+
+# -- a machine, of which only sysfs is laid out ---------------------------
+
+
+def machine(tmp_path, **attributes):
+    """A machine with one function of a Mellanox adapter."""
+    device = tmp_path / "bus/pci/devices/0000:3b:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x15b3\n")
+    for name, text in attributes.items():
+        if name == "driver":
+            (tmp_path / "drivers" / text).mkdir(parents=True)
+            (device / "driver").symlink_to(tmp_path / "drivers" / text)
+        else:
+            (device / name).write_text(text)
+    return Host(tmp_path, run_dir=str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told", "cure"),
+    [
+        ({}, "no SR-IOV capability", "SRIOV_EN=1"),
+        ({"sriov_totalvfs": "8\n"}, "has no driver", "modprobe mlx5_core"),
+        (
+            {"sriov_totalvfs": "8\n", "driver": "mlx5_core"},
+            "is on mlx5_core, but shows no InfiniBand port",
+            "mlx5_ib",
+        ),
+    ],
+)
+def test_why_an_adapter_is_none_of_ours(tmp_path, attributes, told, cure):
+    host = machine(tmp_path, **attributes)
+    found = doctor.examine(host, str(tmp_path), simulated=False)
+    (one,) = (x for x in found if x.check == "adapters")
+    assert one.severity == "problem"
+    assert one.device == "0000:3b:00.0"
+    assert told in one.message
+    assert cure in one.cure
+
+
+def test_no_adapter_at_all(tmp_path):
+    found = doctor.examine(Host(tmp_path), str(tmp_path), simulated=False)
+    (one,) = (x for x in found if x.severity == "problem")
+    assert "lspci" in one.cure
+
+
+def test_no_rights(tmp_path, monkeypatch):
+    """Whoever runs the tests: what the kernel says is laid out."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(doctor, "_lacks", lambda capability: True)
+    host = machine(tmp_path, sriov_totalvfs="8\n")
+    found = doctor.examine(host, str(tmp_path), simulated=False)
+    assert any(
+        one.check == "rights"
+        and one.severity == "problem"
+        and "CAP_DAC_OVERRIDE" in one.cure
+        for one in found
+    )

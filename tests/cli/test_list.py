@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ibhostdev list."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from tests.testbed import Hca
+
+GUID = "fa:16:3e:00:00:00:00:01"
+MAC = "fa:16:3e:00:00:01"
+ONES = "ff:ff:ff:ff:ff:ff:ff:ff"
+
+
+def test_json_has_all_that_is_known_of_each_vf(host, run):
+    host.seed(0, 1, GUID, GUID, "follow")
+    host.seed(0, 2, "00:11:22:33:44:55:66:77", ONES, "up")
+    host.bind(host.vf(0, 3), "vfio-pci")
+    done = run("list", "--json")
+    assert (done.code, done.err) == (0, "")
+    first, second = done.json["pfs"]
+    assert second["pci"] == host.pfs[1]
+    vfs = first.pop("vfs")
+    assert first == {
+        "pci": host.pfs[0],
+        "family": "mlx5",
+        "mechanism": "mlx5_netlink",
+        "mechanism_reasons": {},
+        "ib_device": "mlx5_0",
+        "netdev": "ib0",
+        "ports": [{"number": 1, "state": "ACTIVE", "sm_lid": 1}],
+        "numvfs": 4,
+        "totalvfs": 4,
+        "error": None,
+    }
+    assert [vf["index"] for vf in vfs] == [0, 1, 2, 3]
+    assert [vf["pci"] for vf in vfs] == [host.vf(0, n) for n in range(4)]
+    assert all(isinstance(vf.pop("iommu_group"), int) for vf in vfs)
+    assert vfs[0] == {
+        "index": 0,
+        "pci": host.vf(0, 0),
+        "driver": "mlx5_core",
+        "node_guid": None,
+        "port_guid": None,
+        "mac": None,
+        "policy": "down",
+        "in_use": False,
+    }
+    assert vfs[1]["node_guid"] == vfs[1]["port_guid"] == GUID
+    assert (vfs[1]["mac"], vfs[1]["policy"]) == (MAC, "follow")
+    assert vfs[2]["node_guid"] == "00:11:22:33:44:55:66:77"
+    assert (vfs[2]["port_guid"], vfs[2]["mac"]) == (ONES, None)
+    assert vfs[3]["driver"] == "vfio-pci"
+
+
+def test_a_vf_without_a_driver_or_in_a_guests_hands(host, run):
+    host.bind(host.vf(0, 0), None)
+    with host.hold(host.vf(0, 1)):
+        vfs = run("list", "--json").json["pfs"][0]["vfs"]
+        people = run("list").out
+    assert (vfs[0]["driver"], vfs[0]["in_use"]) == (None, False)
+    assert (vfs[1]["driver"], vfs[1]["in_use"]) == ("vfio-pci", True)
+    (line,) = (x for x in people.splitlines() if "guest" in x)
+    assert host.vf(0, 1) in line
+
+
+def test_where_nothing_serves_it_says_why(bed, run):
+    bed.build(Hca(vfs=2, netdev=False))
+    (pf,) = run("list", "--json").json["pfs"]
+    assert pf["mechanism"] is pf["netdev"] is None
+    assert "no IPoIB network device" in pf["mechanism_reasons"]["mlx5_netlink"]
+    assert {vf["port_guid"] for vf in pf["vfs"]} == {None}
+    done = run("list")
+    assert done.code == 0
+    assert "no IPoIB network device" in done.out
+    assert "nothing can set identities" in done.out
+
+
+def test_two_ports_of_an_mlx4(bed, run):
+    bed.build(Hca("mlx4", vfs=2, ports=2))
+    (pf,) = run("list", "--json").json["pfs"]
+    assert pf["mechanism"] == "mlx4_sysfs"
+    assert [port["number"] for port in pf["ports"]] == [1, 2]
+    for vf in pf["vfs"]:
+        assert (vf["node_guid"], vf["policy"]) == (None, None)
+        assert len(vf["port_guids"]) == 2
+    assert "on port 2" in run("list").out
+
+
+def test_a_table_for_people(host, run):
+    host.seed(0, 1, GUID, GUID, "follow")
+    host.seed(0, 2, GUID, ONES, "up")
+    lines = run("list").out.splitlines()
+    assert lines[0].split() == [
+        *(host.pfs[0], "mlx5", "mlx5_0", "ib0", "port", "1", "ACTIVE,"),
+        *("SM", "lid", "1", "4", "of", "4", "VFs", "by", "mlx5_netlink"),
+    ]
+    assert MAC in lines[3]
+    assert "follow" in lines[3]
+    assert f"node {GUID} port {ONES}" in lines[4]
+    assert lines[6] == ""
+    assert lines[7].startswith(host.pfs[1])
+    assert not any(line != line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("form", ["pci", "short", "upper", "ib", "netdev"])
+def test_a_pf_by_any_of_its_names(host, run, form):
+    pci = host.pfs[1]
+    name = {
+        "pci": pci,
+        "short": pci.removeprefix("0000:"),
+        "upper": pci.upper(),
+        "ib": "mlx5_1",
+        "netdev": "ib1",
+    }[form]
+    (pf,) = run("list", name, "--json").json["pfs"]
+    assert pf["pci"] == pci
+    assert len(pf["vfs"]) == 4
+
+
+def test_one_vf_by_its_address(host, run):
+    (pf,) = run("list", host.vf(1, 2), "--json").json["pfs"]
+    assert [vf["index"] for vf in pf["vfs"]] == [2]
+    pfs = run("list", host.vf(1, 2), "mlx5_1", "ib0", "--json").json["pfs"]
+    assert [len(pf["vfs"]) for pf in pfs] == [4, 4]
+
+
+@pytest.mark.parametrize("name", ["mlx5_9", "0000:ff:00.0", "../../etc", ""])
+def test_a_name_that_means_nothing(host, run, name):
+    done = run("list", name)
+    assert done.code == 2
+    assert done.out == ""
+    assert "cure" in done.err
+    done = run("list", name, "--json")
+    assert done.code == 2
+    assert done.json["error"]["type"] == "DeviceNotFound"
+
+
+def test_garbage_in_sysfs_is_told_with_all_the_rest(bed, run):
+    bed.build(Hca("mlx4", vfs=2), Hca("mlx5", vfs=2))
+    folder = f"sys/bus/pci/devices/{bed.pfs[0]}/infiniband/mlx4_0/iov"
+    file = bed.folder / folder / "ports/1/admin_guids/1"
+    # moved there: what is written there is taken for a request
+    garbage = bed.folder / "garbage"
+    garbage.write_text("garbage\n")
+    garbage.replace(file)
+    done = run("list", "--json")
+    assert done.code == 1
+    assert "admin_guids/1" in done.err
+    bad, good = done.json["pfs"]
+    assert bad["error"]["device"] == bed.vf(0, 0)
+    assert len(bad["vfs"]) == len(good["vfs"]) == 2
+    assert good["vfs"][0]["policy"] == "down"
+    assert bed.vf(0, 0) in run("list").out
+    assert run("doctor").code == 1
+
+
+def test_a_vf_that_firmware_does_not_tell_about(bed, run):
+    bed.build(Hca(vfs=2))
+    bed.fail_queries(bed.vf(0, 0), 5)
+    done = run("list", "--json")
+    (pf,) = done.json["pfs"]
+    assert [vf["policy"] for vf in pf["vfs"]] == [None, "down"]
+    assert "not known" in run("list").out
+
+
+def test_no_colours_in_a_pipe(host, shell):
+    host.seed(0, 1, GUID, GUID, "follow")
+    for env in ({}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}):
+        done = shell("list", env=env)
+        assert done.code == 0
+        assert "\x1b" not in done.out + done.err
+
+
+def test_colours_and_the_same_words_on_a_terminal(host, shell):
+    def on_terminal(**env: str) -> str:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [*host.command, "list"],
+            stdout=theirs,
+            env={"PATH": os.environ["PATH"], **env},
+        )
+        os.close(theirs)
+        told = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            told += part
+        os.close(ours)
+        assert process.wait() == 0
+        return told.decode().replace("\r\n", "\n")
+
+    plain = shell("list").out
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    assert "\x1b[" in on_terminal(**path, TERM="xterm")
+    assert on_terminal(**path, TERM="dumb", COLUMNS="20") == plain
+
+
+def test_a_reader_that_has_gone_is_no_error(host):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [*host.command, "list"],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_neither_rich_nor_yaml_is_imported_for_a_pipe(host, shell):
+    done = shell("list", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert " ibhostdev.host" in done.err
+    for slow in (" rich", " yaml", " importlib.metadata"):
+        assert f"{slow}\n" not in done.err

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ibhostdev plug, ibhostdev unplug: what they say and how they end."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from ibhostdev.cli.command import main
+from tests.testbed import Hca, Seen
+
+MACS = [f"fa:16:3e:00:00:{n:02x}" for n in range(16)]
+GUIDS = [f"fa:16:3e:00:00:00:00:{n:02x}" for n in range(16)]
+ONES = "ff:ff:ff:ff:ff:ff:ff:ff"
+IDLE = Seen(ONES, ONES, "down")
+
+
+def plugged(number: int, policy: str = "follow") -> Seen:
+    return Seen(GUIDS[number], GUIDS[number], policy)
+
+
+def words(bed, *numbers: int, pf: int = 0) -> list[str]:
+    """PCI=MAC for VFs 0, 1, … of a PF."""
+    return [f"{bed.vf(pf, i)}={MACS[n]}" for i, n in enumerate(numbers)]
+
+
+def test_plug_and_unplug_for_people(host, run):
+    done = run("plug", *words(host, 1, 2), f"{host.vf(1, 0)}={GUIDS[3]}")
+    assert (done.code, done.err) == (0, "")
+    assert host.seen(0)[:2] == [plugged(1), plugged(2)]
+    assert host.seen(1)[0] == plugged(3)
+    lines = done.out.splitlines()
+    assert host.vf(0, 1) in lines[2]
+    assert MACS[2] in lines[2]
+    assert "not known, down" in lines[2]
+    assert lines[2].endswith("plugged")
+    assert lines[-1] == "3 VIFs: 3 plugged"
+
+    again = run("plug", *words(host, 1, 2))
+    assert again.code == 0
+    assert again.out.splitlines()[-1] == "2 VIFs: 2 with nothing to write"
+
+    done = run("unplug", *words(host, 1, 2), MACS[3])
+    assert (done.code, done.err) == (0, "")
+    assert host.seen(0)[:2] == [IDLE, IDLE]
+    assert host.seen(1)[0] == IDLE
+    assert done.out.splitlines()[-1] == "3 VIFs: 3 unplugged"
+
+
+def test_plug_for_programs(host, run):
+    done = run("plug", "--json", *words(host, 1))
+    assert (done.code, done.err) == (0, "")
+    assert done.json == {
+        "ok": True,
+        "results": [
+            {
+                "pci": host.vf(0, 0),
+                "guid": GUIDS[1],
+                "ok": True,
+                "wanted": {
+                    "node_guid": GUIDS[1],
+                    "port_guid": GUIDS[1],
+                    "policy": "follow",
+                },
+                "before": {
+                    "node_guid": None,
+                    "port_guid": None,
+                    "policy": "down",
+                },
+                "after": {
+                    "node_guid": GUIDS[1],
+                    "port_guid": GUIDS[1],
+                    "policy": "follow",
+                },
+                "mechanism": "mlx5_netlink",
+                "changed": True,
+                "verified": True,
+                "error": None,
+            }
+        ],
+        "warnings": [],
+        "error": None,
+    }
+    (one,) = run("plug", "--json", *words(host, 1)).json["results"]
+    assert one["changed"] is False
+    (one,) = run("unplug", "--json", MACS[1]).json["results"]
+    assert (one["pci"], one["changed"]) == (host.vf(0, 0), True)
+    assert one["after"]["policy"] == "down"
+    (one,) = run("unplug", "--json", MACS[1]).json["results"]
+    assert (one["pci"], one["changed"], one["ok"]) == (None, False, True)
+
+
+def test_a_policy_that_was_asked_for(host, run):
+    assert run("plug", "--policy", "up", *words(host, 1)).code == 0
+    assert host.seen(0)[0] == plugged(1, "up")
+
+
+@pytest.mark.parametrize("command", ["plug", "unplug"])
+def test_a_dry_run_writes_nothing(host, run, command):
+    if command == "unplug":
+        host.seed(0, 0, GUIDS[1], GUIDS[1], "follow")
+    before = host.seen(0)
+    host.reset_counts()
+    done = run(command, "--dry-run", *words(host, 1))
+    assert done.code == 0
+    assert f"would be {command}ged" in done.out
+    (one,) = run(command, "--dry-run", "--json", *words(host, 1)).json[
+        "results"
+    ]
+    assert one["changed"] is True
+    assert host.counts().modify == 0
+    assert host.seen(0) == before
+
+
+def test_unplug_leaves_the_own_driver_alone_if_told_to(host, run):
+    host.seed(0, 0, GUIDS[1], GUIDS[1], "follow")
+    host.bind(host.vf(0, 0), None)
+    host.bind(host.vf(0, 0), "mlx5_core")
+    host.reset_counts()
+    assert run("unplug", "--no-rebind", MACS[1]).code == 0
+    assert host.counts().probe == 0
+    assert host.identity(host.vf(0, 0)) == GUIDS[1]
+
+
+def test_a_forced_mechanism(bed, run):
+    bed.build(Hca("mlx5-ofed", vfs=2))
+    done = run("plug", "--json", "--mechanism", "mlx5_sysfs", *words(bed, 1))
+    assert done.json["results"][0]["mechanism"] == "mlx5_sysfs"
+    done = run("plug", "--mechanism", "magic", *words(bed, 1))
+    assert done.code == 2
+    assert "mlx5_netlink" in done.err
+
+
+def test_a_guid_that_was_moved_is_told(host, run):
+    host.seed(0, 3, GUIDS[1], GUIDS[1], "follow")
+    done = run("plug", *words(host, 1))
+    assert done.code == 0
+    assert f"warning: GUID {GUIDS[1]} was still on {host.vf(0, 3)}" in done.err
+    host.seed(0, 3, GUIDS[2], GUIDS[2], "follow")
+    done = run("plug", "--json", *words(host, 1), f"{host.vf(0, 2)}={MACS[2]}")
+    (warning,) = done.json["warnings"]
+    assert host.vf(0, 3) in warning
+
+
+# -- exit code 1 ----------------------------------------------------------
+
+
+def test_a_vf_fails_and_the_others_are_put_back(host, run):
+    host.seed(0, 1, GUIDS[9], GUIDS[9], "up")
+    host.fail(host.vf(0, 1), errno.EIO)
+    done = run("plug", *words(host, 1, 2, 3))
+    assert done.code == 1
+    assert host.seen(0)[:2] == [IDLE, plugged(9, "up")]
+    lines = done.out.splitlines()
+    assert lines[2].endswith("failed")
+    assert f"rolled back because of {host.vf(0, 1)}" in lines[1]
+    assert lines[-1] == "3 VIFs: 1 failed, 2 as before because of that"
+    assert done.err.splitlines()[0].startswith(f"ibhostdev: {host.vf(0, 1)}: ")
+    for part in (
+        "  attribute  IFLA_VF_IB_NODE_GUID of VF 1 on ib0",
+        "  errno      EIO: Input/output error",
+        "  cure       ",
+    ):
+        assert f"\n{part}" in done.err
+    assert len(done.err.splitlines()) == 4
+
+    done = run("plug", "--json", *words(host, 1, 2, 3))
+    assert (done.code, done.json["ok"]) == (1, False)
+    first, second, _ = done.json["results"]
+    assert first["error"]["type"] == "RolledBack"
+    assert second["error"]["type"] == "CommandFailed"
+    assert second["error"]["device"] == host.vf(0, 1)
+    assert second["error"]["errno"] == errno.EIO
+    assert second["error"]["cure"]
+
+
+def test_a_vf_fails_and_the_others_go_on(host, run):
+    host.fail(host.vf(0, 1), errno.EIO)
+    done = run("plug", "--on-error", "continue", *words(host, 1, 2, 3))
+    assert done.code == 1
+    assert done.out.splitlines()[-1] == "3 VIFs: 2 plugged, 1 failed"
+    assert [host.seen(0)[n] for n in (0, 2)] == [plugged(1), plugged(3)]
+
+
+def test_a_guest_has_it(host, run):
+    host.seed(0, 0, GUIDS[1], GUIDS[1], "follow")
+    with host.hold(host.vf(0, 0)):
+        assert run("unplug", MACS[1]).code == 1
+        done = run("plug", f"{host.vf(0, 1)}={MACS[1]}")
+    assert done.code == 1
+    assert "a guest has" in done.err
+
+
+def test_nothing_serves_the_pf(bed, run):
+    bed.build(Hca(vfs=2, netdev=False))
+    done = run("plug", *words(bed, 1))
+    assert done.code == 1
+    assert "no IPoIB network device" in done.err
+    assert "ib_ipoib" in done.err
+
+
+def test_a_simulated_host_that_nobody_serves(host, run, tmp_path):
+    folder = host.command[-1]
+    (tmp_path / "sys").mkdir()
+    shutil.copy(f"{folder}/host.json", tmp_path)
+    done = run("list", "--host", str(tmp_path))
+    assert done.code == 1
+    assert "ibhostdev simulate" in done.err
+
+
+# -- exit code 2 ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "{vf}",
+        "{vf}=",
+        "{vf}=fa:16:3e:00:00",
+        "{vf}=00:00:00:00:00:00",
+        "{vf}=ff:ff:ff:ff:ff:ff:ff:ff",
+        "{vf}=01:16:3e:00:00:01",
+        "../{vf}=fa:16:3e:00:00:09",
+        "{pf}=fa:16:3e:00:00:09",
+        "0000:ff:00.1=fa:16:3e:00:00:09",
+        "{vf}=fa:16:3e:00:00:01",
+        "{first}=fa:16:3e:00:00:09",
+    ],
+)
+def test_bad_input_touches_nothing(host, run, bad):
+    before = host.seen(0)
+    bad = bad.format(vf=host.vf(0, 1), pf=host.pfs[0], first=host.vf(0, 0))
+    host.reset_counts()
+    done = run("plug", *words(host, 1), bad)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("ibhostdev: ")
+    done = run("plug", "--json", *words(host, 1), bad)
+    assert done.code == 2
+    assert (done.json["ok"], done.json["results"]) == (False, [])
+    assert done.json["error"]["message"]
+    assert set(done.json["error"]) == {
+        *("type", "message", "device", "attribute", "errno", "cure")
+    }
+    assert host.counts().modify == 0
+    assert host.seen(0) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plug"],
+        ["unplug", "--policy", "up", MACS[1]],
+        ["plug", "--policy", "sideways", "x"],
+        ["plug", "--file", "vifs.yaml", f"0000:3b:00.1={MACS[1]}"],
+        ["frobnicate"],
+        ["list", "--frobnicate"],
+        ["--physical-device-mappings", "default", "list"],
+        ["--host", "/nonexistent", "list"],
+    ],
+)
+def test_bad_usage(host, run, arguments):
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err
+    done = run(*arguments, "--json")
+    assert done.code == 2
+    assert (done.json["ok"], done.json["results"]) == (False, [])
+
+
+def test_a_policy_that_mlx4_has_not(bed, run):
+    bed.build(Hca("mlx4", vfs=2))
+    done = run("plug", "--policy", "up", *words(bed, 1))
+    assert done.code == 2
+    assert "no policy" in done.err
+
+
+def test_physical_networks(host, run):
+    mapping = ["--physical-device-mappings", "left:ib0,right:ib1"]
+    plug = [*mapping, "plug", *words(host, 1)]
+    done = run(*plug, "--physical-network", "right")
+    assert done.code == 2
+    assert "right" in done.err
+    assert run(*plug, "--physical-network", "nowhere").code == 2
+    assert run(*plug, "--physical-network", "left").code == 0
+    # several PFs of one network
+    both = ["--physical-device-mappings", f"net:ib0, net:{host.pfs[1]}"]
+    more = [f"{host.vf(0, 2)}={MACS[4]}", f"{host.vf(1, 2)}={MACS[5]}"]
+    assert run(*both, "plug", *more, "--physical-network", "net").code == 0
+
+
+# -- exit code 3, signals -------------------------------------------------
+
+
+def test_no_rights(host, run):
+    host.fail(host.vf(0, 0), errno.EPERM)
+    host.fail(host.vf(0, 1), errno.EACCES)
+    done = run("plug", *words(host, 1, 2, 3))
+    assert done.code == 3
+    assert "CAP_NET_ADMIN" in done.err
+    host.fail(host.vf(0, 1), errno.EIO)
+    assert run("plug", *words(host, 1, 2, 3)).code == 1
+
+
+def test_no_place_for_locks(host, run, tmp_path):
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "run")
+    assert run("plug", *words(host, 1), "--run-dir", folder).code == 0
+    assert os.path.exists(f"{folder}/{host.pfs[0]}.lock")
+    folder = str(tmp_path / "file/run")
+    done = run("plug", *words(host, 2), "--run-dir", folder)
+    assert done.code == 1
+    assert f"{folder}/{host.pfs[0]}.lock" in done.err
+    assert "errno" in done.err
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+)
+def test_a_signal_in_the_middle_leaves_nothing_half_done(host, number, code):
+    host.delay(command=0.1)
+    host.reset_counts()
+    process = subprocess.Popen(
+        [*host.command, "plug", "--json", *words(host, 1, 2, 3, 4)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not host.counts().modify:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    time.sleep(0.05)
+    process.send_signal(number)  # somebody is impatient
+    out, err = process.communicate(timeout=60)
+    host.delay()
+    assert process.returncode == code
+    assert json.loads(out)["ok"] is False
+    assert json.loads(out)["error"]["type"] == "Interrupted"
+    assert b"Traceback" not in err
+    assert not any(
+        seen.port in GUIDS or seen.node in GUIDS for seen in host.seen(0)
+    )
+    assert main([*host.command[3:], "plug", *words(host, 1, 2, 3, 4)]) == 0
+    assert host.seen(0) == [plugged(n) for n in (1, 2, 3, 4)]
+
+
+# -- where options stand --------------------------------------------------
+
+
+def test_the_host_before_and_behind_the_command(host, shell):
+    python, folder = host.command[:3], host.command[-1]
+    for arguments, env in (
+        (["--host", folder, "list"], {}),
+        (["list", "--host", folder], {}),
+        (["list", f"--host={folder}", "--json"], {}),
+        (["list"], {"IBHOSTDEV_HOST": folder}),
+        (["--host", folder, "list"], {"IBHOSTDEV_HOST": "/nonexistent"}),
+        (["list", "--host", folder], {"IBHOSTDEV_HOST": "/nonexistent"}),
+        (["--host", "/nonexistent", "list", "--host", folder], {}),
+    ):
+        done = subprocess.run(
+            [*python, *arguments],
+            env={**os.environ, **env},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 0, arguments
+        assert host.pfs[1] in done.stdout
+
+
+def test_mappings_from_the_environment(host, shell):
+    env = {"IBHOSTDEV_PHYSICAL_DEVICE_MAPPINGS": "left:ib0"}
+    arguments = ["plug", *words(host, 1), "--physical-network", "right"]
+    assert shell(*arguments, env=env).code == 2
+    mapping = ["--physical-device-mappings", "right:ib0"]
+    assert shell(*arguments, *mapping, env=env).code == 0
+
+
+def test_help_tells_the_exit_codes(run):
+    for arguments in ([], ["plug"], ["unplug"]):
+        done = run(*arguments, "--help")
+        assert done.code == 0
+        assert "3    no rights" in done.out
+    for command in ("list", "doctor", "simulate"):
+        assert "--host DIR" in run(command, "-h").out
+
+
+def test_version(run):
+    done = run("--version")
+    assert done.code == 0
+    assert done.out.startswith("ibhostdev ")

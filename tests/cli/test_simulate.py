@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ibhostdev simulate, and the demo."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from ibhostdev.cli import main
+
+
+@contextmanager
+def served(folder, *options):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ibhostdev", "simulate", folder, *options],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    try:
+        assert "Serving" in process.stdout.readline()
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("options", "family", "mechanism", "netdev"),
+    [
+        ([], "mlx5", "mlx5_netlink", "ib0"),
+        (["--family", "mlx5-ofed"], "mlx5-ofed", "mlx5_netlink", "ib0"),
+        (
+            ["--family", "mlx5-ofed", "--no-netdev"],
+            "mlx5-ofed",
+            "mlx5_sysfs",
+            None,
+        ),
+        (["--family", "mlx4", "--ports", "2"], "mlx4", "mlx4_sysfs", "ib0"),
+    ],
+)
+def test_a_host_to_work_on(
+    tmp_path, capsys, options, family, mechanism, netdev
+):
+    import json
+
+    folder = str(tmp_path / "host")
+    with served(folder, "--pfs", "1", "--vfs", "3", *options):
+        assert main(["list", "--json", "--host", folder]) == 0
+        (pf,) = json.loads(capsys.readouterr().out)["pfs"]
+        assert (pf["family"], pf["mechanism"]) == (family, mechanism)
+        assert (pf["netdev"], len(pf["vfs"])) == (netdev, 3)
+        vf = pf["vfs"][0]["pci"]
+        for command in ("plug", "unplug"):
+            arguments = [command, f"{vf}=fa:16:3e:00:00:01"]
+            assert main(["--host", folder, *arguments]) == 0
+    assert main(["list", "--host", folder]) == 1
+
+
+def test_no_iommu(tmp_path, capsys):
+    folder = str(tmp_path / "host")
+    with served(folder, "--pfs", "1", "--vfs", "2", "--no-iommu"):
+        assert main(["--host", folder, "doctor"]) == 1
+        assert "IOMMU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_it_is_told_to(tmp_path, number):
+    with served(str(tmp_path), "--pfs", "1", "--vfs", "1") as process:
+        process.send_signal(number)
+        assert process.wait(30) == 0
+
+
+def test_a_folder_with_something_else_in_it(tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    assert main(["simulate", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert main(["simulate", str(tmp_path / "x"), "--ports", "2"]) == 2
+
+
+def test_the_demo(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "ibhostdev.simulate.demo"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "16 VIFs: 16 plugged" in done.stdout
+    assert "16 VIFs: 16 with nothing to write" in done.stdout
+    assert "16 VIFs: 16 unplugged" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert list(tmp_path.iterdir()) == []

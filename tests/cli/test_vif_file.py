@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of VIFs, as people and programs write them."""
+
+import json
+
+import pytest
+
+from ibhostdev.cli import vifs
+from ibhostdev.errors import InvalidInput
+from tests.testbed import Hca
+
+MAC = "52:54:00:12:34:56"
+GUID = "52:54:00:00:00:12:34:56"
+
+
+def parse(tmp_path, text, need_pci=True):
+    file = tmp_path / "vifs"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return vifs.from_file(str(file), "given", need_pci)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # in YAML 1.1 both values are numbers to the base of 60
+        f"- pci: 0000:03:00.1\n  mac: {MAC}\n",
+        f"- {{pci: 0000:03:00.1, mac: {MAC}}}",
+        f"[{{pci: '0000:03:00.1', mac: \"{MAC}\", physical_network: ~}}]",
+        f"---\n- pci: 03:00.1\n  guid: {GUID}\n  physical_network:\n",
+        "- pci: 03:00.1\n  guid: 5254000000123456\n",
+        json.dumps([{"pci": "0000:03:00.1", "mac": MAC}]),
+        json.dumps([{"pci": "0000:03:00.1", "mac": MAC}], indent="\t"),
+        json.dumps([{"pci": "03:00.1", "guid": GUID, "mac": None}]),
+        b"\xef\xbb\xbf"
+        + json.dumps([{"pci": "03:00.1", "mac": MAC}]).encode(),
+    ],
+)
+def test_every_form_of_one_vif(tmp_path, text):
+    (vif,) = parse(tmp_path, text)
+    assert vif.pci == "0000:03:00.1"
+    assert str(vif.guid) == GUID
+    assert vif.physical_network == "given"
+
+
+def test_words_that_yaml_has_other_ideas_about(tmp_path):
+    (vif,) = parse(
+        tmp_path, f"- {{pci: 03:00.1, mac: {MAC}, physical_network: no}}"
+    )
+    assert vif.physical_network == "no"
+    (vif,) = parse(
+        tmp_path, f"- {{pci: 03:00.1, mac: {MAC}, physical_network: 'null'}}"
+    )
+    assert vif.physical_network == "null"
+
+
+def test_unplug_needs_no_pci(tmp_path):
+    (vif,) = parse(tmp_path, f"- mac: {MAC}", need_pci=False)
+    assert vif.pci is None
+    with pytest.raises(InvalidInput, match="entry 1 pci: has no pci"):
+        parse(tmp_path, f"- mac: {MAC}")
+
+
+def test_an_empty_list_is_a_list(tmp_path):
+    assert parse(tmp_path, "[]") == []
+
+
+GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "is no list"),
+        ("pci: 03:00.1", "is no list"),
+        ("{}", "is no list"),
+        ("42", "is no list"),
+        (GOOD + "- 03:00.2=x", "entry 2: is no mapping"),
+        ('[{"pci": "03:00.1"}, 5]', "entry 1: has neither mac nor guid"),
+        (f'[{{"pci": "03:00.1", "mac": "{MAC}"}}, 5]', "entry 2: is no map"),
+        (GOOD + "- pci: 03:00.2\n", "entry 2: has neither mac nor guid"),
+        (GOOD + "- mac: ~\n", "entry 2: has neither mac nor guid"),
+        (GOOD + f"  guid: {GUID}\n", "entry 1: has both mac and guid"),
+        (GOOD + "  vlan: 7\n", "entry 1: 'vlan' is no key"),
+        (GOOD + "  mac: x\n", "entry 1 mac: mac is there twice"),
+        ('[{"mac": "x", "mac": "y"}]', "mac is there twice"),
+        (GOOD + "- pci: [a]\n", "entry 2 pci: is no text"),
+        (GOOD + "- ? [a]\n  : b\n", "entry 2: a list or a mapping is no key"),
+        ('[{"pci": 3, "mac": "x"}]', "entry 1 pci: is no text"),
+        (GOOD + "- {pci: nonsense, mac: a}", "'nonsense' is not a PCI"),
+        (GOOD + f"- {{pci: 03:00.8, mac: '{MAC}'}}", "entry 2 pci"),
+        (GOOD + "- {pci: 03:00.2, mac: 1:2}", "entry 2 mac: '1:2' is"),
+        (GOOD + "- {pci: 03:00.2, mac: ''}", "entry 2 mac"),
+        (GOOD + "- {pci: 03:00.2, mac: '01:00:00:00:00:01'}", "multicast"),
+        (GOOD + "---\n" + GOOD, "several documents"),
+        (GOOD + "- {pci", "line 4 file: is neither YAML nor JSON"),
+        ("- a\n\t- b", "line 2 file: is neither YAML nor JSON"),
+        ("\0", "is neither YAML nor JSON"),
+        (b"\xff\xfe", "is not UTF-8 at byte 0"),
+        (GOOD * 40000, "has more than 1 MiB"),
+        ("[" * 500_000, "is no list"),
+        ("- " * 500_000, "entry 1: is no mapping"),
+        ("- {pci: " + "{a: " * 200_000, "entry 1 pci: is no text"),
+        ("&a [*a]", "entry 1: is no mapping"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_entry(tmp_path, text, told):
+    with pytest.raises(InvalidInput) as caught:
+        parse(tmp_path, text)
+    assert told in str(caught.value)
+    assert str(tmp_path / "vifs") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "."])
+def test_a_file_that_cannot_be_read(host, run, tmp_path, name):
+    done = run("plug", "--file", str(tmp_path / name))
+    assert done.code == 2
+    assert str(tmp_path / name) in done.err
+    assert "errno" in done.err
+
+
+def test_a_file_and_standard_input(host, run, shell, tmp_path):
+    text = "".join(
+        f"- {{pci: {host.vf(pf, n)}, mac: fa:16:3e:00:0{pf}:0{n}}}\n"
+        for pf in (0, 1)
+        for n in range(4)
+    )
+    file = tmp_path / "vifs.yaml"
+    file.write_text(text)
+    done = run("plug", "--file", str(file))
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "8 VIFs: 8 plugged"
+    done = shell("unplug", "--file", "-", "--json", text=text)
+    assert done.code == 0
+    assert [one["changed"] for one in done.json["results"]] == [True] * 8
+
+
+def test_the_network_of_those_that_name_none(bed, run, tmp_path):
+    bed.build(Hca(vfs=2), Hca(vfs=2))
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        f"- {{pci: {bed.vf(0, 0)}, mac: {MAC}}}\n"
+        f"- pci: {bed.vf(1, 0)}\n"
+        "  mac: 52:54:00:12:34:57\n"
+        "  physical_network: right\n"
+    )
+    mapping = ["--physical-device-mappings", "left:ib0,right:ib1"]
+    plug = [*mapping, "plug", "--file", str(file), "--physical-network"]
+    assert run(*plug, "right").code == 2
+    assert run(*plug, "left").code == 0
