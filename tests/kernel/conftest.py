@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the rig run inside it: ``tests/kernel/run``."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "large: needs the rig's large shape (127 VFs on each PF)"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """On any other machine there is nothing here to collect."""
+    if collection_path.name.startswith("test_"):
+        return "IBHOSTDEV_RIG_MODULE" not in os.environ or None
+    return None
