@@ -384,6 +384,15 @@ def test_the_kernel_answers():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_the_kernels_answers_are_never_more_than_the_socket_holds():
+    """It answers during the send, and drops what has no room (ENOBUFS)."""
+    with Socket() as client:
+        answers = client.set_vfs(1, [one(n) for n in range(3000)])
+    assert len(answers) == 3000
+    assert len(set(answers)) == 1
+    assert answers[0] in (errno.EOPNOTSUPP, errno.EPERM)
+
+
 def test_a_closed_socket_says_so():
     client = Socket()
     client.close()
