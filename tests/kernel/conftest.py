@@ -4,14 +4,6 @@
 import os
 from pathlib import Path
 
-import pytest
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "large: needs the rig's large shape (127 VFs on each PF)"
-    )
-
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """On any other machine there is nothing here to collect."""
