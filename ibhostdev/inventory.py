@@ -7,6 +7,8 @@ about a VF.
 """
 
 import errno
+import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +17,22 @@ from enum import StrEnum
 from ibhostdev._native import ioctl
 from ibhostdev._native.rtnetlink import Socket
 from ibhostdev._native.sysfs import Tree
-from ibhostdev.errors import DeviceNotFound, InvalidInput, from_errno
+from ibhostdev.errors import (
+    DeviceNotFound,
+    IbHostdevError,
+    InvalidInput,
+    from_errno,
+)
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
 
 DEVICES = "bus/pci/devices"
 DRIVERS = "bus/pci/drivers"
 _ARPHRD_INFINIBAND = b"32"
+_LID = re.compile(rb"0x[0-9a-f]{1,8}")
+_TRIES = 3
+
+LOG = logging.getLogger(__name__)
 
 
 class Policy(StrEnum):
@@ -45,18 +56,15 @@ class VfState:
     """Identity and policy of a VF; None is not known, or not there (mlx4 has
     neither node GUIDs nor policies of VFs).
 
-    ``pkeys`` are mlx4's two ``pkey_idx`` entries, as sysfs shows them.
+    ``pkeys`` are mlx4's two ``pkey_idx`` entries, as sysfs shows them;
+    ``pending`` that the subnet manager has not agreed to the GUID.
     """
 
     node_guid: Guid | None = None
     port_guid: Guid | None = None
     policy: Policy | None = None
     pkeys: tuple[str, str] | None = None
-
-    def holds(self, guid: Guid) -> bool:
-        """Whether either GUID is this one. A call that was cut off may have
-        set only one of them."""
-        return guid in (self.node_guid, self.port_guid)
+    pending: bool = False
 
     @property
     def owner(self) -> Guid | None:
@@ -192,10 +200,14 @@ class Inventory:
         if they are to be read ``anew``.
         """
         with self._lock:
-            fingerprint = self._look()
-            if anew or fingerprint != self._fingerprint:
-                self._pfs = self._read_pfs()
+            stale = anew or self._look() != self._fingerprint
+            # Until what is looked at was not changing while it was read.
+            for _ in range(_TRIES):
+                if not stale:
+                    break
+                before, self._pfs = self._pfs, self._read_pfs()
                 self._fingerprint = self._look()
+                stale = before != self._pfs
             return list(self._pfs.values())
 
     def _look(self) -> object:
@@ -207,6 +219,7 @@ class Inventory:
                 value if isinstance(value, int) else value.decode()
                 for value in self._sysfs.read(
                     [f"{pf.path}/sriov_numvfs" for pf in known]
+                    + [f"{pf.path}/sriov_drivers_autoprobe" for pf in known]
                     + [
                         f"{pf.path}/net/{netdev.name}/ifindex"
                         for pf in known
@@ -246,15 +259,21 @@ class Inventory:
         totals = self._sysfs.read(
             [f"{DEVICES}/{pci}/sriov_totalvfs" for pci in found]
         )
-        pfs = (
-            self._read_pf(pci, name)
-            for (pci, name), total in zip(found.items(), totals, strict=True)
-            if isinstance(total, bytes)
-        )
-        return {
-            pf.pci: pf
-            for pf in sorted(filter(None, pfs), key=lambda pf: pf.pci)
-        }
+        pfs: dict[PciAddress, Pf] = {}
+        for (pci, name), total in sorted(
+            zip(found.items(), totals, strict=True), key=lambda pair: pair[0]
+        ):
+            if not isinstance(total, bytes):
+                continue
+            try:
+                pf = self._read_pf(pci, name)
+            except IbHostdevError as error:
+                # One that is ill must not stop the others.
+                LOG.warning("PF %s is left out: %s", pci, error)
+                continue
+            if pf is not None:
+                pfs[pci] = pf
+        return pfs
 
     def _read_pf(self, pci: PciAddress, ib_device: str) -> Pf | None:
         path = f"{DEVICES}/{pci}"
@@ -339,7 +358,10 @@ class Inventory:
                     state=state.decode("ascii", "replace").rpartition(" ")[2]
                     if isinstance(state, bytes)
                     else "unknown",
-                    sm_lid=self._number(lid, path),
+                    # An HCA that is ill cannot tell; its VFs can be idled.
+                    sm_lid=int(lid, 0)
+                    if isinstance(lid, bytes) and _LID.fullmatch(lid)
+                    else 0,
                 )
             )
         return tuple(sorted(ports, key=lambda port: port.number))
@@ -489,7 +511,7 @@ class Inventory:
                     int(number) if number.isdecimal() else None,
                     name is not None
                     and "vfio" in name
-                    and isinstance(enable, bytes)
+                    # what cannot be read may be in use
                     and enable != b"0",
                 )
             )

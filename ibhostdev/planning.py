@@ -3,7 +3,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ibhostdev.batch import VfResult, Vif
@@ -13,6 +13,7 @@ from ibhostdev.errors import (
     GuidConflict,
     IbHostdevError,
     NoMechanism,
+    NotVerified,
 )
 from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
@@ -132,6 +133,10 @@ class Planner:
                 for guid in {state.node_guid, state.port_guid}:
                     if guid is not None and guid in self._holders:
                         self._holders[guid].append((side, index))
+        # Whether some VF could not be asked about.
+        self._blind = any(
+            len(side.states) < side.pf.numvfs for side in sides.values()
+        )
         # Who drives the holders, in one pass for each PF.
         self._vfs: dict[tuple[Key, int], Vf] = {}
         for key, side in sides.items():
@@ -153,7 +158,7 @@ class Planner:
             try:
                 if isinstance(vf, IbHostdevError):
                     raise vf
-                change = self._identity(vif, vf, policy)
+                change = self._identity(plan, vif, vf, policy)
                 self._move_others(plan, vif, change)
             except IbHostdevError as error:
                 wanted = VfState(vif.guid, vif.guid, policy or Policy.FOLLOW)
@@ -168,24 +173,51 @@ class Planner:
                 change.write = change.wanted
         return plan
 
-    def _identity(self, vif: Vif, vf: Vf, policy: Policy | None) -> Change:
+    def _identity(
+        self, plan: Plan, vif: Vif, vf: Vf, policy: Policy | None
+    ) -> Change:
         """What a VF needs to become the VIF's."""
         side = self._sides[vf.pf.pci, vf.pf.port]
         wanted = side.mechanism.plugged(vif.guid, policy)
-        before = side.states.get(vf.index, NOTHING)
+        before = _told(side, vf)
         write = _difference(before, wanted)
-        if write.node_guid is None and write.port_guid is None:
+        equal = wanted.port_guid == before.port_guid and (
+            wanted.node_guid in (None, before.node_guid)
+        )
+        change = Change(vf, side.mechanism, before, wanted, write)
+        if vf.in_use:
+            self._spare_guest(plan, vif, change, equal)
+        elif equal and policy is None and before.policy is not Policy.DOWN:
             # The Neutron agent owns the policy of a VF that is plugged; only
-            # one that an unplug or a reset left down is raised.
-            if vf.in_use or before.policy is not Policy.DOWN:
-                write = NOTHING
-        elif vf.in_use and before.owner not in (None, vif.guid):
+            # one that an unplug or a reset left down is raised, unless
+            # somebody says what it is to be.
+            change.write = replace(write, policy=None)
+        return change
+
+    def _spare_guest(
+        self, plan: Plan, vif: Vif, change: Change, equal: bool
+    ) -> None:
+        """What may be done to a VF in a guest's hands: nothing, but to give
+        it back an identity that it is known to have lost."""
+        before = change.before
+        if before.owner not in (None, vif.guid):
             raise DeviceInUse(
                 f"a guest has the VF, with GUID {before.owner}",
-                vf.pci,
+                change.vf.pci,
                 cure="detach it from that guest and unplug it first",
             )
-        return Change(vf, side.mechanism, before, wanted, write)
+        change.write = replace(change.write, policy=None)
+        if equal:
+            change.write = NOTHING
+        elif before.port_guid is None or (
+            before.node_guid is None and change.wanted.node_guid is not None
+        ):
+            change.write = NOTHING
+            change.verified = False
+            plan.warnings.append(
+                f"{change.vf.pci} is left alone: a guest has it, and the "
+                f"kernel does not tell whether it is GUID {vif.guid} already"
+            )
 
     def _move_others(self, plan: Plan, vif: Vif, change: Change) -> None:
         """Make the stale holders of a GUID idle, unless a guest has them: a
@@ -218,13 +250,13 @@ class Planner:
         plan = Plan()
         for vif, hint in zip(self._vifs, hints, strict=True):
             found = self._holders[vif.guid]
-            if not found and isinstance(hint, NoMechanism):
-                # It may well be there; nobody can tell.
-                idle = VfState(IDLE, IDLE, Policy.DOWN)
-                plan.answers.append(VfResult(vif.pci, idle, error=hint))
-                continue
             if not found:
-                plan.answers.append(self._not_held(plan, vif, hint))
+                try:
+                    answer = self._not_held(plan, vif, hint)
+                except IbHostdevError as error:
+                    idle = VfState(IDLE, IDLE, Policy.DOWN)
+                    answer = VfResult(vif.pci, idle, error=error)
+                plan.answers.append(answer)
                 continue
             try:
                 holders = [(side, self._vf(side, i)) for side, i in found]
@@ -262,19 +294,42 @@ class Planner:
     def _not_held(
         self, plan: Plan, vif: Vif, hint: Vf | IbHostdevError
     ) -> VfResult:
-        """Nothing to do is success. But a call that was cut off after the VF
-        had become idle may have left its driver with the old identity."""
+        """Nothing to do is success, where everything could be looked at. But
+        a call that was cut off after the VF had become idle may have left
+        its driver with the old identity."""
+        if isinstance(hint, NoMechanism):
+            raise hint  # it may well be there; nobody can tell
         LOG.debug("GUID %s is on no VF here: nothing to unplug", vif.guid)
         side = None
         if isinstance(hint, Vf):
             side = self._sides.get((hint.pf.pci, hint.pf.port))
         if side is None or not isinstance(hint, Vf):
-            return VfResult(vif.pci, VfState(IDLE, IDLE, Policy.DOWN))
-        state = side.states.get(hint.index, NOTHING)
+            return VfResult(
+                vif.pci,
+                VfState(IDLE, IDLE, Policy.DOWN),
+                verified=not self._blind,
+            )
+        state = _told(side, hint)
+        if state.port_guid is None and state.policy not in (
+            None,
+            Policy.DOWN,
+        ):
+            raise NotVerified(
+                "has its link up, and the kernel does not tell with which "
+                "GUID",
+                hint.pci,
+                f"by {side.mechanism.name}",
+                cure="see whose it is; then plug it for him, and unplug it",
+            )
         if state.owner is None:
             plan.stale.append((hint, vif.guid))
         return VfResult(
-            hint.pci, side.mechanism.idle, state, state, side.mechanism.name
+            hint.pci,
+            side.mechanism.idle,
+            state,
+            state,
+            side.mechanism.name,
+            verified=not self._blind,
         )
 
     def _vf(self, side: Side, index: int) -> Vf:
@@ -291,11 +346,28 @@ def _idling(side: Side, vf: Vf) -> Change:
     return Change(vf, side.mechanism, before, idle, _difference(before, idle))
 
 
+def _told(side: Side, vf: Vf) -> VfState:
+    """The VF's state; the kernel leaves out whom its driver cannot ask
+    about, and who that belongs to must not be guessed."""
+    try:
+        return side.states[vf.index]
+    except KeyError:
+        raise NotVerified(
+            "the driver cannot tell the state of the VF",
+            vf.pci,
+            f"by {side.mechanism.name}",
+            cure="look into the kernel log for the health of the HCA",
+        ) from None
+
+
 def _difference(before: VfState, wanted: VfState) -> VfState:
     """What of the wanted is not there yet."""
+    settled = not before.pending
     return VfState(
         None if before.node_guid == wanted.node_guid else wanted.node_guid,
-        None if before.port_guid == wanted.port_guid else wanted.port_guid,
+        None
+        if before.port_guid == wanted.port_guid and settled
+        else wanted.port_guid,
         None if before.policy == wanted.policy else wanted.policy,
     )
 

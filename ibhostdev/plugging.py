@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import (
     Callable,
     Container,
@@ -31,7 +32,6 @@ from ibhostdev.batch import (
     Vif,
 )
 from ibhostdev.errors import (
-    AccessDenied,
     DeviceNotFound,
     IbHostdevError,
     InvalidInput,
@@ -51,6 +51,9 @@ from ibhostdev.planning import Change, Key, Plan, Planner, Side, known
 from ibhostdev.rebinding import Rebinding
 
 LOG = logging.getLogger(__name__)
+
+# The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
+_LOCK_SECONDS = 180
 
 
 class Plugging:
@@ -92,7 +95,9 @@ class Plugging:
                 if isinstance(vf, IbHostdevError):
                     raise vf
         scope = self._scope(vifs, vfs)
-        with self._locked(scope, dry_run):
+        with self._locked(scope, dry_run) as waited:
+            if waited:
+                vfs = self._resolve(vifs, mechanism)
             sides, doubts = self._survey(scope, vfs, mechanism)
             plan = Planner(self._inventory, vifs, sides).plug(vfs, policy)
             plan.warnings[:0] = doubts
@@ -116,7 +121,9 @@ class Plugging:
         # and leading nowhere is no error.
         vfs = self._resolve(vifs, mechanism)
         scope = self._scope(vifs, vfs)
-        with self._locked(scope, dry_run):
+        with self._locked(scope, dry_run) as waited:
+            if waited:
+                vfs = self._resolve(vifs, mechanism)
             sides, doubts = self._survey(scope, vfs, mechanism)
             plan = Planner(self._inventory, vifs, sides).unplug(vfs)
             plan.warnings[:0] = doubts
@@ -257,10 +264,13 @@ class Plugging:
         return [scope[key] for key in sorted(scope)]
 
     @contextmanager
-    def _locked(self, scope: Sequence[Pf], dry_run: bool) -> Iterator[None]:
+    def _locked(self, scope: Sequence[Pf], dry_run: bool) -> Iterator[bool]:
         """The PFs to ourselves, from reading their state to verifying it.
         In the order of their addresses, so that no two batches wait for each
-        other. The kernel drops the locks of a process that dies."""
+        other. The kernel drops the locks of a process that dies. Tells
+        whether they had to be waited for: then who has which VF may have
+        changed since it was looked up."""
+        waited = False
         with ExitStack() as stack:
             for pci in [] if dry_run else sorted({pf.pci for pf in scope}):
                 path = os.path.join(self._run_dir, f"{pci}.lock")
@@ -270,7 +280,7 @@ class Plugging:
                         path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
                     )
                     stack.callback(os.close, lock)
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    waited |= _lock(lock)
                 except OSError as error:
                     raise from_errno(
                         error.errno or errno.EIO,
@@ -278,7 +288,7 @@ class Plugging:
                         "lock",
                         "cannot be taken",
                     ) from error
-            yield
+            yield waited
 
     # -- 3. plan ------------------------------------------------------
 
@@ -365,9 +375,6 @@ class Plugging:
                 )
                 for change in present:
                     change.error = failed.get(change.vf.index)
-                    # Rights do not come and go: nothing was taken.
-                    if isinstance(change.error, AccessDenied):
-                        change.tried = False
             tell("write", len(group))
 
         due = [c for c in changes if c.needed and c.error is None]
@@ -378,7 +385,9 @@ class Plugging:
         what lies beyond is not ours to write to. The others have an error."""
         pf = group[0].vf.pf
         (value,) = self._sysfs.read([f"{pf.path}/sriov_numvfs"])
-        numvfs = int(value) if isinstance(value, bytes) else 0
+        numvfs = 0
+        if isinstance(value, bytes) and value.isdigit():
+            numvfs = int(value)
         for change in group:
             if change.vf.index >= numvfs:
                 change.error = DeviceNotFound(
@@ -400,7 +409,9 @@ class Plugging:
                 return
             states = {change.vf.index: change.undo for change in present}
             refused = present[0].mechanism.write(present[0].vf.pf, states)
-            for change, doubt in self._read_back(present, states, refused):
+            for change, doubt in self._read_back(
+                present, states, refused, settle=False
+            ):
                 trouble = refused.get(change.vf.index) or doubt
                 # One that refuses everything may not have changed at all.
                 if trouble is not None and not _same(
@@ -444,11 +455,14 @@ class Plugging:
         group: list[Change],
         expected: Mapping[int, VfState],
         refused: Container[int] = (),
+        settle: bool = True,
     ) -> list[tuple[Change, IbHostdevError | None]]:
         """Each change with what is wrong about its VF's state, if anything.
         Sets ``after`` and ``verified``."""
         try:
-            seen = group[0].mechanism.read_back(group[0].vf.pf, expected)
+            seen = group[0].mechanism.read_back(
+                group[0].vf.pf, expected, settle
+            )
         except IbHostdevError as error:
             return [(change, error) for change in group]
         return [
@@ -478,9 +492,15 @@ class Plugging:
         ]
         due = [
             vf
-            for vf, guid in (*shown, *plan.stale)
+            for vf, guid in shown
             if guid is not None and self._rebinding.stale(vf, guid)
         ]
+        if not plan.failed and plan.refusal is None:
+            due += [
+                vf
+                for vf, guid in plan.stale
+                if self._rebinding.shows(vf, guid)
+            ]
         for vf in due:
             if not vf.pf.autoprobe:
                 # drivers/pci/pci-driver.c would refuse to bind it again.
@@ -500,6 +520,24 @@ class Plugging:
             else answer
             for answer in plan.answers
         ]
+
+
+def _lock(descriptor: int) -> bool:
+    """Take a lock; whether it had to be waited for. TimeoutError if it is
+    held for longer than firmware can take to fail."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    pause = 0.001
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return pause > 0.001
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)
+                ) from None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 def _by_pf(changes: Iterable[Change]) -> list[list[Change]]:

@@ -46,8 +46,14 @@ class Rebinding:
         when it was bound, or shows none that could be compared."""
         if vf.driver != "mlx5_core":
             return False
-        shown = self._inventory.own_identity(vf)
-        return shown is None or shown == guid
+        return self._inventory.own_identity(vf) in (None, guid)
+
+    def shows(self, vf: Vf, guid: Guid) -> bool:
+        """Whether it certainly did."""
+        return (
+            vf.driver == "mlx5_core"
+            and self._inventory.own_identity(vf) == guid
+        )
 
     def rebind(
         self, vfs: Sequence[Vf], progress: Progress | None

@@ -100,27 +100,29 @@ cdef class Socket:
     """
 
     cdef int fd
+    cdef bint opened  # descriptor 0 is one, too
     cdef uint32_t peer
     cdef uint32_t seq
     cdef object lock
 
     def __cinit__(self, int protocol=0, uint32_t peer=0, int timeout=70):
-        self.fd = -1
         self.peer = peer
         self.lock = threading.Lock()
         cdef int fd = ibh_nl_open(protocol, timeout)
         if fd < 0:
             raise _error(-fd, "netlink socket")
         self.fd = fd
+        self.opened = True
 
     def __dealloc__(self):
-        if self.fd >= 0:
+        if self.opened:
             close(self.fd)
 
     def close(self):
         with self.lock:
-            if self.fd >= 0:
+            if self.opened:
                 close(self.fd)
+            self.opened = False
             self.fd = -1
 
     def __enter__(self):
@@ -193,7 +195,7 @@ cdef class Socket:
             free(sets)
         return count
 
-    def link(self, int ifindex, bint vf_data=True):
+    def link(self, int ifindex, bint vf_data=True, bint dump=False):
         """What the kernel tells about a network device and its VFs.
 
         (name, parent device, number of VFs, VFs, dumped); a VF is (number,
@@ -201,12 +203,14 @@ cdef class Socket:
         with ``vf_data`` makes the driver ask firmware about every VF.
 
         Linux 5.5 to 6.14 underestimate the size of the answer and refuse
-        with EMSGSIZE; a dump of all devices is the way round (``dumped``).
+        with EMSGSIZE, and a warning in their log; a dump of all devices is
+        the way round (``dumped``), at once if ``dump`` is true.
         Raises OSError; EBADMSG is an answer that does not hold together.
         """
         with self.lock:
             try:
-                return (*self._link(ifindex, vf_data, False), False)
+                if not dump:
+                    return (*self._link(ifindex, vf_data, False), False)
             except OSError as error:
                 if error.errno != EMSGSIZE:
                     raise
@@ -276,7 +280,8 @@ cdef class Socket:
         free(buf)
         if err:
             return err
-        if interrupted:
+        # Links came or went meanwhile; ours, if it was there, is whole.
+        if interrupted and found:
             return -EINTR
         return found
 

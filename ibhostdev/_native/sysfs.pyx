@@ -119,6 +119,7 @@ cdef class Tree:
     """A directory shaped like /sys, the root of all paths given to it."""
 
     cdef int root
+    cdef bint opened  # descriptor 0 is one, too
     cdef readonly str path
 
     def __cinit__(self, path="/sys", *args, **kwargs):
@@ -127,9 +128,10 @@ cdef class Tree:
         self.root = open(encoded, O_PATH | O_DIRECTORY | O_CLOEXEC)
         if self.root < 0:
             PyErr_SetFromErrnoWithFilename(OSError, encoded)
+        self.opened = True
 
     def __dealloc__(self):
-        if self.root >= 0:
+        if self.opened:
             close(self.root)
 
     def read(self, paths):

@@ -43,10 +43,11 @@ class Mechanism(Protocol):
         these may have taken a part. Never raises for what a device does."""
 
     def read_back(
-        self, pf: Pf, wanted: Mapping[int, VfState]
+        self, pf: Pf, wanted: Mapping[int, VfState], settle: bool = True
     ) -> dict[int, VfState | IbHostdevError]:
-        """State of these VFs after write(), once it has taken effect; a VF
-        that could not be asked about is missing. Raises IbHostdevError."""
+        """State of these VFs after write(), once it has taken effect, or
+        with ``settle`` false as it is; a VF that could not be asked about is
+        missing. Raises IbHostdevError."""
 
 
 class Mechanisms:

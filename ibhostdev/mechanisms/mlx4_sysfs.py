@@ -60,9 +60,18 @@ class Mlx4Sysfs:
     def survey(self, pf: Pf, batch: Collection[int]) -> dict[int, VfState]:
         entries = self._entries(pf, range(pf.numvfs))
         guids = self._guids(pf, entries, "admin_guids")
-        pkeys = self._pkeys(pf, [i for i in batch if i in entries])
+        agreed = self._guids(
+            pf, {i: entries[i] for i in batch if i in entries}, "gids"
+        )
+        pkeys = self._pkeys(pf, entries)
         return {
-            index: VfState(port_guid=guid, pkeys=pkeys.get(index))
+            index: VfState(
+                port_guid=guid,
+                pkeys=pkeys.get(index),
+                # What was only asked for is asked for again: the driver
+                # gives a request up when the VF's own driver goes.
+                pending=index in agreed and agreed[index] != guid,
+            )
             for index, guid in guids.items()
         }
 
@@ -100,9 +109,10 @@ class Mlx4Sysfs:
         state: VfState,
         default: int | None,
     ) -> list[tuple[str, bytes]]:
-        """No partition while the GUID changes; then the default partition in
+        """No partition while the GUID changes, and the default partition in
         the second entry, as the Neutron agent expects it: it puts the
-        network's own into the first."""
+        network's own into the first. The GUID last: one that is there says
+        that all is."""
         guid = state.port_guid
         if guid is None:
             return []
@@ -110,18 +120,18 @@ class Mlx4Sysfs:
         first, second = state.pkeys or ("none", None)
         if second is None and default is not None and not guid.is_idle:
             second = str(default)
-        items = [
-            (f"{folder}/0", b"none"),
-            (f"{_port(pf)}/admin_guids/{entry}", f"{guid:x}".encode()),
-        ]
+        items = [(f"{folder}/0", b"none")]
         if second is not None:
             items.append((f"{folder}/1", second.encode()))
+        items.append(
+            (f"{_port(pf)}/admin_guids/{entry}", f"{guid:x}".encode())
+        )
         if first != "none":
             items.append((f"{folder}/0", first.encode()))
         return items
 
     def read_back(
-        self, pf: Pf, wanted: Mapping[int, VfState]
+        self, pf: Pf, wanted: Mapping[int, VfState], settle: bool = True
     ) -> dict[int, VfState | IbHostdevError]:
         entries = self._entries(pf, wanted)
         states: dict[int, VfState | IbHostdevError] = {
@@ -133,7 +143,8 @@ class Mlx4Sysfs:
         waiting = {
             index: entries[index]
             for index, state in wanted.items()
-            if index in entries
+            if settle
+            and index in entries
             and state.port_guid is not None
             and not state.port_guid.is_idle
             and states.get(index) == VfState(port_guid=state.port_guid)
@@ -209,11 +220,11 @@ class Mlx4Sysfs:
 
     def _default_pkey(self, pf: Pf) -> int | None:
         """Index of the default partition in the port's P_Key table."""
-        names = [
-            name
-            for name in self._sysfs.listdir(f"{_port(pf)}/pkeys")
-            if name.isdecimal()
-        ]
+        try:
+            listed = self._sysfs.listdir(f"{_port(pf)}/pkeys")
+        except OSError:
+            return None  # the writes that follow will tell
+        names = [name for name in listed if name.isdecimal()]
         values = self._sysfs.read([f"{_port(pf)}/pkeys/{n}" for n in names])
         for name, value in sorted(
             zip(names, values, strict=True), key=lambda pair: int(pair[0])

@@ -37,6 +37,10 @@ _ATTRIBUTES = {
 # firmware 0.1 to 0.4 ms: 16 VFs keep others waiting for some 10 ms.
 _VFS_PER_MESSAGE = 16
 
+# Not about one VF: asking again for each would only take longer, with a
+# firmware that does not answer up to a minute each.
+_WHOLE = frozenset({errno.EPERM, errno.ENODEV, errno.ETIMEDOUT})
+
 _Set = tuple[int, int, int]
 
 
@@ -49,6 +53,8 @@ class Mlx5Netlink:
     def __init__(self, sysfs: Tree, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._files = Mlx5Sysfs(sysfs)
+        # Whose VFs the kernel can only tell of in a dump.
+        self._dumped: set[int] = set()
 
     def plugged(self, guid: Guid, policy: Policy | None) -> VfState:
         return VfState(guid, guid, policy or Policy.FOLLOW)
@@ -91,7 +97,7 @@ class Mlx5Netlink:
         return states
 
     def read_back(
-        self, pf: Pf, wanted: Mapping[int, VfState]
+        self, pf: Pf, wanted: Mapping[int, VfState], settle: bool = True
     ) -> dict[int, VfState | IbHostdevError]:
         # Firmware's own word, for these VFs only, where there are files.
         if pf.family is Family.MLX5_OFED:
@@ -103,7 +109,11 @@ class Mlx5Netlink:
         netdev = _netdev(pf)
         try:
             with self._endpoint.open() as socket:
-                _, _, _, vfs, _ = socket.link(netdev.ifindex)
+                _, _, _, vfs, dumped = socket.link(
+                    netdev.ifindex, dump=netdev.ifindex in self._dumped
+                )
+            if dumped:
+                self._dumped.add(netdev.ifindex)
         except OSError as error:
             raise from_errno(
                 error.errno or errno.EIO,
@@ -138,7 +148,7 @@ class Mlx5Netlink:
                 singles = [
                     [one]
                     for part, answer in zip(parts, answers, strict=True)
-                    if answer
+                    if answer and answer not in _WHOLE
                     for one in part
                 ]
                 told = socket.set_vfs(netdev.ifindex, singles)
@@ -151,7 +161,14 @@ class Mlx5Netlink:
                 )
                 for index in states
             }
-        failed: dict[int, IbHostdevError] = {}
+        failed: dict[int, IbHostdevError] = {
+            index: from_errno(
+                answer, pf.vf_address(index), f"RTM_SETLINK of {netdev.name}"
+            )
+            for part, answer in zip(parts, answers, strict=True)
+            if answer in _WHOLE
+            for index, _, _ in part
+        }
         for ((index, attribute, _),), answer in zip(
             singles, told, strict=True
         ):

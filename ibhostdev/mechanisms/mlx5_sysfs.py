@@ -56,7 +56,7 @@ class Mlx5Sysfs:
         return states
 
     def read_back(
-        self, pf: Pf, wanted: Mapping[int, VfState]
+        self, pf: Pf, wanted: Mapping[int, VfState], settle: bool = True
     ) -> dict[int, VfState | IbHostdevError]:
         return self._read(pf, wanted)
 

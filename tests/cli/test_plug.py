@@ -302,7 +302,7 @@ def test_no_rights(host, run):
     done = run("plug", *words(host, 1, 2, 3))
     assert done.code == 3
     assert "CAP_NET_ADMIN" in done.err
-    host.fail(host.vf(0, 1), errno.EIO)
+    host.fail(host.vf(0, 0), errno.EIO)
     assert run("plug", *words(host, 1, 2, 3)).code == 1
 
 

@@ -3,6 +3,7 @@
 lost, and nothing half-done stays unreported."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import (
     CommandFailed,
+    DeviceInUse,
     DeviceNotFound,
     NotVerified,
     RollbackFailed,
@@ -147,6 +149,46 @@ def test_a_vf_that_its_driver_cannot_tell_of_is_not_done(bed):
     error = caught.value.result.results[1].error
     assert isinstance(error, (NotVerified, RollbackFailed))
     assert "cannot tell" in str(error)
+
+
+def test_an_unplug_that_could_not_look_is_not_done(bed):
+    bed.build(Hca("mlx5", vfs=3))
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2))
+    bed.fail_queries(bed.vf(0, 0), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        host.unplug(vifs(bed, 1))
+    assert isinstance(caught.value.result.failures[0], NotVerified)
+    (elsewhere,) = host.unplug([Vif.parse(None, mac(9))]).results
+    assert not elsewhere.verified
+    bed.heal()
+    host.unplug(vifs(bed, 1))
+    assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
+
+
+def test_a_guest_that_starts_while_the_lock_is_waited_for(bed):
+    """Who has a VF is looked up again after the wait."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    failed = []
+    lock = os.open(f"{host.run_dir}/{bed.pfs[0]}.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def late():
+        try:
+            host.plug(vifs(bed, 2))
+        except BatchFailed as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    time.sleep(0.5)
+    with bed.hold(bed.vf(0, 0)):
+        os.close(lock)
+        thread.join()
+    assert isinstance(failed[0].result.failures[0], DeviceInUse)
+    assert bed.seen(0)[0].port == guid(1)
 
 
 def test_vfs_that_vanish_in_the_middle(bed):

@@ -113,11 +113,35 @@ def test_a_running_guests_vf_is_not_given_to_another(bed, flavour):
 
 
 def test_a_running_guests_lost_identity_is_given_back(bed):
-    """The PF's driver forgets GUIDs when it is bound anew."""
-    bed.build(Hca("mlx5", vfs=2))
+    """Where it is known to be lost; its link is the Neutron agent's."""
+    bed.build(Hca("mlx5-ofed", vfs=2))
     with bed.hold(bed.vf(0, 0)):
         bed.connect().plug(vifs(bed, 1))
         assert bed.seen(0)[0].port == guid(1)
+        assert bed.seen(0)[0].policy == "down"
+
+
+def test_a_running_guest_of_whom_nothing_is_known_is_left_alone(bed):
+    """A GUID of 0 by netlink is "not known": it may be this one, or another
+    tenant's."""
+    bed.build(Hca("mlx5", vfs=2))
+    bed.seed(0, 0, policy="up")
+    before = bed.seen(0)
+    with bed.hold(bed.vf(0, 0)):
+        bed.reset_counts()
+        result = bed.connect().plug(vifs(bed, 1))
+        assert bed.counts().modify == 0
+        assert bed.seen(0) == before
+    assert not result.results[0].verified
+    assert bed.vf(0, 0) in result.warnings[0]
+
+
+def test_a_policy_that_is_asked_for_again(bed):
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    host.plug(vifs(bed, 1), policy=Policy.DOWN)
+    assert bed.seen(0)[0].policy == "down"
 
 
 def test_a_vf_on_vfio_that_nobody_has_open_is_free(bed, flavour):

@@ -113,6 +113,10 @@ def test_a_subnet_manager_that_is_silent(bed):
     assert bed.seen(0)[1].port in ("ff:ff:ff:ff:ff:ff:ff:ff", guid(0)) or (
         bed.seen(0)[1] == bed.seen(0)[2]
     )
+    # What the subnet manager did not take is not called done the next time.
+    for _ in range(2):
+        with pytest.raises(BatchFailed):
+            host.plug([Vif.parse(bed.vf(0, 1), mac(2))], on_error="continue")
     host.unplug(vifs(bed, 1))
     assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
 
@@ -140,7 +144,8 @@ def test_guids_that_are_garbage(bed, flavour, garble):
     host = bed.connect()
     garble(host, ("sriov/0/node", "admin_guids/1"))
     before = bed.seen(0)[1:]
-    with pytest.raises((BatchFailed, NotVerified), match="garbage") as caught:
+    bad = (BatchFailed, NotVerified)
+    with pytest.raises(bad, match=r"garbage|cannot tell") as caught:
         host.plug(vifs(bed, 1, 2))
     assert bed.vf(0, 0) in str(caught.value)
     assert [seen.policy for seen in bed.seen(0)[1:]] == [

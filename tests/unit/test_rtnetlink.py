@@ -304,9 +304,15 @@ def test_a_dump_that_was_interrupted_is_asked_for_again():
         if not flags & NLM_F_DUMP:
             return [ack(seq, errno.EMSGSIZE)]
         rounds.append(seq)
-        flag = NLM_F_MULTI | (NLM_F_DUMP_INTR if len(rounds) < 3 else 0)
+        late = len(rounds) < 3
+        flag = NLM_F_MULTI | (NLM_F_DUMP_INTR if late else 0)
         return [
-            message(RTM_NEWLINK, seq, link(5, vf_info(0, 1, 1)), flag),
+            message(
+                RTM_NEWLINK,
+                seq,
+                link(4 if late else 5, vf_info(0, 1, 1)),
+                flag,
+            ),
             message(NLMSG_DONE, seq, struct.pack("=i", 0), flag),
         ]
 
