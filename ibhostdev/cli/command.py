@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +20,10 @@ from ibhostdev.cli.outcome import Exit
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Policy
+
+if TYPE_CHECKING:
+    from ibhostdev.guest.guests import Guests
+    from ibhostdev.guest.results import GuestsResult
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _RUN_DIR = "/run/ibhostdev"
@@ -196,29 +200,65 @@ def cli() -> None:
 
 @cli.command("list")
 @click.argument("names", nargs=-1, metavar="[PF]…")
+@click.option(
+    "--connect", "uri", metavar="URI", help="The libvirt to ask who has a VF."
+)
 @_json
 @_everywhere(first=False)
 @click.pass_obj
-def list_(settings: Settings, names: Sequence[str], as_json: bool) -> int:
+def list_(
+    settings: Settings, names: Sequence[str], uri: str | None, as_json: bool
+) -> int:
     """Show PFs and their VFs as they are now.
 
     A PF is named by its PCI address, IB device or IPoIB network device; the
     PCI address of a VF shows only that one. Exit code 1 says that the state
     of some VFs could not be read.
+
+    libvirt is asked which domain has a VF if --connect names it, or if some
+    VF is in a guest's hands and libvirt is there.
     """
     shown = listing.views(settings.connect(), names)
+    uses = _uses(shown, uri, local=settings.host is None)
     if as_json:
-        _write_json(listing.as_json(shown))
+        _write_json(listing.as_json(shown, uses))
     elif not shown:
         terminal.write("no PF with an InfiniBand port: see ibhostdev doctor\n")
     else:
-        terminal.show(listing.as_lines(shown))
+        terminal.show(listing.as_lines(shown, uses))
     code = Exit.DONE
     for view in shown:
         if view.error is not None:
             terminal.explain(view.error)
             code = max(code, outcome.exit_code(view.error))
     return code
+
+
+def _uses(
+    shown: Sequence[listing.View], uri: str | None, local: bool
+) -> listing.Uses:
+    """Which domain has which VF. Where nobody has asked for it, nothing that
+    is wrong with libvirt is worth more than a word."""
+    held = any(vf.in_use for view in shown for vf in view.vfs)
+    if uri is None and not (local and held):
+        return {}
+    from ibhostdev.guest import connection
+    from ibhostdev.guest.survey import uses
+
+    if uri is None and not connection.at_hand():
+        return {}
+
+    try:
+        conn = connection.connect(uri or connection.URI, read_only=True)
+        try:
+            return uses(conn)
+        finally:
+            conn.close()
+    except IbHostdevError as error:
+        if uri is not None:
+            raise
+        logging.getLogger("ibhostdev").debug("not asked: %s", error)
+        return {}
 
 
 # -- plug, unplug ---------------------------------------------------------
@@ -395,6 +435,215 @@ def _run(
         for cause in result.failures:
             terminal.explain(cause)
     return code
+
+
+# -- attach, detach -------------------------------------------------------
+
+
+def _guests(function: _F) -> _F:
+    """The options that attach and detach share."""
+    options: list[Callable[[_F], _F]] = [
+        click.option(
+            "--file",
+            metavar="FILE",
+            help="YAML or JSON list of entries with domain, pci, mac or "
+            "guid, physical_network; - for standard input.",
+        ),
+        click.option("--live", is_flag=True, help="Of the running guest."),
+        click.option(
+            "--config",
+            is_flag=True,
+            help="Of the domain's definition.  [default: the running guest, "
+            "or the definition if it does not run]",
+        ),
+        click.option(
+            "--connect",
+            "uri",
+            metavar="URI",
+            envvar="LIBVIRT_DEFAULT_URI",
+            show_envvar=True,
+            default="qemu:///system",
+            show_default=True,
+            help="The libvirt.",
+        ),
+        _json,
+        _everywhere(first=False),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("words", nargs=-1, metavar="DOMAIN PCI=MAC…")
+@click.option(
+    "--physical-network",
+    metavar="NAME",
+    help="Of the VIFs that name none.",
+)
+@_guests
+@click.pass_obj
+def attach(
+    settings: Settings,
+    words: Sequence[str],
+    physical_network: str | None,
+    file: str | None,
+    live: bool,
+    config: bool,
+    uri: str,
+    as_json: bool,
+) -> int:
+    """Plug VIFs, and attach their VFs to domains of libvirt.
+
+    \b
+    ibhostdev attach web1 0000:3b:00.2=fa:16:3e:12:34:56 --live --config
+    ibhostdev attach --file guests.yaml
+
+    All are plugged or none. A VF that then cannot be attached is made idle
+    again. A GUID may stand for the MAC.
+    """
+    from ibhostdev.cli import guests
+
+    _need_guests(words, file)
+    wanted = guests.attachments(words, file, physical_network)
+    return _guests_run(
+        settings,
+        uri,
+        len(wanted),
+        "attached",
+        as_json,
+        lambda hands, progress: hands.attach(
+            wanted, live=live, config=config, progress=progress
+        ),
+    )
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("words", nargs=-1, metavar="DOMAIN PCI…")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a running guest to let go of its VFs.",
+)
+@click.option(
+    "--no-rebind",
+    is_flag=True,
+    help="Leave a VF alone whose driver on this host shows its old identity.",
+)
+@_guests
+@click.pass_obj
+def detach(
+    settings: Settings,
+    words: Sequence[str],
+    timeout: float,
+    no_rebind: bool,
+    file: str | None,
+    live: bool,
+    config: bool,
+    uri: str,
+    as_json: bool,
+) -> int:
+    """Detach VFs from domains of libvirt, and make them idle.
+
+    \b
+    ibhostdev detach web1 0000:3b:00.2 --live --config
+    ibhostdev detach --file guests.yaml
+
+    A VF that its guest does not let go of stays as it is.
+    """
+    from ibhostdev.cli import guests
+
+    _need_guests(words, file)
+    wanted = guests.detachments(words, file)
+    return _guests_run(
+        settings,
+        uri,
+        len(wanted),
+        "detached",
+        as_json,
+        lambda hands, progress: hands.detach(
+            wanted,
+            live=live,
+            config=config,
+            timeout=timeout,
+            rebind=not no_rebind,
+            progress=progress,
+        ),
+    )
+
+
+def _need_guests(words: Sequence[str], file: str | None) -> None:
+    if len(words) > 1 if file is not None else len(words) < 2:
+        raise click.UsageError(
+            "Name a domain and VFs, or VFs by --file.",
+            click.get_current_context(),
+        )
+
+
+def _guests_run(
+    settings: Settings,
+    uri: str,
+    total: int,
+    done: str,
+    as_json: bool,
+    call: "Callable[[Guests, Progress | None], GuestsResult]",
+) -> int:
+    from ibhostdev.cli import guests
+    from ibhostdev.guest.guests import Guests
+    from ibhostdev.guest.results import GuestsFailed
+
+    code = Exit.DONE
+    with Guests(settings.connect(), uri) as hands:
+        try:
+            with terminal.progress(total) as progress:
+                result = call(hands, progress)
+        except GuestsFailed as error:
+            result, code = error.result, guests.exit_code(error)
+    if as_json:
+        _write_json(guests.as_json(result))
+    else:
+        terminal.show(guests.as_lines(result, done))
+    for warning in result.warnings:
+        terminal.warn(warning)
+    for cause in result.failures:
+        terminal.explain(cause)
+    return code
+
+
+@cli.command("libvirt-hook", hidden=True)
+@click.argument("domain")
+@click.argument("operation")
+@click.argument("suboperation")
+@click.argument("extra", default="-")
+@_everywhere(first=False)
+@click.pass_obj
+def libvirt_hook(
+    settings: Settings,
+    domain: str,
+    operation: str,
+    suboperation: str,
+    extra: str,
+) -> int:
+    """As libvirt runs its hooks, with a domain's XML on standard input."""
+    from ibhostdev.cli import guests
+    from ibhostdev.guest import hook
+
+    try:
+        hook.run(
+            settings.connect(),
+            operation,
+            suboperation,
+            sys.stdin.buffer.read(),
+        )
+    except IbHostdevError as error:
+        # All on one line each: libvirt puts it into its own message.
+        for cause in guests.hook_failures(error):
+            terminal.write(f"ibhostdev: {cause}\n", sys.stderr)
+        return Exit.FAILED
+    return Exit.DONE
 
 
 # -- doctor, simulate -----------------------------------------------------

@@ -3,7 +3,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ibhostdev.cli.terminal import Cell, Line, aligned
 from ibhostdev.errors import DeviceNotFound, IbHostdevError, InvalidInput
@@ -12,6 +12,9 @@ from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
+
+if TYPE_CHECKING:
+    from ibhostdev.guest.results import Use
 
 _NOTHING = VfState()
 
@@ -40,6 +43,9 @@ class View:
 
 Wanted = dict[PciAddress, set[int] | None]
 """PFs, each with the VFs that were meant of it; None for all."""
+
+Uses = Mapping[PciAddress, "Use"]
+"""Which libvirt domain has which VF, as far as that was asked."""
 
 
 def views(host: Host, names: Sequence[str] = ()) -> list[View]:
@@ -101,11 +107,11 @@ def _find(host: Host, pfs: Sequence[Pf], name: str) -> tuple[Pf, int | None]:
 # -- for programs ---------------------------------------------------------
 
 
-def as_json(shown: Sequence[View]) -> dict[str, Any]:
-    return {"pfs": [_pf_json(view) for view in shown]}
+def as_json(shown: Sequence[View], uses: Uses) -> dict[str, Any]:
+    return {"pfs": [_pf_json(view, uses) for view in shown]}
 
 
-def _pf_json(view: View) -> dict[str, Any]:
+def _pf_json(view: View, uses: Uses) -> dict[str, Any]:
     pf = view.pf
     return {
         "pci": pf.pci,
@@ -124,12 +130,12 @@ def _pf_json(view: View) -> dict[str, Any]:
         ],
         "numvfs": pf.numvfs,
         "totalvfs": pf.totalvfs,
-        "vfs": [_vf_json(view, vf) for vf in view.vfs],
+        "vfs": [_vf_json(view, vf, uses.get(vf.pci)) for vf in view.vfs],
         "error": error_json(view.error),
     }
 
 
-def _vf_json(view: View, vf: Vf) -> dict[str, Any]:
+def _vf_json(view: View, vf: Vf, use: "Use | None") -> dict[str, Any]:
     state = view.state(vf)
     owner = state.owner
     told: dict[str, Any] = {
@@ -140,6 +146,8 @@ def _vf_json(view: View, vf: Vf) -> dict[str, Any]:
         **state_json(state),
         "mac": None if owner is None else owner.mac,
         "in_use": vf.in_use,
+        "domain": None if use is None else use.domain,
+        "domain_runs": None if use is None else use.running,
     }
     if len(view.states) > 1:
         told["port_guids"] = [
@@ -178,13 +186,13 @@ def error_json(error: IbHostdevError | None) -> dict[str, Any] | None:
 # -- for people -----------------------------------------------------------
 
 
-def as_lines(shown: Sequence[View]) -> list[Line]:
+def as_lines(shown: Sequence[View], uses: Uses) -> list[Line]:
     lines: list[Line] = []
     for view in shown:
         if lines:
             lines.append([])
         lines += _heading(view)
-        lines += aligned(_rows(view), "  ")
+        lines += aligned(_rows(view, uses), "  ")
     return lines
 
 
@@ -218,7 +226,7 @@ def _heading(view: View) -> list[Line]:
     return [first, *reasons]
 
 
-def _rows(view: View) -> list[Line]:
+def _rows(view: View, uses: Uses) -> list[Line]:
     if not view.vfs:
         return []
     sides = range(max(1, len(view.states)))
@@ -244,7 +252,11 @@ def _rows(view: View) -> list[Line]:
         row += [identity(view.state(vf, side)) for side in sides]
         if policies:
             row.append(_policy(view.state(vf)))
-        if vf.in_use:
+        use = uses.get(vf.pci)
+        if use is not None and (use.running or not vf.in_use):
+            what = "in" if use.running else "in the definition of"
+            row.append((f"{what} {use.domain}", "magenta"))
+        elif vf.in_use:
             row.append(("in a guest's hands", "magenta"))
         rows.append(row)
     return rows

@@ -30,6 +30,8 @@ _STAGES = {
     "write": "writing",
     "verify": "verifying",
     "rebind": "binding anew",
+    "attach": "attaching",
+    "detach": "detaching",
 }
 
 

@@ -43,6 +43,19 @@ def from_file(name: str, network: str | None, need_pci: bool) -> list[Vif]:
 
     :raises InvalidInput: naming the first bad entry
     """
+    return [vif for _, vif in _read(name, network, need_pci, _KEYS)]
+
+
+def with_domains(
+    name: str, network: str | None
+) -> list[tuple[str | None, Vif]]:
+    """Likewise, of entries that may have a libvirt domain, too."""
+    return _read(name, network, True, (*_KEYS, "domain"))
+
+
+def _read(
+    name: str, network: str | None, need_pci: bool, keys: Sequence[str]
+) -> list[tuple[str | None, Vif]]:
     shown = "standard input" if name == "-" else name
     try:
         if name == "-":
@@ -68,25 +81,29 @@ def from_file(name: str, network: str | None, need_pci: bool) -> list[Vif]:
             f"is not UTF-8 at byte {error.start}", shown, "file", cure=_FORM
         ) from None
     return [
-        _vif(entry, f"{shown}, entry {number}", network, need_pci)
+        _vif(entry, f"{shown}, entry {number}", network, need_pci, keys)
         for number, entry in enumerate(_entries(text, shown), 1)
     ]
 
 
 def _vif(
-    entry: _Entry | None, where: str, network: str | None, need_pci: bool
-) -> Vif:
+    entry: _Entry | None,
+    where: str,
+    network: str | None,
+    need_pci: bool,
+    keys: Sequence[str],
+) -> tuple[str | None, Vif]:
     if entry is None:
         raise InvalidInput("is no mapping", where, cure=_FORM)
     given: dict[str, str] = {}
     seen = set()
     for key, value in entry:
-        if key not in _KEYS:
+        if key not in keys:
             what = "a list or a mapping" if key is ... else repr(key)
             raise InvalidInput(
                 f"{what} is no key of a VIF",
                 where,
-                cure=f"the keys are {', '.join(_KEYS)}",
+                cure=f"the keys are {', '.join(keys)}",
             )
         if key in seen:
             raise InvalidInput(f"{key} is there twice", where, key)
@@ -109,7 +126,7 @@ def _vif(
             "has no pci", where, "pci", cure="name the VF by its PCI address"
         )
     try:
-        return Vif.parse(
+        return given.get("domain"), Vif.parse(
             given.get("pci"),
             given.get("mac") or given.get("guid", ""),
             given.get("physical_network") or network,

@@ -48,6 +48,8 @@ def test_json_has_all_that_is_known_of_each_vf(host, run):
         "mac": None,
         "policy": "down",
         "in_use": False,
+        "domain": None,
+        "domain_runs": None,
     }
     assert vfs[1]["node_guid"] == vfs[1]["port_guid"] == GUID
     assert (vfs[1]["mac"], vfs[1]["policy"]) == (MAC, "follow")

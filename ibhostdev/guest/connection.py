@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way to libvirt: its module, a connection, its errors as ours.
+
+libvirt-python is optional, and takes as long to import as a plug takes; only
+what is called here imports it.
+"""
+
+import contextlib
+import os
+import re
+import threading
+from typing import Any
+
+from ibhostdev.guest.errors import (
+    AttachedElsewhere,
+    DomainNotFound,
+    GuestError,
+    IommuGroupShared,
+    LibvirtDenied,
+    LibvirtMissing,
+    LibvirtUnreachable,
+    NoFreePort,
+    NoIommu,
+    NotAttached,
+    WrongDomainState,
+)
+from ibhostdev.host import Host
+from ibhostdev.inventory import DEVICES, base_name
+from ibhostdev.pci import PciAddress
+
+URI = "qemu:///system"
+
+Connection = Any  # libvirt.virConnect; libvirt-python has no types
+Domain = Any  # libvirt.virDomain
+
+_LOCK = threading.Lock()
+_serving = False
+
+
+def libvirt() -> Any:
+    """libvirt-python.
+
+    :raises LibvirtMissing: if it is not installed
+    """
+    try:
+        import libvirt as module
+    except ImportError as error:
+        raise LibvirtMissing(
+            f"libvirt-python cannot be imported ({error})",
+            cure="pip install 'ibhostdev[libvirt]', which needs pkg-config, "
+            "a C compiler and libvirt's headers (libvirt-dev, "
+            "libvirt-devel)",
+        ) from None
+    return module
+
+
+def connect(uri: str = URI, read_only: bool = False) -> Connection:
+    """A connection to libvirt, with its events delivered by a thread.
+
+    :raises LibvirtMissing, LibvirtUnreachable, LibvirtDenied:
+    """
+    module = libvirt()
+    _serve_events(module)
+    try:
+        opened = module.openReadOnly(uri) if read_only else module.open(uri)
+    except module.libvirtError as error:
+        raise _unopened(error, uri) from error
+    # A daemon that hangs is found out within 15 s; drivers that run in this
+    # process have nothing to keep alive.
+    with contextlib.suppress(module.libvirtError):
+        opened.setKeepAlive(5, 3)
+    return opened
+
+
+def _serve_events(module: Any) -> None:
+    """libvirt delivers events, and learns that a daemon hangs, only while
+    somebody runs its event loop; one thread does for all connections."""
+    global _serving
+    with _LOCK:
+        if _serving:
+            return
+        _serving = True
+        # It would print each error to standard error, besides raising it.
+        module.registerErrorHandler(lambda *_: None, None)
+        module.virEventRegisterDefaultImpl()
+
+    def serve() -> None:
+        while True:
+            module.virEventRunDefaultImpl()
+
+    threading.Thread(target=serve, name="libvirt", daemon=True).start()
+
+
+def _unopened(error: Any, uri: str) -> GuestError:
+    module = libvirt()
+    text = _text(error)
+    if error.get_error_code() in _denials(module) or re.search(
+        "permission denied", text, re.IGNORECASE
+    ):
+        return LibvirtDenied(
+            f"libvirt refuses the connection: {text}",
+            uri,
+            "connect",
+            cure="run as root, or as a member of the group libvirt",
+        )
+    return LibvirtUnreachable(
+        f"no libvirt there: {text}",
+        uri,
+        "connect",
+        cure="start its daemon (systemctl start libvirtd, or virtqemud), or "
+        "name another one by --connect",
+    )
+
+
+def _denials(module: Any) -> tuple[int, ...]:
+    return (
+        module.VIR_ERR_AUTH_FAILED,
+        module.VIR_ERR_AUTH_CANCELLED,
+        module.VIR_ERR_AUTH_UNAVAILABLE,
+        module.VIR_ERR_OPERATION_DENIED,
+        module.VIR_ERR_ACCESS_DENIED,
+    )
+
+
+def _text(error: Any) -> str:
+    return str(error.get_error_message() or error)
+
+
+def explain(
+    error: Any, domain: str, pci: PciAddress | None, host: Host | None
+) -> GuestError:
+    """Our error for a libvirtError that came of a domain, and maybe a VF of
+    it. By code where libvirt has one for it, else by its text."""
+    module = libvirt()
+    code, text = error.get_error_code(), _text(error)
+    kind: type[GuestError] = GuestError
+    cure: str | None = None
+    message = text
+    if code in _denials(module):
+        kind = LibvirtDenied
+        cure = "run as root, or as a member of the group libvirt"
+    elif code == module.VIR_ERR_NO_DOMAIN:
+        kind, cure = DomainNotFound, "see 'virsh list --all'"
+        message = "libvirt has no such domain"
+    elif code == module.VIR_ERR_DEVICE_MISSING:
+        kind, message = NotAttached, "the domain does not have the VF"
+    elif found := re.search(
+        r"in use by driver \w+, domain (.+)$", text, re.MULTILINE
+    ):
+        kind = AttachedElsewhere
+        message = f"domain {found[1]} has the VF"
+        cure = f"ibhostdev detach {found[1]} {pci}"
+    elif "No more available PCI" in text:
+        kind = NoFreePort
+        message = "the domain has no free PCI port for another device"
+        cure = (
+            "add <controller type='pci' model='pcie-root-port'/> to its "
+            "definition, one for each VF to be attached while it runs, and "
+            "start it anew"
+        )
+    elif "passthrough of host PCI devices" in text or "VFIO" in text:
+        kind = NoIommu
+        message = f"the host cannot hand PCI devices to guests: {text}"
+        cure = _iommu_cure(pci, host)
+    elif "not viable" in text:
+        kind = IommuGroupShared
+        message = "other devices of its IOMMU group are the host's"
+        cure = _group_cure(pci, host)
+    elif "domain is not running" in text:
+        kind, cure = WrongDomainState, "start it, or attach with --config"
+    elif code == module.VIR_ERR_OPERATION_TIMEOUT:
+        cure = "the domain is busy with another job: see 'virsh domjobinfo'"
+    elif error.get_error_domain() == module.VIR_FROM_RPC:
+        kind = LibvirtUnreachable
+        cure = "see whether libvirt's daemon still runs"
+    else:
+        cure = "see the log of libvirt's daemon"
+    return kind(message, pci, None, None, cure, domain)
+
+
+def _iommu_cure(pci: PciAddress | None, host: Host | None) -> str:
+    if pci is not None and host is not None and _group(pci, host) is not None:
+        return "modprobe vfio-pci, then start libvirt's daemon anew"
+    return (
+        "enable the IOMMU (VT-d, AMD-Vi) in the firmware, and on Intel boot "
+        "with intel_iommu=on"
+    )
+
+
+def _group_cure(pci: PciAddress | None, host: Host | None) -> str:
+    cure = (
+        "put the adapter into a slot behind ports with ACS, or give the "
+        "other devices to the same guest"
+    )
+    if pci is None or host is None:
+        return cure
+    others = [device for device in _peers(pci, host) if device != pci]
+    return f"beside {', '.join(others)}: {cure}" if others else cure
+
+
+def _group(pci: PciAddress, host: Host) -> str | None:
+    (link,) = host.sysfs.readlink([f"{DEVICES}/{pci}/iommu_group"])
+    return base_name(link) if isinstance(link, str) else None
+
+
+def _peers(pci: PciAddress, host: Host) -> list[str]:
+    group = _group(pci, host)
+    try:
+        return sorted(
+            host.sysfs.listdir(f"kernel/iommu_groups/{group}/devices")
+        )
+    except OSError:
+        return []
+
+
+def at_hand(run: str = "/run/libvirt") -> bool:
+    """Whether a local daemon listens, without asking it anything."""
+    return any(
+        os.path.exists(f"{run}/{name}")
+        for name in ("virtqemud-sock-ro", "libvirt-sock-ro")
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into a call for guests and what comes out of it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from ibhostdev.batch import Vif
+from ibhostdev.errors import IbHostdevError, RolledBack
+from ibhostdev.guid import Guid
+from ibhostdev.pci import PciAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A VIF, and the domain that is to have it."""
+
+    domain: str
+    vif: Vif
+
+
+@dataclass(frozen=True, slots=True)
+class Detachment:
+    """A VF, and the domain that is to give it back."""
+
+    domain: str
+    pci: PciAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Which domain has a VF: a running one has it in its hands, another one
+    will if it is started."""
+
+    domain: str
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GuestResult:
+    """What became of one VF.
+
+    ``guid`` is the identity that it was given, or was relieved of; None if
+    it had none. ``changed`` says that libvirt changed the domain.
+    """
+
+    domain: str
+    pci: PciAddress
+    guid: Guid | None
+    changed: bool = False
+    error: IbHostdevError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestsResult:
+    """One result for each VF, in the order of the call."""
+
+    results: tuple[GuestResult, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return all(result.error is None for result in self.results)
+
+    @property
+    def failures(self) -> list[IbHostdevError]:
+        """The errors that are causes, not consequences."""
+        errors = [r.error for r in self.results if r.error is not None]
+        causes = [e for e in errors if not isinstance(e, RolledBack)]
+        return causes or errors
+
+
+class GuestsFailed(IbHostdevError):
+    """At least one VF was not attached, or not detached and made idle;
+    ``result`` tells of each."""
+
+    result: GuestsResult
+
+    @classmethod
+    def of(cls, result: GuestsResult) -> Self:
+        first, *others = result.failures
+        more = f" (and {len(others)} more)" if others else ""
+        error = cls(
+            first.message + more,
+            first.device,
+            first.attribute,
+            first.errno,
+            first.cure,
+        )
+        error.result = result
+        return error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self).of, (self.result,))

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options, and the sample of them that is shipped."""
+
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg, generator
+
+from ibhostdev import conf, errors
+
+SAMPLE = Path(__file__).parents[2] / "etc" / "ibhostdev.conf.sample"
+
+
+def parse(tmp_path, *lines):
+    file = tmp_path / "service.conf"
+    file.write_text("\n".join(["[ibhostdev]", *lines, ""]))
+    config = cfg.ConfigOpts()
+    conf.register_opts(config)
+    config([], default_config_files=[str(file)])
+    return config.ibhostdev
+
+
+def networks(options):
+    return conf.physical_networks(options.physical_device_mappings)
+
+
+def test_no_mapping_is_needed(tmp_path):
+    assert networks(parse(tmp_path)) is None
+    assert networks(parse(tmp_path, "physical_device_mappings =")) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "default:ib0,default:ib1,storage:0000:3b:00.0",
+        " default:ib0 , default : ib1,storage:0000:3b:00.0 ",
+    ],
+)
+def test_mappings_are_read_as_eswitchd_takes_them(tmp_path, value):
+    options = parse(tmp_path, f"physical_device_mappings = {value}")
+    assert networks(options) == {
+        "default": ("ib0", "ib1"),
+        "storage": ("0000:3b:00.0",),
+    }
+
+
+@pytest.mark.parametrize("value", ["default", "default:", ":ib0", "a b:ib0"])
+def test_what_is_no_mapping_is_refused(tmp_path, value):
+    options = parse(tmp_path, f"physical_device_mappings = {value}")
+    with pytest.raises(ValueError, match="physical_device_mappings"):
+        networks(options)
+
+
+def test_what_is_no_mapping_is_refused_from_elsewhere_too():
+    for mapping in ("default", "default:", " : ib0"):
+        with pytest.raises(errors.InvalidInput, match="NETWORK:DEVICE"):
+            conf.physical_networks([mapping])
+
+
+@pytest.mark.parametrize("value", ["0", "3601", "soon"])
+def test_a_time_limit_has_limits(tmp_path, value):
+    options = parse(tmp_path, f"privileged_call_timeout = {value}")
+    with pytest.raises(ValueError, match="privileged_call_timeout"):
+        _ = options.privileged_call_timeout
+
+
+def test_the_sample_is_what_the_generator_makes(tmp_path):
+    made = tmp_path / "sample"
+    options = ["--namespace", "ibhostdev", "--wrap-width", "79"]
+    generator.main([*options, "--output-file", str(made)])
+    body = SAMPLE.read_text().split("\n", 1)
+    assert body[0] == "# SPDX-License-Identifier: Apache-2.0"
+    assert made.read_text() == body[1]
+
+
+def test_every_option_is_explained():
+    for _, options in conf.list_opts():
+        for option in options:
+            assert option.help, option.name
+            assert "-" not in option.name

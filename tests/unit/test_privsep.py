@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches through a real privileged daemon, on a simulated host."""
+
+import errno
+import gc
+import logging
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+import warnings
+
+import pytest
+from oslo_config import cfg
+
+from ibhostdev import BatchFailed, Guid, OnError, Vif, errors
+from ibhostdev.privilege.request import Request
+from ibhostdev.simulate.model import HcaSpec
+from ibhostdev.simulate.server import SimulatedHost
+
+with warnings.catch_warnings():
+    # oslo.privsep imports eventlet, which is deprecated.
+    warnings.simplefilter("ignore")
+    from ibhostdev.privilege import privsep
+
+# oslo.privsep leaves the socket and the pipe of a daemon's start to the
+# garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+ROOT = os.geteuid() == 0
+HELPER = os.path.join(os.path.dirname(sys.executable), "privsep-helper")
+
+
+class Daemon:
+    """The configuration of both sides, the host, and what was logged."""
+
+    def __init__(self, folder, host, caplog):
+        self.host = host
+        self.vfs = [vf.address for vf in host.machine.pfs[0].vfs]
+        self._file = folder / "service.conf"
+        self._caplog = caplog
+
+    def configure(self, privileged="", **options):
+        if not ROOT:
+            privileged += "\ncapabilities ="
+        lines = [f"{name} = {value}" for name, value in options.items()]
+        self._file.write_text(
+            "\n".join(
+                [
+                    "[ibhostdev]",
+                    f"simulated_host = {self.host.folder}",
+                    *lines,
+                    "[ibhostdev_privileged]",
+                    f"helper_command = {shlex.quote(HELPER)} "
+                    f"--config-file {self._file}",
+                    privileged,
+                    "",
+                ]
+            )
+        )
+        cfg.CONF([], default_config_files=[str(self._file)])
+
+    def logged(self, pattern):
+        found = re.findall(pattern, self._caplog.text)
+        assert found, self._caplog.text
+        return found[-1]
+
+    def kill(self):
+        pid = int(self.logged(r"daemon running as pid (\d+)"))
+        os.kill(pid, signal.SIGKILL)
+
+    def vifs(self, *indices):
+        return tuple(
+            Vif.parse(self.vfs[index], f"fa:16:3e:00:00:{index:02x}")
+            for index in indices
+        )
+
+    def guids(self):
+        return [
+            Guid(vf.node)
+            for vf in self.host.machine.pfs[0].vfs
+            if not Guid(vf.node).is_idle
+        ]
+
+
+@pytest.fixture
+def daemon(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with SimulatedHost(tmp_path / "host", [HcaSpec(vfs=4)]) as host:
+        daemon = Daemon(tmp_path, host, caplog)
+        daemon.configure()
+        yield daemon
+        privsep.CONTEXT.stop()
+        cfg.CONF.reset()
+        gc.collect()
+        for thread in threading.enumerate():
+            if thread.name == "fd_logger":
+                thread.join()
+        gc.collect()
+
+
+def test_a_batch_crosses_and_its_result_comes_back(daemon):
+    vifs = daemon.vifs(0, 1, 2)
+    result = privsep.call(Request("plug", vifs))
+    assert [one.pci for one in result.results] == daemon.vfs[:3]
+    assert all(one.changed and one.verified for one in result.results)
+    assert daemon.guids() == [vif.guid for vif in vifs]
+    privsep.call(Request("unplug", vifs))
+    assert daemon.guids() == []
+
+
+def test_a_failure_comes_back_with_all_that_it_tells(daemon):
+    daemon.host.fail(daemon.vfs[1], errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        privsep.call(Request("plug", daemon.vifs(0, 1)))
+    undone, cause = (one.error for one in caught.value.result.results)
+    assert type(undone) is errors.RolledBack
+    assert type(cause) is errors.CommandFailed
+    assert (cause.device, cause.errno) == (daemon.vfs[1], errno.EIO)
+    assert cause.attribute
+    assert cause.cure
+    assert daemon.guids() == []
+
+
+def test_the_others_go_on_if_asked_for(daemon):
+    daemon.host.fail(daemon.vfs[1], errno.EIO)
+    with pytest.raises(BatchFailed):
+        privsep.call(
+            Request("plug", daemon.vifs(0, 1, 2), on_error=OnError.CONTINUE)
+        )
+    assert len(daemon.guids()) == 2
+
+
+def test_start_has_it_running_and_touches_nothing(daemon):
+    privsep.start()
+    daemon.logged("daemon running as pid")
+    assert daemon.host.counts().modify == 0
+
+
+def test_it_has_its_own_mapping(daemon):
+    """Neither the request's nor that of who asks."""
+    daemon.configure(physical_device_mappings="default:ib0")
+    (vif,) = daemon.vifs(0)
+    on = Vif(vif.pci, vif.guid, "default")
+    off = Vif(vif.pci, vif.guid, "other")
+    assert privsep.call(Request("plug", (on,))).ok
+    with pytest.raises(errors.WrongPhysicalNetwork):
+        privsep.call(Request("plug", (off,)))
+    with pytest.raises(errors.InvalidInput, match="mapping"):
+        privsep.call(
+            Request("plug", (off,), physical_networks={"other": ("ib0",)})
+        )
+
+
+@pytest.mark.skipif(not ROOT, reason="others have no capabilities to keep")
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_it_keeps_two_capabilities_as_any_user(daemon, user):
+    daemon.configure(privileged=f"user = {user}")
+    assert privsep.call(Request("plug", daemon.vifs(0))).ok
+    effective, permitted, inheritable = daemon.logged(
+        r"with capabilities \(eff/prm/inh\): (\S+?)/(\S+?)/(\S+)"
+    )
+    assert effective == permitted == "CAP_DAC_OVERRIDE|CAP_NET_ADMIN"
+    assert inheritable == "none"
+
+
+def test_one_that_died_is_started_again(daemon):
+    privsep.call(Request("plug", daemon.vifs(0)))
+    reader = privsep.CONTEXT.channel.reader_thread
+    daemon.kill()
+    reader.join()
+    assert privsep.call(Request("plug", daemon.vifs(1))).ok
+    assert len(daemon.guids()) == 2
+
+
+def test_one_that_dies_meanwhile_is_told(daemon):
+    privsep.start()
+    daemon.host.delay(command=0.3)
+    asked = threading.Event()
+    ask = daemon.host.machine.change
+
+    def change(vf):
+        asked.set()
+        ask(vf)
+
+    daemon.host.machine.change = change
+    killer = threading.Thread(target=lambda: (asked.wait(), daemon.kill()))
+    killer.start()
+    with pytest.raises(errors.CommandFailed, match="ended during the call"):
+        privsep.call(Request("plug", daemon.vifs(0)))
+    killer.join()
+
+
+def test_one_that_takes_too_long_is_told(daemon):
+    daemon.configure(privileged_call_timeout=1)
+    privsep.start()
+    daemon.host.delay(command=2)
+    with pytest.raises(errors.TimedOut, match="within 1 s") as caught:
+        privsep.call(Request("plug", daemon.vifs(0)))
+    assert "privileged_call_timeout" in caught.value.cure
+    # What comes next waits for it, and is done all the same.
+    daemon.host.delay()
+    cfg.CONF.set_override("privileged_call_timeout", 60, group="ibhostdev")
+    privsep.call(Request("unplug", daemon.vifs(0)))
+    assert daemon.guids() == []
+
+
+@pytest.mark.parametrize("command", ["false", "/nonexistent/privsep-helper"])
+def test_one_that_cannot_be_started_is_told(daemon, command):
+    cfg.CONF.set_override(
+        "helper_command", command, group="ibhostdev_privileged"
+    )
+    with pytest.raises(errors.AccessDenied, match="started") as caught:
+        privsep.call(Request("plug", daemon.vifs(0)))
+    assert "helper_command" in caught.value.cure
+    # As soon as it can, it is.
+    cfg.CONF.clear_override("helper_command", group="ibhostdev_privileged")
+    assert privsep.call(Request("plug", daemon.vifs(0))).ok
