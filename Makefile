@@ -3,7 +3,7 @@
 
 all: setup
 
-setup demo test lint kernel-test clean:
+setup demo test lint kernel-test nova-test clean:
 	@./dev $@
 
-.PHONY: all setup demo test lint kernel-test clean
+.PHONY: all setup demo test lint kernel-test nova-test clean

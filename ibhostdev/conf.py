@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of a service that plugs through ibhostdev: ``[ibhostdev]``.
+
+Both sides read them, nova-compute and its privileged daemon; what is about
+devices is taken from the daemon's only.
+"""
+
+from oslo_config import cfg, types
+
+from ibhostdev.errors import InvalidInput
+
+GROUP = cfg.OptGroup(
+    "ibhostdev",
+    title="Virtual InfiniBand adapters",
+    help="""
+How InfiniBand Virtual Functions are given the identities of their ports.
+
+The privileged daemon that does it is configured in
+``[ibhostdev_privileged]``, with oslo.privsep's options.
+""",
+)
+
+OPTS = [
+    cfg.ListOpt(
+        "physical_device_mappings",
+        item_type=types.String(regex=r"^[^:\s]+\s*:\s*\S+$"),
+        default=[],
+        sample_default="default:ib0,default:ib1,storage:mlx5_2",
+        help="""
+Which Physical Functions are behind which physical network.
+
+A list of ``<physical network>:<device>``, as eswitchd takes it. A device is
+the IPoIB network device of a Physical Function, its IB device or its PCI
+address; a network with several is there several times.
+
+Optional. With it, a port is refused on a Virtual Function that is not
+behind its physical network, and identities have to be unique for each
+physical network only. Without it, any Virtual Function will do, and
+identities are unique on the host.
+""",
+    ),
+    cfg.StrOpt(
+        "mechanism",
+        sample_default="<the first that serves the device>",
+        help="""
+The way to set identities, by name.
+
+By default each Physical Function is served by the first that can: through
+its IPoIB network device (``mlx5_netlink``), then through the files of
+MLNX_OFED (``mlx5_sysfs``), on ConnectX-3 through those of its driver
+(``mlx4_sysfs``). ``ibhostdev doctor`` tells which one and why. Only
+needed to rule out one that does not work as it should.
+""",
+    ),
+    cfg.BoolOpt(
+        "rebind",
+        default=True,
+        help="""
+Bind unplugged Virtual Functions to their driver anew.
+
+Only those that the host's own driver holds and that would go on showing the
+identity of the port they were of. It takes about half a second for 32 of
+them. Nothing but what tools on the host show depends on it.
+""",
+    ),
+    cfg.IntOpt(
+        "privileged_call_timeout",
+        default=120,
+        min=1,
+        max=3600,
+        help="""
+Seconds that the privileged daemon may take for the ports of an instance.
+
+A plug that takes longer fails, and Nova tries another host. Nothing is
+left half done by that: the daemon finishes what it has begun before it
+does anything else on the same device.
+""",
+    ),
+    cfg.StrOpt(
+        "run_dir",
+        default="/run/ibhostdev",
+        help="""
+Directory of the locks that keep processes from changing a device at once.
+
+All that plug on this host must have the same; ``ibhostdev --run-dir``.
+""",
+    ),
+    cfg.StrOpt(
+        "simulated_host",
+        advanced=True,
+        help="""
+Work on the simulated host in this directory, not on this machine.
+
+For trying Nova with InfiniBand ports where there is no adapter; see
+``ibhostdev simulate``.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """For oslo-config-generator; entry point oslo.config.opts."""
+    return [(GROUP, OPTS)]
+
+
+def physical_networks(
+    mappings: list[str],
+) -> dict[str, tuple[str, ...]] | None:
+    """What physical_device_mappings says, as Host takes it; None if it says
+    nothing.
+
+    :raises InvalidInput: for an entry that is no mapping
+    """
+    networks: dict[str, tuple[str, ...]] = {}
+    for mapping in mappings:
+        # The first colon: a PCI address has some of its own.
+        name, _, device = (part.strip() for part in mapping.partition(":"))
+        if not name or not device:
+            raise InvalidInput(
+                f"{mapping!r} is not of the form NETWORK:DEVICE",
+                "[ibhostdev]",
+                "physical_device_mappings",
+                cure="write as in default:ib0,default:ib1",
+            )
+        networks[name] = (*networks.get(name, ()), device)
+    return networks or None

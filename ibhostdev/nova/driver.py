@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's libvirt driver, with all InfiniBand ports of an instance at once."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+import inspect
+from typing import Any
+
+from nova.compute import power_state
+from nova import exception
+from nova.virt.libvirt import driver as libvirt_driver
+from oslo_log import log as logging
+
+from ibhostdev.nova import vif as ib_vif
+
+LOG = logging.getLogger(__name__)
+
+
+class LibvirtDriver(libvirt_driver.LibvirtDriver):
+    """``compute_driver = ibhostdev.LibvirtDriver``."""
+
+    def __init__(self, virtapi: Any, read_only: bool = False) -> None:
+        super().__init__(virtapi, read_only)
+        self.vif_driver = ib_vif.LibvirtGenericVIFDriver(self._host)
+
+    def init_host(self, host: str) -> None:
+        super().init_host(host)
+        self.vif_driver.start()
+
+    def plug_vifs(self, instance: Any, network_info: Iterable[Any]) -> None:
+        """InfiniBand ports first.
+
+        If they fail, all of them are as they were, and there is nothing else
+        to undo.
+        """
+        ours, others = _sorted(network_info)
+        if not ours:
+            super().plug_vifs(instance, network_info)
+            return
+        try:
+            self.vif_driver.plug_ib_hostdevs(instance, ours)
+        except exception.VirtualInterfacePlugException:
+            # Nova plugs again when it starts. What cannot be said anew to
+            # the ports of a guest that is running does not stop it, and
+            # ERROR would take it from its user.
+            if not self._is_running(instance):
+                raise
+            LOG.warning(
+                "The guest is running and is left as it is", instance=instance
+            )
+        super().plug_vifs(instance, others)
+
+    def _unplug_vifs(
+        self, instance: Any, network_info: Iterable[Any], ignore_errors: bool
+    ) -> None:
+        ours, others = _sorted(network_info)
+        if ours:
+            self.vif_driver.unplug_ib_hostdevs(instance, ours)
+            network_info = others
+        super()._unplug_vifs(instance, network_info, ignore_errors)
+
+    def _is_running(self, instance: Any) -> bool:
+        try:
+            guest = self._host.get_guest(instance)
+            state = guest.get_power_state(self._host)
+        except Exception as error:
+            LOG.debug("Taken for not running: %s", error, instance=instance)
+            return False
+        return state in (power_state.RUNNING, power_state.PAUSED)
+
+
+def _sorted(network_info: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """The InfiniBand ports, and the others."""
+    ours: list[Any] = []
+    others: list[Any] = []
+    for vif in network_info:
+        (ours if ib_vif.is_ib_hostdev(vif) else others).append(vif)
+    return ours, others
+
+
+def _takes(method: Callable[..., Any], *names: str) -> bool:
+    return tuple(inspect.signature(method).parameters) == ("self", *names)
+
+
+# Private to Nova, so it may change. One port at a time is slower, not wrong.
+if not _takes(
+    getattr(libvirt_driver.LibvirtDriver, "_unplug_vifs", lambda: None),
+    "instance",
+    "network_info",
+    "ignore_errors",
+):
+    LOG.warning("This Nova is not known: ports are unplugged one by one")
+    del LibvirtDriver._unplug_vifs

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VIF driver: InfiniBand ports to ibhostdev, all others to Nova."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nova import exception
+from nova.i18n import _
+from nova.network import model as network_model
+from nova import profiler
+from nova.virt.libvirt import vif as libvirt_vif
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from ibhostdev import batch
+from ibhostdev import errors
+import ibhostdev.privilege.privsep
+from ibhostdev.privilege import request
+
+LOG = logging.getLogger(__name__)
+CONF = cfg.CONF
+
+
+def is_ib_hostdev(vif: Any) -> bool:
+    """Whether a port is ours. Nova's tests have ports that are no dicts."""
+    return (
+        isinstance(vif, dict)
+        and vif.get("type") == network_model.VIF_TYPE_IB_HOSTDEV
+    )
+
+
+@profiler.trace_cls("vif_driver")
+class LibvirtGenericVIFDriver(libvirt_vif.LibvirtGenericVIFDriver):
+    """Plugs ports of type ib_hostdev without ebrctl, many in one call.
+
+    The device of such a port stays the plain managed hostdev that Nova makes
+    of it: what libvirt hands over, the guest's driver finds configured.
+    """
+
+    def start(self) -> None:
+        """Have everything ready for the first port.
+
+        What is in the way may have passed by then: it is told and no more.
+        """
+        try:
+            self._run(request.Request("plug", ()))
+        except Exception as error:
+            LOG.error(
+                "InfiniBand ports cannot be plugged for now: %s", _told(error)
+            )
+
+    def plug_ib_hostdev(self, instance: Any, vif: Any) -> None:
+        self.plug_ib_hostdevs(instance, [vif])
+
+    def unplug_ib_hostdev(self, instance: Any, vif: Any) -> None:
+        self.unplug_ib_hostdevs(instance, [vif])
+
+    def plug_ib_hostdevs(self, instance: Any, vifs: Sequence[Any]) -> None:
+        """Plug all of them, or leave all as they were.
+
+        VirtualInterfacePlugException is what Nova can deal with: a guest to
+        be is tried on another host, while some others would keep
+        nova-compute from starting.
+        """
+        try:
+            result = self._run(
+                request.Request(
+                    "plug",
+                    tuple(_port(vif) for vif in vifs),
+                    mechanism=CONF.ibhostdev.mechanism,
+                )
+            )
+        except Exception as error:
+            if not isinstance(error, errors.IbHostdevError):
+                LOG.exception(
+                    "Unexpected failure of a plug", instance=instance
+                )
+            why = _why(error, vifs)
+            LOG.error(
+                "Failed to plug InfiniBand ports: %s", why, instance=instance
+            )
+            raise exception.VirtualInterfacePlugException(
+                _("Failed to plug InfiniBand ports: %s") % why
+            ) from error
+        for vif, vf in zip(vifs, result.results, strict=False):
+            if vf.changed:
+                LOG.info(
+                    "Plugged port %(port)s: %(pci)s is %(guid)s by "
+                    "%(mechanism)s%(doubt)s",
+                    {
+                        "port": vif.get("id"),
+                        "pci": vf.pci,
+                        "guid": vf.wanted.owner,
+                        "mechanism": vf.mechanism,
+                        "doubt": "" if vf.verified else ", not verified",
+                    },
+                    instance=instance,
+                )
+
+    def unplug_ib_hostdevs(self, instance: Any, vifs: Sequence[Any]) -> None:
+        """Unplug as many of them as can be.
+
+        Nothing is raised. An identity that is left on a device that no guest
+        has harms nobody, and the next plug takes it away; whereas where Nova
+        unplugs (behind a live migration, to confirm a resize) an exception
+        would put a guest into ERROR that is well on another host.
+        """
+        ours, ports = [], []
+        for vif in vifs:
+            try:
+                ports.append(_port(vif, hint=True))
+                ours.append(vif)
+            except Exception as error:
+                LOG.error(
+                    "Failed to unplug an InfiniBand port: %s",
+                    _why(error, [vif]),
+                    instance=instance,
+                )
+        if not ports:
+            return
+        try:
+            self._run(
+                request.Request(
+                    "unplug",
+                    tuple(ports),
+                    on_error=batch.OnError.CONTINUE,
+                    rebind=CONF.ibhostdev.rebind,
+                    mechanism=CONF.ibhostdev.mechanism,
+                )
+            )
+        except errors.IbHostdevError as error:
+            LOG.error(
+                "Failed to unplug InfiniBand ports: %s",
+                _why(error, ours),
+                instance=instance,
+            )
+        except Exception:
+            LOG.exception(
+                "Failed to unplug InfiniBand ports", instance=instance
+            )
+
+    def _run(self, asked: request.Request) -> batch.BatchResult:
+        return ibhostdev.privilege.privsep.call(asked)
+
+
+def _port(vif: Any, hint: bool = False) -> batch.Vif:
+    """A port of Nova's, for a batch.
+
+    With ``hint`` its PCI address is no more than that: what is no address
+    is none.
+    """
+    try:
+        network = vif.get_physical_network() or None
+    except (AttributeError, KeyError, TypeError):
+        network = None
+    slot = _slot(vif)
+    mac = vif.get("address") or ""
+    if hint:
+        try:
+            return batch.Vif.parse(slot, mac, network)
+        except errors.InvalidInput:
+            return batch.Vif.parse(None, mac, network)
+    if not slot:
+        raise errors.InvalidInput(
+            "the port is bound to no PCI device",
+            attribute="pci_slot",
+            cure="bind it with vnic_type direct; [pci] device_spec must "
+            "have the Virtual Functions of its physical network",
+        )
+    return batch.Vif.parse(slot, mac, network)
+
+
+def _why(error: Exception, vifs: Sequence[Any]) -> str:
+    """Why, and which ports; in this order, for Nova keeps 255 characters."""
+    if isinstance(error, batch.BatchFailed):
+        causes = error.result.failures
+        return "; ".join(
+            f"{_told(vf.error)} (port {vif.get('id')})"
+            for vif, vf in zip(vifs, error.result.results, strict=False)
+            if vf.error is not None and vf.error in causes
+        )
+    ports = ", ".join(
+        f"port {vif.get('id')} on {_slot(vif) or 'no device'}" for vif in vifs
+    )
+    return f"{_told(error)} ({ports})"
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, errors.IbHostdevError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _slot(vif: Any) -> str | None:
+    slot = (vif.get("profile") or {}).get("pci_slot")
+    return slot if isinstance(slot, str) else None

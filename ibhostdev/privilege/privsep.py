@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches through oslo.privsep: a daemon of our own, with two capabilities.
+
+CAP_NET_ADMIN is what rtnetlink asks for; CAP_DAC_OVERRIDE lets a daemon that
+runs as another user than root write to sysfs and make its locks. Both ends
+import this module: nothing in here may depend on Nova.
+"""
+
+import logging
+import threading
+from functools import cache
+from typing import Any
+
+from oslo_config import cfg
+from oslo_privsep import capabilities, comm, priv_context
+
+from ibhostdev import conf
+from ibhostdev.batch import BatchResult
+from ibhostdev.errors import (
+    AccessDenied,
+    CommandFailed,
+    IbHostdevError,
+    InvalidInput,
+    TimedOut,
+)
+from ibhostdev.host import Host
+from ibhostdev.privilege import request
+from ibhostdev.privilege.request import Request
+
+LOG = logging.getLogger(__name__)
+CONF = cfg.CONF
+
+conf.register_opts(CONF)
+
+CONTEXT = priv_context.PrivContext(
+    "ibhostdev",
+    cfg_section="ibhostdev_privileged",
+    pypath=f"{__name__}.CONTEXT",
+    capabilities=[
+        capabilities.CAP_NET_ADMIN,
+        capabilities.CAP_DAC_OVERRIDE,
+    ],
+    logger_name="ibhostdev.privilege.daemon",
+)
+
+_DAEMON = "the privileged daemon"
+_starting = threading.Lock()
+
+
+# -- the privileged side ----------------------------------------------
+
+
+@CONTEXT.entrypoint
+def run(plain: Any) -> dict[str, Any]:
+    """The one thing that the daemon does: a request in, its answer out."""
+    return request.run(plain, _connect)
+
+
+def _connect(asked: Request) -> Host:
+    if asked.physical_networks is not None:
+        raise InvalidInput(
+            "the privileged daemon has its own mapping of physical networks",
+            attribute="physical_networks",
+            cure="set [ibhostdev] physical_device_mappings",
+        )
+    return host()
+
+
+@cache
+def host() -> Host:
+    """The host as this process's own configuration tells, whatever the
+    request. One for all calls, for it remembers the topology."""
+    options = CONF.ibhostdev
+    networks = conf.physical_networks(options.physical_device_mappings)
+    if options.simulated_host is None:
+        return Host(run_dir=options.run_dir, physical_networks=networks)
+    from ibhostdev import simulate
+
+    if networks is None:
+        return simulate.connect(options.simulated_host)
+    return simulate.connect(options.simulated_host, physical_networks=networks)
+
+
+# -- the other side ---------------------------------------------------
+
+
+def start() -> None:
+    """Have the daemon running, and the topology known to it, so that the
+    first plug need not wait for that.
+
+    :raises IbHostdevError: if that cannot be had
+    """
+    call(Request("plug", ()))
+
+
+def call(asked: Request) -> BatchResult:
+    """Have the daemon do it; starts the daemon if there is none.
+
+    :raises AccessDenied: if the daemon cannot be started
+    :raises TimedOut: if it does not answer within the time limit
+    :raises CommandFailed: if it died
+    :raises IbHostdevError: whatever Host.plug() and Host.unplug() raise
+    """
+    _ensure_daemon()
+    seconds = CONF.ibhostdev.privileged_call_timeout
+    CONTEXT.timeout = seconds
+    try:
+        answer = run(asked.to_plain())
+    except comm.PrivsepTimeout as error:
+        raise TimedOut(
+            f"did not answer within {seconds} s",
+            _DAEMON,
+            cure="see in the kernel log whether firmware answers; "
+            "[ibhostdev] privileged_call_timeout is the limit",
+        ) from error
+    except Exception as error:
+        raise CommandFailed(
+            f"ended during the call ({_told(error)})",
+            _DAEMON,
+            cure="it is started again by the next call; its end should be "
+            "in the kernel log or in the service's",
+        ) from error
+    return request.read_answer(answer)
+
+
+def _ensure_daemon() -> None:
+    """Not left to the first call itself, so that a daemon that cannot be
+    started is told from one that fails, and to do it once only."""
+    if not CONTEXT.client_mode:
+        return
+    with _starting:
+        try:
+            if CONTEXT.channel is not None and not CONTEXT.channel.running:
+                LOG.warning("The privileged daemon has ended: a new one")
+                CONTEXT.stop()
+            if CONTEXT.channel is None:
+                CONTEXT.start()
+        except Exception as error:
+            CONTEXT.channel = None
+            raise AccessDenied(
+                f"could not be started ({_told(error)})",
+                _DAEMON,
+                cure="the service's log has what its command said; check the "
+                "command in [ibhostdev_privileged] helper_command and that "
+                "sudoers allows it",
+            ) from error
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+__all__ = ["CONTEXT", "IbHostdevError", "call", "host", "run", "start"]

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A batch on its way across the boundary of privilege, and its answer back.
+
+The whole batch crosses at once, as plain data: never a path, never a
+command. The privileged side takes nothing for granted about it.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from ibhostdev.batch import BatchFailed, BatchResult, OnError, Vif
+from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import Policy
+from ibhostdev.pci import PciAddress
+from ibhostdev.plain import Plain, outcome_from_plain, outcome_to_plain
+
+LOG = logging.getLogger(__name__)
+
+MAX_VIFS = 4096
+MAX_BYTES = 1 << 20
+# Neutron's limit for the name of a physical network; the kernel's for those
+# of network and IB devices are smaller.
+MAX_NAME = 64
+MAX_NETWORKS = 256
+MAX_DEVICES = 256
+
+_KEYS = frozenset(
+    {
+        "action",
+        "vifs",
+        "policy",
+        "on_error",
+        "rebind",
+        "mechanism",
+        "physical_networks",
+    }
+)
+_VIF_KEYS = frozenset({"pci", "guid", "physical_network"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call of Host.plug() or Host.unplug(), with their parameters.
+
+    ``physical_networks`` is the mapping of who asks, where the privileged
+    side has none of its own. No VIFs at all is a fine request: it makes the
+    privileged side ready.
+    """
+
+    action: Literal["plug", "unplug"]
+    vifs: tuple[Vif, ...]
+    policy: Policy | None = None
+    on_error: OnError = OnError.ROLLBACK
+    rebind: bool = True
+    mechanism: str | None = None
+    physical_networks: Mapping[str, tuple[str, ...]] | None = None
+
+    def to_plain(self) -> Plain:
+        networks = self.physical_networks
+        return {
+            "action": self.action,
+            "vifs": [
+                {
+                    "pci": None if vif.pci is None else str(vif.pci),
+                    "guid": str(vif.guid),
+                    "physical_network": vif.physical_network,
+                }
+                for vif in self.vifs
+            ],
+            "policy": None if self.policy is None else str(self.policy),
+            "on_error": str(self.on_error),
+            "rebind": self.rebind,
+            "mechanism": self.mechanism,
+            "physical_networks": None
+            if networks is None
+            else {name: list(devices) for name, devices in networks.items()},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: object) -> Self:
+        """What is not exactly of the form is refused, with the place.
+
+        :raises InvalidInput: for the first thing that is wrong
+        """
+        given = _mapping(plain, "request", _KEYS)
+        action = given.get("action")
+        if action not in ("plug", "unplug"):
+            raise _wrong("action", "is neither plug nor unplug")
+        vifs = _list(given.get("vifs"), "vifs", MAX_VIFS)
+        rebind = given.get("rebind", True)
+        if type(rebind) is not bool:
+            raise _wrong("rebind", "is no boolean")
+        return cls(
+            action,
+            tuple(
+                _vif(vif, f"vifs[{number}]") for number, vif in enumerate(vifs)
+            ),
+            _policy(given.get("policy")),
+            _on_error(given.get("on_error", "rollback")),
+            rebind,
+            _name(given.get("mechanism"), "mechanism"),
+            _networks(given.get("physical_networks")),
+        )
+
+    def to_json(self) -> bytes:
+        """For a pipe."""
+        return json.dumps(self.to_plain()).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """From a pipe; read no more than MAX_BYTES + 1 from it.
+
+        :raises InvalidInput: if it is too long, no JSON or no request
+        """
+        if len(data) > MAX_BYTES:
+            raise _wrong("request", f"has more than {MAX_BYTES} bytes")
+        try:
+            plain = json.loads(data, object_pairs_hook=_no_twins)
+        except (ValueError, RecursionError):
+            raise _wrong("request", "is no JSON") from None
+        return cls.from_plain(plain)
+
+    def run(self, host: Host) -> BatchResult:
+        """Do it. Raises what Host.plug() and Host.unplug() raise."""
+        if not self.vifs:
+            _ = host.pfs
+            return BatchResult(())
+        if self.action == "plug":
+            return host.plug(
+                self.vifs,
+                policy=self.policy,
+                on_error=self.on_error,
+                mechanism=self.mechanism,
+            )
+        return host.unplug(
+            self.vifs,
+            rebind=self.rebind,
+            on_error=self.on_error,
+            mechanism=self.mechanism,
+        )
+
+
+def run(plain: object, connect: Callable[[Request], Host]) -> Plain:
+    """The privileged side: a request as plain data in, its answer out.
+
+    ``connect`` gives the host; it may look at the request's mapping and
+    should look at nothing else. Never raises: what went wrong is in the
+    answer, with all that it has to tell.
+    """
+    outcome: BatchResult | IbHostdevError
+    try:
+        request = Request.from_plain(plain)
+        outcome = request.run(connect(request))
+    except IbHostdevError as error:
+        outcome = error
+    except Exception as error:
+        LOG.exception("Unexpected failure of a batch")
+        outcome = IbHostdevError(
+            f"unexpected {type(error).__name__}: {error}",
+            cure="this is a fault of ibhostdev: please report it with the log",
+        )
+    return outcome_to_plain(outcome)
+
+
+def read_answer(plain: object) -> BatchResult:
+    """The other end of run().
+
+    :raises BatchFailed: with the result of each VF, as Host would
+    :raises IbHostdevError: whichever the batch ended with
+    """
+    try:
+        if not isinstance(plain, Mapping):
+            raise TypeError("no mapping")
+        outcome = outcome_from_plain(plain)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise IbHostdevError(
+            f"the privileged side gave a malformed answer: {error}",
+            cure="install the same version of ibhostdev on both sides",
+        ) from error
+    if isinstance(outcome, IbHostdevError):
+        raise outcome
+    return outcome
+
+
+# -- checks ---------------------------------------------------------------
+
+
+def _wrong(where: str, what: str) -> InvalidInput:
+    return InvalidInput(f"{where} {what}", attribute=where)
+
+
+def _mapping(
+    value: object, where: str, keys: frozenset[str]
+) -> Mapping[str, Any]:
+    if type(value) is not dict:
+        raise _wrong(where, "is no mapping")
+    if not value.keys() <= keys:
+        raise _wrong(where, "has a key that is not known")
+    return value
+
+
+def _list(value: object, where: str, most: int) -> list[Any] | tuple[Any, ...]:
+    if type(value) is not list and type(value) is not tuple:
+        raise _wrong(where, "is no list")
+    if len(value) > most:
+        raise _wrong(where, f"has more than {most} entries")
+    return value
+
+
+def _name(value: object, where: str) -> str | None:
+    if value is None:
+        return None
+    if type(value) is not str:
+        raise _wrong(where, "is no text")
+    if not 0 < len(value) <= MAX_NAME or not value.isprintable():
+        raise _wrong(where, f"is no name of 1 to {MAX_NAME} characters")
+    return value
+
+
+def _vif(value: object, where: str) -> Vif:
+    given = _mapping(value, where, _VIF_KEYS)
+    pci = _name(given.get("pci"), f"{where}.pci")
+    guid = _name(given.get("guid"), f"{where}.guid")
+    if guid is None:
+        raise _wrong(f"{where}.guid", "is missing")
+    try:
+        return Vif(
+            None if pci is None else PciAddress.parse(pci),
+            Guid.parse(guid),
+            _name(given.get("physical_network"), f"{where}.physical_network"),
+        )
+    except InvalidInput as error:
+        raise InvalidInput(
+            error.message, where, error.attribute, cure=error.cure
+        ) from None
+
+
+def _policy(value: object) -> Policy | None:
+    if value is None:
+        return None
+    if type(value) is not str or value not in list(Policy):
+        raise _wrong("policy", f"is none of {', '.join(Policy)}")
+    return Policy(value)
+
+
+def _on_error(value: object) -> OnError:
+    if type(value) is not str or value not in list(OnError):
+        raise _wrong("on_error", f"is none of {', '.join(OnError)}")
+    return OnError(value)
+
+
+def _networks(value: object) -> Mapping[str, tuple[str, ...]] | None:
+    if value is None:
+        return None
+    where = "physical_networks"
+    if type(value) is not dict:
+        raise _wrong(where, "is no mapping")
+    if len(value) > MAX_NETWORKS:
+        raise _wrong(where, f"has more than {MAX_NETWORKS} entries")
+    networks = {}
+    for name, devices in value.items():
+        found = [
+            _name(device, where)
+            for device in _list(devices, where, MAX_DEVICES)
+        ]
+        name = _name(name, where)
+        if name is None or None in found:
+            raise _wrong(where, "has an empty name")
+        networks[name] = tuple(device for device in found if device)
+    return networks
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    given = dict(pairs)
+    if len(given) != len(pairs):
+        raise ValueError("a key is there twice")
+    return given
+
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_VIFS",
+    "BatchFailed",
+    "Request",
+    "read_answer",
+    "run",
+]

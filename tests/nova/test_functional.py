@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that Nova does with a guest, and what the VFs are after it.
+
+Each test has a guest with two InfiniBand ports, and other tenants' guests on
+the same hosts, whose VFs must not be touched by any of it.
+"""
+
+import errno
+import os
+import shutil
+
+from nova import conf
+from nova.tests.functional import integrated_helpers
+
+import cloud
+import hardware
+
+CONF = conf.CONF
+
+
+class LifecycleTest(cloud.CloudTestCase):
+    """One host: everything that happens to a guest in its place."""
+
+    def setUp(self):
+        super().setUp()
+        self.start_host("a", vfs=6)
+        self.other = self.boot(host="a")
+        self.forget()
+
+    def tearDown(self):
+        self.assert_untouched(self.other)
+        super().tearDown()
+
+    def check_running(self, *servers):
+        servers = [self.other, *servers]
+        self.check([("a", one) for one in servers], a=servers)
+
+    def check_off(self, *plugged):
+        self.check([("a", self.other)], a=[self.other, *plugged])
+
+    @property
+    def calls(self):
+        calls = list(self.hardware["a"].calls)
+        self.hardware["a"].calls.clear()
+        return calls
+
+    def test_boot_and_delete(self):
+        server = self.boot()
+        self.check_running(server)
+        self.assertEqual([("plug", 2)], self.calls)
+        self._delete_server(server)
+        self.check_off()
+        self.assertIn(("unplug", 2), self.calls)
+
+    def test_hard_reboot(self):
+        server = self.boot()
+        self.forget()
+        self._reboot_server(server, hard=True)
+        self.check_running(server)
+        self.assertEqual([("unplug", 2), ("plug", 2)], self.calls)
+
+    def test_soft_reboot(self):
+        server = self.boot()
+        self.forget()
+        self._reboot_server(server)
+        self.check_running(server)
+
+    def test_stop_and_start(self):
+        server = self.boot()
+        self.forget()
+        self._stop_server(server)
+        self.check_off(server)
+        self.assertEqual([], self.calls)
+        self._start_server(server)
+        self.check_running(server)
+        self.assertEqual([("unplug", 2), ("plug", 2)], self.calls)
+
+    def test_suspend_and_resume(self):
+        server = self.boot()
+        self.forget()
+        self._suspend_server(server)
+        self.check_off(server)
+        self.assertEqual([], self.calls)
+        self.hardware["a"].forget()
+        self._resume_server(server)
+        self.check_running(server)
+        self.assertEqual([("plug", 2)], self.calls)
+        # It was right already.
+        self.assertEqual(set(), self.hardware["a"].touched)
+
+    def test_rebuild(self):
+        server = self.boot()
+        self.forget()
+        self._rebuild_server(server, "155d900f-4e14-4e4c-a73d-069cbf4541e6")
+        self.check_running(server)
+        self.assertEqual([("unplug", 2), ("plug", 2)], self.calls)
+
+    def test_rescue_and_unrescue(self):
+        server = self.boot()
+        self.forget()
+        os.makedirs(os.path.join(CONF.instances_path, server["id"]))
+        self._rescue_server(server)
+        self.check_running(server)
+        self._unrescue_server(server)
+        self.check_running(server)
+        self.assertEqual([], self.calls)
+        self.assertEqual(set(), self.hardware["a"].touched)
+
+    def test_attach_and_detach_interface(self):
+        server = self.boot()
+        self.forget()
+        port = self.create_port()
+        self._attach_interface(server, port)
+        server["ports"].append(port)
+        self.check_running(server)
+        self.assertEqual([("plug", 1)], self.calls)
+        self._detach_interface(server, port)
+        server["ports"].remove(port)
+        self.check_running(server)
+        self.assertEqual([("unplug", 1)], self.calls)
+
+    def test_attach_that_fails(self):
+        """The port is not attached, its VF stays as it was, and the guest
+        keeps what it has."""
+        server = self.boot()
+        port = self.create_port()
+        host = self.hardware["a"]
+        for vf in host.vfs:
+            host.fail(vf, errno.EIO)
+        self.assertRaises(
+            integrated_helpers.api_client.OpenStackApiException,
+            self.api.attach_interface,
+            server["id"],
+            {"interfaceAttachment": {"port_id": port}},
+        )
+        host.heal()
+        self.check_running(server)
+
+    def test_shelve_and_unshelve(self):
+        server = self.boot()
+        self._shelve_server(server)
+        self.check_off()
+        self._unshelve_server(server)
+        self.check_running(server)
+
+    def test_restart_with_running_guests(self):
+        """Nova plugs everything anew: nothing is written, and no guest loses
+        its VF."""
+        server = self.boot()
+        self.forget()
+        self.restart_compute_service("a")
+        self.check_running(server)
+        self.assertEqual([("plug", 2), ("plug", 2)], self.calls)
+        self.assertEqual(set(), self.hardware["a"].touched)
+
+    def test_restart_that_cannot_plug(self):
+        """Guests that run stay ACTIVE, and nova-compute starts."""
+        server = self.boot()
+        self.forget()
+        self.hardware["a"].lost = True
+        self.restart_compute_service("a")
+        for one in (server, self.other):
+            self.assertEqual(
+                "ACTIVE", self.api.get_server(one["id"])["status"]
+            )
+        self.hardware["a"].lost = False
+        self.check_running(server)
+
+    def test_restart_with_a_vf_that_fails(self):
+        server = self.boot()
+        host = self.hardware["a"]
+        vf = sorted(self.bound(server))[0]
+        host.seed(vf, "02:00:00:00:00:01")
+        self.forget()
+        self.restart_compute_service("a")
+        for one in (server, self.other):
+            self.assertEqual(
+                "ACTIVE", self.api.get_server(one["id"])["status"]
+            )
+        # A guest has it, so it is left alone.
+        self.assertEqual(set(), host.touched)
+
+    def test_host_boot_resumes_guests(self):
+        """All VFs are fresh, nova-compute starts the guests again."""
+        self.flags(resume_guests_state_on_host_boot=True)
+        server = self.boot()
+        folder = self.hardware["a"].folder
+        self.hardware["a"].close()
+        shutil.rmtree(folder)
+        self.hardware["a"] = hardware.Hardware(folder, vfs=6)
+        self.restart_compute_service(
+            "a", pci_info=self.pci_info("a"), keep_hypervisor_state=False
+        )
+        for one in (server, self.other):
+            self._wait_for_state_change(one, "ACTIVE")
+        self.check_running(server)
+        self.hardware["a"].forget()
+
+
+class MoveTest(cloud.CloudTestCase):
+    """Two hosts whose VFs differ, and are all taken: the addresses of one
+    are other tenants' on the other."""
+
+    def setUp(self):
+        super().setUp()
+        self.start_host("a", vfs=4)
+        self.start_host("b", vfs=4)
+        self.other_b = self.boot(host="b")
+        self.server = self.boot(host="a")
+        self.other_a = self.boot(host="a")
+        self.forget()
+
+    def tearDown(self):
+        self.assert_untouched(self.other_a, self.other_b)
+        super().tearDown()
+
+    def check_on(self, host, *left):
+        """The server runs there, and its ports are nowhere else."""
+        on = {"a": [self.other_a], "b": [self.other_b]}
+        on[host].append(self.server)
+        running = [(name, one) for name in on for one in on[name]]
+        self.check(running, **on)
+
+    def test_cold_migrate_and_confirm(self):
+        self.stub_disks()
+        self._migrate_server(self.server)
+        self.check_on("b")
+        self._confirm_resize(self.server)
+        self.check_on("b")
+
+    def test_cold_migrate_and_revert(self):
+        self.stub_disks()
+        self._migrate_server(self.server)
+        self.check_on("b")
+        self._revert_resize(self.server)
+        self.check_on("a")
+
+    def test_live_migrate(self):
+        self._live_migrate(self.server)
+        self.check_on("b")
+
+    def test_evacuate_and_old_host_returns(self):
+        """Then Nova unplugs on the old host with the new host's addresses,
+        which there are another tenant's."""
+        self.api.put_service(
+            self.computes["a"].service_ref.uuid, {"forced_down": True}
+        )
+        self.computes["a"].stop()
+        theirs = self.bound(self.other_a)
+        self._evacuate_server(self.server)
+        self.assertEqual(set(theirs), set(self.bound(self.server)))
+        self._start_server(self.server)
+        self.check([("b", self.server)], b=[self.other_b, self.server])
+
+        self.forget()
+        self.restart_compute_service("a")
+        self.api.put_service(
+            self.computes["a"].service_ref.uuid, {"forced_down": False}
+        )
+        self.assertIn(("unplug", 2), self.hardware["a"].calls)
+        self.check_on("b")
+
+
+class RescheduleTest(cloud.CloudTestCase):
+    def test_failed_boot_goes_to_another_host(self):
+        """The host on which it failed is as it was."""
+        self.start_host("a", vfs=4)
+        self.start_host("b", vfs=4)
+        others = [self.boot(host="a"), self.boot(host="b")]
+        self.forget()
+        host = self.hardware["a"]
+        for vf in host.vfs[:2]:
+            host.fail(vf, errno.EIO)
+        server = self.boot()
+        self.assertIn(("plug", 2), host.calls)
+        self.check(
+            [("a", others[0]), ("b", others[1]), ("b", server)],
+            a=[others[0]],
+            b=[others[1], server],
+        )
+        self.assert_untouched(*others)
+
+    def test_failed_boot_everywhere(self):
+        """The host is as it was, and the log says what to do."""
+        self.start_host("a", vfs=2)
+        host = self.hardware["a"]
+        for vf in host.vfs:
+            host.fail(vf, errno.EIO)
+        self.boot(expected_state="ERROR")
+        self.check(a=[])
+        for part in (host.vfs[0], "EIO", "kernel log"):
+            self.assertIn(part, self.stdlog.logger.output)
