@@ -262,10 +262,10 @@ def test_a_hook_plugs_at_start_and_autostart(bed, daemon, guests):
     assert bed.driver(bed.vf(0, 0)) == "vfio-pci"
 
     # One without identity in the metadata stays for its owner to unplug.
+    bed.connect().plug([vif(bed, 1)])
     guests_domain.attachDeviceFlags(
         hostdev(PciAddress(bed.vf(0, 1))), libvirt.VIR_DOMAIN_AFFECT_LIVE
     )
-    bed.connect().plug([vif(bed, 1)])
     guests_domain.destroy()
     assert_back(bed, 0)
     assert bed.seen(0)[1] == plugged(2)
