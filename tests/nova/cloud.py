@@ -14,7 +14,7 @@ from functools import partial
 import json
 
 # First of all: it chooses threads or eventlet.
-import nova.tests.functional  # noqa: F401
+import nova.tests.unit  # noqa: F401
 
 import fixtures
 from nova.tests import fixtures as nova_fixtures

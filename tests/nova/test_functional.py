@@ -9,6 +9,9 @@ import errno
 import os
 import shutil
 
+# First of all: it chooses threads or eventlet.
+import nova.tests.unit  # noqa: F401
+
 from nova import conf
 from nova.tests.functional import integrated_helpers
 
