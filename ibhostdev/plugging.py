@@ -172,8 +172,10 @@ class Plugging:
             guids.add(vif.guid)
             if vif.pci is not None:
                 vfs.add(vif.pci)
+            # To unplug, any PF may have it: the mapping may have changed.
             if (
-                self._networks
+                plugging
+                and self._networks
                 and vif.physical_network is not None
                 and vif.physical_network not in self._networks
             ):
@@ -220,7 +222,7 @@ class Plugging:
 
     def _on_network(self, vif: Vif, vf: Vf) -> Vf | WrongPhysicalNetwork:
         """The VF, on the port that its VIF's physical network is behind."""
-        if not self._networks or vif.physical_network is None:
+        if vif.physical_network not in self._networks:
             return vf
         port = self._port_on(vf.pf, vif.physical_network)
         if port is None:
@@ -248,10 +250,11 @@ class Plugging:
         two VFs of a fabric may hold the same GUID. Without a mapping all
         PFs are taken for one fabric."""
         networks = {vif.physical_network for vif in vifs}
+        mapped = networks <= self._networks.keys()
         scope: dict[Key, Pf] = {}
         for pf in self._inventory.pfs():
             ports = [port.number for port in pf.ports]
-            if self._networks and None not in networks:
+            if mapped:
                 found = (self._port_on(pf, name) for name in networks if name)
                 ports = [port for port in found if port is not None]
             if pf.numvfs:

@@ -79,6 +79,14 @@ def test_the_guid_is_found_on_another_pf_of_the_fabric(bed):
     assert bed.seen(1)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
 
 
+def test_a_network_that_is_no_longer_mapped_can_be_left(bed):
+    bed.build(Hca("mlx5", vfs=2))
+    bed.connect().plug(vifs(bed, 1))
+    host = bed.connect(physical_networks={"other": ["ib77"]})
+    host.unplug([Vif.parse(bed.vf(0, 0), mac(1), "gone")])
+    assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
+
+
 def test_half_a_guid_is_found_and_removed(bed):
     """What a plug left that was killed between its writes."""
     bed.build(Hca("mlx5", vfs=3))
