@@ -20,6 +20,7 @@ from ibhostdev.cli.outcome import Exit
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Policy
+from ibhostdev.plain import error_to_plain
 
 if TYPE_CHECKING:
     from ibhostdev.guest.guests import Guests
@@ -823,7 +824,7 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
     except click.ClickException as error:
         if as_json:
             bad = InvalidInput(error.format_message())
-            _write_json(outcome.failure_json(listing.error_json(bad)))
+            _write_json(outcome.failure_json(error_to_plain(bad)))
         error.show()
         return Exit.BAD_INPUT
     except (IbHostdevError, OSError) as error:
@@ -833,6 +834,6 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
                 "could not go on", error.filename, None, error.errno
             )
         if as_json:
-            _write_json(outcome.failure_json(listing.error_json(error)))
+            _write_json(outcome.failure_json(error_to_plain(error)))
         terminal.explain(error)
         return outcome.exit_code(error)

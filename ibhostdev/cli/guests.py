@@ -7,7 +7,7 @@ from typing import Any
 
 from ibhostdev.batch import BatchFailed, Vif
 from ibhostdev.cli import outcome, vifs
-from ibhostdev.cli.listing import error_json, text
+from ibhostdev.cli.listing import text
 from ibhostdev.cli.outcome import Exit
 from ibhostdev.cli.terminal import Cell, Line, aligned
 from ibhostdev.errors import IbHostdevError, InvalidInput
@@ -19,6 +19,7 @@ from ibhostdev.guest.results import (
     GuestsResult,
 )
 from ibhostdev.pci import PciAddress
+from ibhostdev.plain import error_to_plain
 
 
 def attachments(
@@ -99,7 +100,7 @@ def as_json(result: GuestsResult) -> dict[str, Any]:
                 "guid": text(one.guid),
                 "ok": one.error is None,
                 "changed": one.changed,
-                "error": error_json(one.error),
+                "error": error_to_plain(one.error),
             }
             for one in result.results
         ],

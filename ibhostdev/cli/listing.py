@@ -12,6 +12,7 @@ from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
+from ibhostdev.plain import error_to_plain
 
 if TYPE_CHECKING:
     from ibhostdev.guest.results import Use
@@ -131,7 +132,7 @@ def _pf_json(view: View, uses: Uses) -> dict[str, Any]:
         "numvfs": pf.numvfs,
         "totalvfs": pf.totalvfs,
         "vfs": [_vf_json(view, vf, uses.get(vf.pci)) for vf in view.vfs],
-        "error": error_json(view.error),
+        "error": error_to_plain(view.error),
     }
 
 
@@ -167,19 +168,6 @@ def state_json(state: VfState | None) -> dict[str, str | None]:
         "node_guid": text(state.node_guid),
         "port_guid": text(state.port_guid),
         "policy": state.policy,
-    }
-
-
-def error_json(error: IbHostdevError | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {
-        "type": type(error).__name__,
-        "message": error.message,
-        "device": error.device,
-        "attribute": error.attribute,
-        "errno": error.errno,
-        "cure": error.cure,
     }
 
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from ibhostdev.batch import BatchFailed, BatchResult, VfResult, Vif
-from ibhostdev.cli.listing import error_json, state_json, text
+from ibhostdev.cli.listing import state_json, text
 from ibhostdev.cli.terminal import Cell, Line, aligned
 from ibhostdev.errors import (
     AccessDenied,
@@ -18,6 +18,7 @@ from ibhostdev.errors import (
 )
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
+from ibhostdev.plain import error_to_plain
 
 
 class Exit(IntEnum):
@@ -70,7 +71,7 @@ def as_json(vifs: Sequence[Vif], result: BatchResult) -> dict[str, Any]:
                 "mechanism": one.mechanism,
                 "changed": one.changed,
                 "verified": one.verified,
-                "error": error_json(one.error),
+                "error": error_to_plain(one.error),
             }
             for vif, one in zip(vifs, result.results, strict=True)
         ],
