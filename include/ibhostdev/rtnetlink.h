@@ -393,7 +393,9 @@ static inline int ibh_nl_acks(int fd, uint32_t peer, uint32_t seq,
 	for (i = 0; i < count; i++)
 		errs[i] = 1;
 	while (waiting) {
-		unsigned int want = waiting < IBH_ACKS ? waiting : IBH_ACKS;
+		unsigned int want = waiting < IBH_ACKS ?
+					    (unsigned int)waiting :
+					    IBH_ACKS;
 		int got, k;
 
 		memset(msgs, 0, sizeof(msgs));

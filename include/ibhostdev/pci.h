@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * PCI addresses: their text in the kernel's own form (drivers/pci/probe.c),
+ * which is safe in a sysfs path, and their number.
+ */
+#ifndef IBHOSTDEV_PCI_H
+#define IBHOSTDEV_PCI_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "guid.h"
+
+#define IBH_PCI_TEXT 16 /* "00010000:3b:00.2" without the NUL, at most */
+
+/* `rid` is bus, device and function in 16 bits. VMD and Hyper-V give
+ * domains of up to 32 bits. */
+struct ibh_pci {
+	uint32_t domain;
+	uint16_t rid;
+};
+
+/* `count` hex digits; the number, or -1. */
+static inline int64_t ibh_hex(const char *text, size_t count)
+{
+	int64_t value = 0;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		int digit = ibh_hex_digit(text[i]);
+
+		if (digit < 0)
+			return -1;
+		value = value << 4 | digit;
+	}
+	return value;
+}
+
+/* "0000:3b:00.2" or short "3b:00.2", in either case, and nothing else;
+ * 0, or -1 with *pci untouched. */
+static inline int ibh_parse_pci(const char *text, size_t len,
+				struct ibh_pci *pci)
+{
+	int64_t domain = 0, bus, device, function;
+
+	if (len > 7) {
+		size_t digits = len - 8;
+
+		if (digits < 4 || digits > 8 || text[digits] != ':')
+			return -1;
+		domain = ibh_hex(text, digits);
+		text += digits + 1;
+	} else if (len != 7) {
+		return -1;
+	}
+	if (text[2] != ':' || text[5] != '.')
+		return -1;
+	bus = ibh_hex(text, 2);
+	device = ibh_hex(text + 3, 2);
+	function = ibh_hex(text + 6, 1);
+	if (domain < 0 || bus < 0 || device < 0 || device > 31 ||
+	    function < 0 || function > 7)
+		return -1;
+	pci->domain = (uint32_t)domain;
+	pci->rid = (uint16_t)(bus << 8 | device << 3 | function);
+	return 0;
+}
+
+static inline void ibh_format_pci(struct ibh_pci pci,
+				  char text[IBH_PCI_TEXT + 1])
+{
+	snprintf(text, IBH_PCI_TEXT + 1, "%04x:%02x:%02x.%x",
+		 (unsigned int)pci.domain, pci.rid >> 8, pci.rid >> 3 & 31,
+		 pci.rid & 7);
+}
+
+#endif

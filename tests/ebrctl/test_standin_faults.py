@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad days of the stand-in, and its memory."""
+
+import errno
+import glob
+import os
+import subprocess
+import sysconfig
+
+import pytest
+
+from tests.ebrctl.conftest import DEVICE_ID, environment
+from tests.flavours import guid, mac
+from tests.testbed import Hca, Seen
+
+
+@pytest.fixture
+def simulated(bed):
+    """For faults that a real kernel cannot be made to have."""
+    if bed.kind != "simulated":
+        pytest.skip("the simulated host has these faults, the rig does not")
+    return bed
+
+
+def test_a_kernel_that_answers_emsgsize(simulated, add_port):
+    """Linux 5.5 to 6.14; the dump that is asked for then does answer."""
+    simulated.build(Hca("mlx5", vfs=16), Hca("mlx5", vfs=2))
+    simulated.host.emsgsize_from(16)
+    assert add_port(1, 15).returncode == 0
+    assert simulated.seen(0)[15] == Seen(guid(1), guid(1), "follow")
+    simulated.reset_counts()
+    assert add_port(1, 15).returncode == 0
+    assert simulated.counts().modify == 0
+
+
+def test_no_right_to_write(simulated, add_port):
+    simulated.build(Hca("mlx5", vfs=2))
+    simulated.host.deny(netlink=errno.EPERM)
+    done = add_port(1, 0)
+    assert done.returncode == 1
+    assert simulated.vf(0, 0) in done.stderr
+    assert "Operation not permitted (EPERM)" in done.stderr
+    assert "CAP_NET_ADMIN" in done.stderr
+
+
+def test_a_simulated_host_that_is_not_served(simulated, add_port):
+    simulated.build(Hca("mlx5", vfs=2))
+    simulated.host.close()
+    done = add_port(1, 0)
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
+
+
+@pytest.fixture(scope="session")
+def checked(tmp_path_factory):
+    """The program, built to end at the first misuse of memory."""
+    path = tmp_path_factory.mktemp("checked") / "ebrctl"
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC")
+    subprocess.run(
+        [
+            *compiler.split(),
+            *("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"),
+            *("-Wconversion", "-Wno-sign-conversion", "-Iinclude"),
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+            *("-o", str(path)),
+            *sorted(glob.glob("ibhostdev/ebrctl/*.c")),
+        ],
+        check=True,
+    )
+    return str(path)
+
+
+def test_memory(bed, flavour, checked):
+    def run(*arguments, code=0):
+        done = subprocess.run(
+            [checked, *arguments],
+            env=environment(bed),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Sanitizer" not in done.stderr
+        assert "runtime error" not in done.stderr
+        assert done.returncode == code, done.stderr
+
+    def add(number, index, code=0, **changed):
+        run(
+            "add-port",
+            mac(number),
+            DEVICE_ID,
+            changed.get("fabric", "default"),
+            "ib_hostdev",
+            changed.get("slot", bed.vf(0, index)),
+            code=code,
+        )
+
+    add(1, 0)
+    add(1, 0)
+    add(1, 3)
+    add(2, 0, fabric="f" * 100_000)
+    add(3, 1, slot="0" * 100_000, code=1)
+    add(3, 1, slot=bed.pfs[0], code=1)
+    if not flavour.mlx4:
+        bed.fail(bed.vf(0, 0), errno.EIO)
+        add(4, 0, code=1)
+        bed.heal()
+    run("del-port", "default", mac(1))
+    run("del-port", "default", mac(1))
+    run("del-port", "default", "m" * 100_000, code=1)
+    run("del-port", code=2)
+    assert bed.seen(0)[3] == flavour.idle
