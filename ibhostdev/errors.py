@@ -107,7 +107,8 @@ class RollbackFailed(IbHostdevError):
 
 
 class NotRunning(IbHostdevError):
-    """The simulated host is not being served."""
+    """A daemon that is needed is not running: eswitchd, or whoever serves a
+    simulated host."""
 
 
 #: errnos that mean missing rights; EROFS is /sys mounted read-only, as

@@ -8,10 +8,13 @@ from ibhostdev._native.sysfs import Tree
 from ibhostdev.batch import BatchResult, OnError, Progress, Vif
 from ibhostdev.inventory import Endpoint, Inventory, Pf, Policy, Vf
 from ibhostdev.mechanisms import Mechanisms
+from ibhostdev.mechanisms.ebrctl import Command, Run
 from ibhostdev.pci import PciAddress
 from ibhostdev.plugging import Plugging
 
 __all__ = ["Endpoint", "Host"]
+
+_EBRCTL = Command()
 
 
 class Host:
@@ -21,7 +24,9 @@ class Host:
     where the locks of the PFs are. ``physical_networks`` maps Neutron's
     names for networks to the PFs behind them, by IPoIB network device, IB
     device or PCI address; without it no VIF is checked for its network and
-    all PFs are taken for one fabric.
+    all PFs are taken for one fabric. ``ebrctl`` runs the vendor's program
+    for PFs that nothing else serves, ``ebrctl_at_once`` calls at a time; with
+    None there is none.
 
     Instances may be shared by threads; several of them, in any processes,
     keep out of each other's way by the locks.
@@ -33,13 +38,17 @@ class Host:
         netlink: Endpoint | None = None,
         run_dir: str = "/run/ibhostdev",
         physical_networks: Mapping[str, Iterable[str]] | None = None,
+        ebrctl: Run | None = _EBRCTL,
+        ebrctl_at_once: int = 4,
     ) -> None:
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
         self.run_dir = run_dir
         self.physical_networks = physical_networks
         self.inventory = Inventory(self.sysfs)
-        self.mechanisms = Mechanisms(self.sysfs, self.netlink)
+        self.mechanisms = Mechanisms(
+            self.sysfs, self.netlink, ebrctl, ebrctl_at_once
+        )
         self._plugging = Plugging(
             self.sysfs,
             self.inventory,

@@ -44,7 +44,8 @@ class Side:
 class Change:
     """What is to be written to one VF, and what came of it.
 
-    ``moves`` are VFs that hold the GUID and must have been made idle before.
+    ``network`` is the physical network as the VIF names it. ``moves`` are VFs
+    that hold the GUID and must have been made idle before.
     ``tried`` is set before the first write: from then on the VF may have
     taken a part.
     """
@@ -54,6 +55,7 @@ class Change:
     before: VfState
     wanted: VfState
     write: VfState
+    network: str | None = None
     moves: list["Change"] = field(default_factory=list)
     tried: bool = False
     after: VfState | None = None
@@ -135,7 +137,9 @@ class Planner:
                         self._holders[guid].append((side, index))
         # Whether some VF could not be asked about.
         self._blind = any(
-            len(side.states) < side.pf.numvfs for side in sides.values()
+            len(side.states) < side.pf.numvfs
+            or NOTHING in side.states.values()
+            for side in sides.values()
         )
         # Who drives the holders, in one pass for each PF.
         self._vfs: dict[tuple[Key, int], Vf] = {}
@@ -178,13 +182,15 @@ class Planner:
     ) -> Change:
         """What a VF needs to become the VIF's."""
         side = self._sides[vf.pf.pci, vf.pf.port]
-        wanted = side.mechanism.plugged(vif.guid, policy)
+        wanted = side.mechanism.plugged(vf.pf, vif.guid, policy)
         before = _told(side, vf)
         write = _difference(before, wanted)
         equal = wanted.port_guid == before.port_guid and (
             wanted.node_guid in (None, before.node_guid)
         )
-        change = Change(vf, side.mechanism, before, wanted, write)
+        change = Change(
+            vf, side.mechanism, before, wanted, write, vif.physical_network
+        )
         if vf.in_use:
             self._spare_guest(plan, vif, change, equal)
         elif equal and policy is None and before.policy is not Policy.DOWN:
@@ -241,7 +247,7 @@ class Planner:
                 f"GUID {vif.guid} was still on {holder.pci}, which is made "
                 f"idle for {change.vf.pci} to have it"
             )
-            change.moves.append(_idling(side, holder))
+            change.moves.append(_idling(side, holder, vif))
         plan.first.extend(change.moves)
 
     def unplug(self, hints: Sequence[Vf | IbHostdevError]) -> Plan:
@@ -273,7 +279,7 @@ class Planner:
                 plan.answers.append(
                     VfResult(
                         side.pf.vf_address(index),
-                        side.mechanism.idle,
+                        side.mechanism.idle(side.pf),
                         state,
                         state,
                         side.mechanism.name,
@@ -284,7 +290,7 @@ class Planner:
             # There can be several after a fault; the one that the hint names
             # stands for all of them in the result.
             holders.sort(key=lambda holder: holder[1].pci != vif.pci)
-            change, *others = (_idling(side, vf) for side, vf in holders)
+            change, *others = (_idling(side, vf, vif) for side, vf in holders)
             change.moves = others
             plan.first.extend(others)
             plan.then.append(change)
@@ -325,7 +331,7 @@ class Planner:
             plan.stale.append((hint, vif.guid))
         return VfResult(
             hint.pci,
-            side.mechanism.idle,
+            side.mechanism.idle(side.pf),
             state,
             state,
             side.mechanism.name,
@@ -341,9 +347,16 @@ class Planner:
             ) from None
 
 
-def _idling(side: Side, vf: Vf) -> Change:
-    before, idle = side.states[vf.index], side.mechanism.idle
-    return Change(vf, side.mechanism, before, idle, _difference(before, idle))
+def _idling(side: Side, vf: Vf, vif: Vif) -> Change:
+    before, idle = side.states[vf.index], side.mechanism.idle(side.pf)
+    return Change(
+        vf,
+        side.mechanism,
+        before,
+        idle,
+        _difference(before, idle),
+        vif.physical_network,
+    )
 
 
 def _told(side: Side, vf: Vf) -> VfState:

@@ -44,7 +44,7 @@ from ibhostdev.errors import (
 )
 from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
-from ibhostdev.mechanisms import Mechanisms
+from ibhostdev.mechanisms import Mechanisms, Whose
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
 from ibhostdev.planning import Change, Key, Plan, Planner, Side, known
@@ -129,6 +129,7 @@ class Plugging:
             plan.warnings[:0] = doubts
             if not dry_run:
                 self._apply(plan, on_error, progress)
+                self._forget(plan, vifs, sides, on_error)
         if rebind and not dry_run:
             # Without the locks: it takes long, and concerns the VF alone.
             self._refresh(plan, progress)
@@ -374,7 +375,12 @@ class Plugging:
                 change.tried = True
             if present:
                 failed = present[0].mechanism.write(
-                    present[0].vf.pf, {c.vf.index: c.write for c in present}
+                    present[0].vf.pf,
+                    {c.vf.index: c.write for c in present},
+                    {
+                        c.vf.index: Whose(c.before.owner, c.network)
+                        for c in present
+                    },
                 )
                 for change in present:
                     change.error = failed.get(change.vf.index)
@@ -411,7 +417,16 @@ class Plugging:
             if not present:
                 return
             states = {change.vf.index: change.undo for change in present}
-            refused = present[0].mechanism.write(present[0].vf.pf, states)
+            refused = present[0].mechanism.write(
+                present[0].vf.pf,
+                states,
+                {
+                    c.vf.index: Whose(
+                        c.wanted.owner or c.before.owner, c.network
+                    )
+                    for c in present
+                },
+            )
             for change, doubt in self._read_back(
                 present, states, refused, settle=False
             ):
@@ -430,8 +445,10 @@ class Plugging:
                         "plug or unplug it again",
                     )
 
-        for changes in (plan.then, plan.first):
-            each(_by_pf([c for c in changes if c.tried]), undo)
+        try:
+            each(_by_pf([c for c in plan.then if c.tried]), undo)
+        finally:
+            each(_by_pf([c for c in plan.first if c.tried]), undo)
         for change in plan.changes:
             if change.error is None:
                 change.error = RolledBack(
@@ -482,6 +499,57 @@ class Plugging:
         ]
 
     # -- afterwards ---------------------------------------------------
+
+    def _forget(
+        self,
+        plan: Plan,
+        vifs: Sequence[Vif],
+        sides: Mapping[Key, Side],
+        on_error: OnError,
+    ) -> None:
+        """Where only ebrctl can tell who has a GUID, have it look. Last of
+        all: what it takes away cannot be given back, for it does not say
+        which VF that was."""
+        ebrctl = self._mechanisms.ebrctl
+        if ebrctl is None or not any(
+            side.mechanism is ebrctl and ebrctl.blind(side.pf)
+            for side in sides.values()
+        ):
+            return
+        failed = plan.failed or plan.refusal is not None
+        if failed and on_error is OnError.ROLLBACK:
+            stopped: IbHostdevError | None = RolledBack(
+                "left alone because another VF failed", ebrctl.name
+            )
+        else:
+            stopped = None
+
+        def forget(at: int, answer: VfResult) -> VfResult:
+            answer = replace(
+                answer, mechanism=ebrctl.name, verified=False, error=stopped
+            )
+            if stopped is not None:
+                return answer
+            vif = vifs[at]
+            try:
+                done = ebrctl.forget(vif.guid, vif.physical_network)
+            except IbHostdevError as error:
+                return replace(answer, error=error)
+            return replace(answer, changed=done)
+
+        unknown = [
+            (at, answer)
+            for at, answer in enumerate(plan.answers)
+            if isinstance(answer, VfResult)
+            and answer.error is None
+            and not answer.verified
+        ]
+        for (at, _), answer in zip(
+            unknown,
+            each(unknown, lambda one: forget(*one), ebrctl.at_once),
+            strict=True,
+        ):
+            plan.answers[at] = answer
 
     def _refresh(self, plan: Plan, progress: Progress | None) -> None:
         """Bind VFs anew whose own driver shows what they no longer are."""

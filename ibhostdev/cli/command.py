@@ -289,7 +289,7 @@ def _batch(function: _F) -> _F:
         click.option(
             "--mechanism",
             metavar="NAME",
-            help="Force one: mlx5_netlink, mlx5_sysfs or mlx4_sysfs.",
+            help="Force one: mlx5_netlink, mlx5_sysfs, mlx4_sysfs or ebrctl.",
         ),
         click.option(
             "--dry-run",

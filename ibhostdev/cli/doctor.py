@@ -20,6 +20,7 @@ from ibhostdev.errors import IbHostdevError
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import DEVICES, Family, Pf, Policy, Vf, base_name
+from ibhostdev.mechanisms import ebrctl
 
 # include/uapi/linux/capability.h
 _CAP_DAC_OVERRIDE = 1
@@ -172,6 +173,8 @@ def mechanism(patient: Patient) -> Iterator[Finding]:
                 pf.pci,
                 _netdev_cure(pf),
             )
+        elif view.mechanism == "ebrctl":
+            yield from _last_resort(view)
         elif "mlx5_netlink" in view.against and pf.family is not Family.MLX4:
             yield Finding(
                 "mechanism",
@@ -190,6 +193,31 @@ def mechanism(patient: Patient) -> Iterator[Finding]:
                 f"{view.mechanism} sets the identities of its VFs",
                 pf.pci,
             )
+
+
+def _last_resort(view: View) -> Iterator[Finding]:
+    pf = view.pf
+    yield Finding(
+        "mechanism",
+        Severity.WARNING,
+        "ebrctl serves as the last resort ("
+        + "; ".join(f"{n}: {why}" for n, why in view.against.items())
+        + "): each VF takes a process and its daemon's time, nothing shows "
+        "whether it was done, and the link stays down until the Neutron "
+        "agent raises it",
+        pf.pci,
+        _netdev_cure(pf),
+    )
+    try:
+        ebrctl.require_daemon()
+    except IbHostdevError as error:
+        yield Finding(
+            "mechanism",
+            Severity.PROBLEM,
+            f"{error.device} {error.message}",
+            pf.pci,
+            error.cure,
+        )
 
 
 def _netdev_cure(pf: Pf) -> str:

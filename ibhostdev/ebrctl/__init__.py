@@ -14,19 +14,6 @@ PROGRAM = os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "bin/ebrctl"
 )
 
-# What ebrctl.c answers to --version.
-_MARK = b"ibhostdev's stand-in for ebrctl"
-
-
-def is_ours(path: str) -> bool:
-    """Whether a program is the stand-in, wherever it was copied or linked
-    to: what is ours must not be taken for the vendor's.
-
-    :raises OSError: if it cannot be read
-    """
-    with open(path, "rb") as program:
-        return _MARK in program.read()
-
 
 def main() -> None:
     """Print the folder to put first in PATH."""

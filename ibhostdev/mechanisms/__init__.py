@@ -12,21 +12,26 @@ from ibhostdev._native.sysfs import Tree
 from ibhostdev.errors import IbHostdevError, InvalidInput, NoMechanism
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import Endpoint, Pf, Policy, VfState
+from ibhostdev.mechanisms.ebrctl import Ebrctl, Run, Whose
 from ibhostdev.mechanisms.mlx4_sysfs import Mlx4Sysfs
 from ibhostdev.mechanisms.mlx5_netlink import Mlx5Netlink
 from ibhostdev.mechanisms.mlx5_sysfs import Mlx5Sysfs
+
+__all__ = ["Mechanism", "Mechanisms", "Whose"]
 
 
 class Mechanism(Protocol):
     """What a file in this folder implements."""
 
     name: str
-    idle: VfState
 
-    def plugged(self, guid: Guid, policy: Policy | None) -> VfState:
+    def plugged(self, pf: Pf, guid: Guid, policy: Policy | None) -> VfState:
         """The state of a VF that has this identity; without a policy the
         link follows the fabric. Raises InvalidInput for a policy that there
-        is not."""
+        is not, and for a GUID that cannot be set."""
+
+    def idle(self, pf: Pf) -> VfState:
+        """The state of a VF that belongs to nobody."""
 
     def obstacle(self, pf: Pf) -> str | None:
         """Why it cannot serve this PF; None if it can."""
@@ -37,7 +42,11 @@ class Mechanism(Protocol):
         asked about is missing. Raises IbHostdevError."""
 
     def write(
-        self, pf: Pf, states: Mapping[int, VfState]
+        self,
+        pf: Pf,
+        states: Mapping[int, VfState],
+        whose: Mapping[int, Whose],
+        /,
     ) -> dict[int, IbHostdevError]:
         """Write the fields that are not None. Gives the VFs that failed;
         these may have taken a part. Never raises for what a device does."""
@@ -53,12 +62,19 @@ class Mechanism(Protocol):
 class Mechanisms:
     """All of them, in the order of preference."""
 
-    def __init__(self, sysfs: Tree, endpoint: Endpoint) -> None:
-        self.all: tuple[Mechanism, ...] = (
+    def __init__(
+        self, sysfs: Tree, endpoint: Endpoint, ebrctl: Run | None, at_once: int
+    ) -> None:
+        native = (
             Mlx5Netlink(sysfs, endpoint),
             Mlx5Sysfs(sysfs),
             Mlx4Sysfs(sysfs),
         )
+        self.all: tuple[Mechanism, ...] = native
+        self.ebrctl: Ebrctl | None = None
+        if ebrctl is not None:
+            self.ebrctl = Ebrctl(native, ebrctl, at_once)
+            self.all = (*native, self.ebrctl)
 
     @property
     def names(self) -> list[str]:

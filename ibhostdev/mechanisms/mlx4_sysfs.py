@@ -34,13 +34,12 @@ class Mlx4Sysfs:
     """
 
     name = "mlx4_sysfs"
-    idle = VfState(port_guid=IDLE)
 
     def __init__(self, sysfs: Tree, patience: float = 10.0) -> None:
         self._sysfs = sysfs
         self._patience = patience
 
-    def plugged(self, guid: Guid, policy: Policy | None) -> VfState:
+    def plugged(self, pf: Pf, guid: Guid, policy: Policy | None) -> VfState:
         if policy not in (None, Policy.FOLLOW):
             raise InvalidInput(
                 f"mlx4 VFs have no policy to set to {policy}",
@@ -48,6 +47,9 @@ class Mlx4Sysfs:
                 cure="leave the policy out: the port comes up with its GUID",
             )
         return VfState(port_guid=guid)
+
+    def idle(self, pf: Pf) -> VfState:
+        return VfState(port_guid=IDLE)
 
     def obstacle(self, pf: Pf) -> str | None:
         if pf.family is not Family.MLX4:
@@ -76,7 +78,7 @@ class Mlx4Sysfs:
         }
 
     def write(
-        self, pf: Pf, states: Mapping[int, VfState]
+        self, pf: Pf, states: Mapping[int, VfState], whose: object = None, /
     ) -> dict[int, IbHostdevError]:
         entries = self._entries(pf, states)
         default = self._default_pkey(pf)

@@ -48,16 +48,20 @@ class Mlx5Netlink:
     """First choice: the Neutron agent reads the GUIDs back by netlink."""
 
     name = "mlx5_netlink"
-    idle = VfState(IDLE, IDLE, Policy.DOWN)
 
     def __init__(self, sysfs: Tree, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._files = Mlx5Sysfs(sysfs)
         # Whose VFs the kernel can only tell of in a dump.
         self._dumped: set[int] = set()
+        # Whose GUIDs the kernel tells: since 5.5, and where backported.
+        self._shown: set[int] = set()
 
-    def plugged(self, guid: Guid, policy: Policy | None) -> VfState:
+    def plugged(self, pf: Pf, guid: Guid, policy: Policy | None) -> VfState:
         return VfState(guid, guid, policy or Policy.FOLLOW)
+
+    def idle(self, pf: Pf) -> VfState:
+        return VfState(IDLE, IDLE, Policy.DOWN)
 
     def obstacle(self, pf: Pf) -> str | None:
         if pf.family is Family.MLX4:
@@ -105,6 +109,11 @@ class Mlx5Netlink:
         states = self._ask(pf)
         return {index: states[index] for index in wanted if index in states}
 
+    def shows(self, pf: Pf) -> bool:
+        """Whether the kernel shows what was last set by netlink, as found
+        when it was last asked: then "not known" says that nothing was."""
+        return _netdev(pf).ifindex in self._shown
+
     def _ask(self, pf: Pf) -> dict[int, VfState]:
         netdev = _netdev(pf)
         try:
@@ -114,6 +123,8 @@ class Mlx5Netlink:
                 )
             if dumped:
                 self._dumped.add(netdev.ifindex)
+            if any(port is not None for _, _, port, _ in vfs):
+                self._shown.add(netdev.ifindex)
         except OSError as error:
             raise from_errno(
                 error.errno or errno.EIO,
@@ -131,7 +142,7 @@ class Mlx5Netlink:
         }
 
     def write(
-        self, pf: Pf, states: Mapping[int, VfState]
+        self, pf: Pf, states: Mapping[int, VfState], whose: object = None, /
     ) -> dict[int, IbHostdevError]:
         netdev = _netdev(pf)
         sets = [_sets(index, state) for index, state in states.items()]

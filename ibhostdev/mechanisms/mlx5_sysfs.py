@@ -30,13 +30,15 @@ class Mlx5Sysfs:
     """
 
     name = "mlx5_sysfs"
-    idle = VfState(IDLE, IDLE, Policy.DOWN)
 
     def __init__(self, sysfs: Tree) -> None:
         self._sysfs = sysfs
 
-    def plugged(self, guid: Guid, policy: Policy | None) -> VfState:
+    def plugged(self, pf: Pf, guid: Guid, policy: Policy | None) -> VfState:
         return VfState(guid, guid, policy or Policy.FOLLOW)
+
+    def idle(self, pf: Pf) -> VfState:
+        return VfState(IDLE, IDLE, Policy.DOWN)
 
     def obstacle(self, pf: Pf) -> str | None:
         if pf.family is Family.MLX5_OFED:
@@ -113,7 +115,7 @@ class Mlx5Sysfs:
             )
 
     def write(
-        self, pf: Pf, states: Mapping[int, VfState]
+        self, pf: Pf, states: Mapping[int, VfState], whose: object = None, /
     ) -> dict[int, IbHostdevError]:
         failed: dict[int, IbHostdevError] = {}
         for index, state in states.items():

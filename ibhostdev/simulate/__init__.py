@@ -39,6 +39,8 @@ def connect(folder: str | os.PathLike[str], **options: Any) -> Host:
         raise tree.not_running(str(root))
     port = state["netlink_port"]
     options.setdefault("physical_networks", state["physical_networks"])
+    # The machine's own is about the machine's own VFs.
+    options.setdefault("ebrctl", None)
     options.setdefault("run_dir", str(root / "run"))
     return Host(
         sysfs=tree.SimulatedTree(root / "sys", state["sysfs_port"]),

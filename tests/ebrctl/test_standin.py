@@ -12,7 +12,8 @@ import threading
 import pytest
 
 from ibhostdev import Vif
-from ibhostdev.ebrctl import PROGRAM, is_ours
+from ibhostdev.ebrctl import PROGRAM
+from ibhostdev.mechanisms.ebrctl import is_ours
 from tests.ebrctl.conftest import DEVICE_ID, environment
 from tests.flavours import ONES, ZERO, guid, mac
 from tests.testbed import Hca, Seen

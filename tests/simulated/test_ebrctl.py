@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ebrctl as the last resort, with a daemon that answers as eswitchd of
+networking-mlnx 21.0.0 does; tests/kernel/test_peers.py has the real one."""
+
+import os
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+
+from ibhostdev import BatchFailed, OnError, Policy, Vif
+from ibhostdev.cli import doctor, listing
+from ibhostdev.ebrctl import PROGRAM
+from ibhostdev.errors import (
+    AccessDenied,
+    CommandFailed,
+    DeviceInUse,
+    InvalidInput,
+    NoMechanism,
+    NotRunning,
+    NotVerified,
+    TimedOut,
+)
+from ibhostdev.mechanisms import ebrctl
+from ibhostdev.mechanisms.ebrctl import Answer, Command
+from tests.flavours import ONES, guid, mac
+from tests.testbed import Hca, Seen
+
+
+class Eswitchd:
+    """Knows the VFs that were there when it started, says OK to plugs of
+    any others, and leaves the policy of a plugged VF alone."""
+
+    def __init__(self, bed, pfs=1, vfs=4):
+        self.bed = bed
+        self.vfs = {
+            bed.vf(p, i): (p, i) for p in range(pfs) for i in range(vfs)
+        }
+        # By index; the VFs of a PF without netdev have no other witness.
+        self.held = {}
+        self.calls = []
+        self.under_way = self.most = 0
+        self.refuse = set()
+        self.takes = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, arguments):
+        with self._lock:
+            self.calls.append(list(arguments))
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        time.sleep(self.takes)
+        with self._lock:
+            self.under_way -= 1
+        return getattr(self, arguments[0].replace("-", "_"))(*arguments[1:])
+
+    def add_port(self, address, device_id, fabric, kind, slot):
+        assert kind == "ib_hostdev"
+        if slot in self.refuse:
+            return Answer(1, "", "Error in add-port command Action failed")
+        if slot in self.vfs:
+            self._set(self.vfs[slot], _guid(address))
+        return Answer(0, slot, "")
+
+    def del_port(self, fabric, address):
+        for pf, index in self.vfs.values():
+            port = self.bed.seen(pf)[index].port or self.held.get(index)
+            if port == _guid(address):
+                self._set((pf, index), ONES, "down")
+                return Answer(0, "", "")
+        return Answer(
+            1, "", f"Error in del-port command Failed to deallocate {address}"
+        )
+
+    def _set(self, place, text, policy=None):
+        self.bed.seed(*place, node=text, port=text, policy=policy)
+        self.held[place[1]] = text
+
+
+def _guid(address):
+    return f"{address[:8]}:00:00:{address[9:]}"
+
+
+def named(bed, *numbers, pf=0):
+    return [
+        Vif.parse(bed.vf(pf, index), mac(number), "default")
+        for index, number in enumerate(numbers)
+    ]
+
+
+# -- where nothing else serves --------------------------------------------
+
+
+@pytest.fixture
+def eswitchd(bed):
+    """A PF of which nobody here can tell anything."""
+    bed.build(Hca("mlx5", vfs=4, netdev=False))
+    return Eswitchd(bed)
+
+
+def test_it_serves_with_no_configuration(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+    (pf,) = host.pfs
+    mechanism, against = host.mechanisms.choose(pf)
+    assert mechanism.name == "ebrctl"
+    assert set(against) == {"mlx5_netlink", "mlx5_sysfs", "mlx4_sysfs"}
+    result = host.plug(named(bed, 1, 2))
+    assert eswitchd.held == {0: guid(1), 1: guid(2)}
+    # It says OK to everything, and nobody can show that it is true.
+    assert [vf.verified for vf in result.results] == [False, False]
+    assert [vf.mechanism for vf in result.results] == ["ebrctl", "ebrctl"]
+
+
+def test_without_it_nothing_serves(bed, eswitchd):
+    with pytest.raises(NoMechanism):
+        bed.connect().plug(named(bed, 1))
+
+
+def test_unplug_is_by_guid_wherever_it_is(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+    host.plug(named(bed, 1, 2))
+    # VF 1 is somebody else's: the address is stale.
+    stale = Vif.parse(bed.vf(0, 1), mac(1), "default")
+    (vf,) = host.unplug([stale]).results
+    assert (vf.changed, vf.verified, vf.mechanism) == (True, False, "ebrctl")
+    assert eswitchd.held == {0: ONES, 1: guid(2)}
+
+
+@pytest.mark.parametrize("hint", [None, "0000:7f:00.1"])
+def test_unplug_needs_no_address(bed, eswitchd, hint):
+    host = bed.connect(ebrctl=eswitchd)
+    host.plug(named(bed, 1))
+    host.unplug([Vif.parse(hint, mac(1), "default")])
+    assert eswitchd.held == {0: ONES}
+
+
+def test_unplug_of_what_is_not_there(bed, eswitchd):
+    (vf,) = bed.connect(ebrctl=eswitchd).unplug(named(bed, 7)).results
+    assert (vf.changed, vf.verified, vf.error) == (False, False, None)
+
+
+def test_unplug_goes_by_the_network(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+    with pytest.raises(BatchFailed) as caught:
+        host.unplug([Vif.parse(bed.vf(0, 0), mac(1))])
+    (failure,) = caught.value.result.failures
+    assert isinstance(failure, InvalidInput)
+    assert failure.attribute == "physical_network"
+
+
+def test_a_guid_that_is_no_mac_s_is_refused(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+    with pytest.raises(BatchFailed, match="not made from a MAC"):
+        host.plug([Vif.parse(bed.vf(0, 0), "02:00:00:01:02:03:04:05")])
+    assert eswitchd.calls == []
+
+
+def test_a_policy_is_refused(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+    with pytest.raises(BatchFailed, match="policy"):
+        host.plug(named(bed, 1), policy=Policy.UP)
+    assert eswitchd.calls == []
+
+
+def test_a_guest_s_vf_is_left_alone(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+    host.plug(named(bed, 1))
+    eswitchd.calls.clear()
+    bed.bind(bed.vf(0, 0), "vfio-pci")
+    with bed.hold(bed.vf(0, 0)):
+        (vf,) = host.plug(named(bed, 1)).results
+    assert eswitchd.calls == []
+    assert not vf.verified
+
+
+def test_calls_are_made_at_once_up_to_a_limit(bed, eswitchd):
+    eswitchd.takes = 0.05
+    bed.connect(ebrctl=eswitchd, ebrctl_at_once=2).plug(named(bed, 1, 2, 3, 4))
+    assert eswitchd.most == 2
+
+
+def test_one_refusal_takes_all_back(bed, eswitchd):
+    eswitchd.refuse.add(bed.vf(0, 2))
+    host = bed.connect(ebrctl=eswitchd)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(named(bed, 1, 2, 3))
+    (failure,) = caught.value.result.failures
+    assert isinstance(failure, CommandFailed)
+    assert failure.device == bed.vf(0, 2)
+    assert "ebrctl add-port" in str(failure)
+    assert set(eswitchd.held.values()) == {ONES}
+
+
+def test_with_continue_the_others_stay(bed, eswitchd):
+    eswitchd.refuse.add(bed.vf(0, 1))
+    host = bed.connect(ebrctl=eswitchd)
+    with pytest.raises(BatchFailed):
+        host.plug(named(bed, 1, 2, 3), on_error=OnError.CONTINUE)
+    assert eswitchd.held == {0: guid(1), 2: guid(3)}
+
+
+# -- forced, where the kernel can show what became of it ------------------
+
+
+@pytest.fixture
+def watched(bed):
+    bed.build(Hca("mlx5", vfs=4))
+    return Eswitchd(bed)
+
+
+def forced(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+
+    def plug(*vifs):
+        return host.plug(vifs, mechanism="ebrctl")
+
+    def unplug(*vifs):
+        return host.unplug(vifs, mechanism="ebrctl")
+
+    return plug, unplug
+
+
+def test_it_is_never_first_choice(bed, watched):
+    bed.connect(ebrctl=watched).plug(named(bed, 1))
+    assert watched.calls == []
+
+
+def test_what_the_kernel_shows_is_verified(bed, watched):
+    plug, unplug = forced(bed, watched)
+    (vf,) = plug(*named(bed, 1)).results
+    assert (vf.verified, vf.changed) == (True, True)
+    assert plug(*named(bed, 1)).results[0].changed is False
+    assert len(watched.calls) == 1
+    (vf,) = unplug(*named(bed, 1)).results
+    assert (vf.verified, vf.changed) == (True, True)
+    assert bed.seen(0)[0] == Seen(ONES, ONES, "down")
+
+
+def test_success_for_a_vf_that_it_does_not_know(bed, watched):
+    del watched.vfs[bed.vf(0, 0)]
+    plug, _ = forced(bed, watched)
+    with pytest.raises(BatchFailed) as caught:
+        plug(*named(bed, 1))
+    assert isinstance(caught.value.result.failures[0], NotVerified)
+
+
+def test_a_vf_that_it_does_not_find(bed, watched):
+    bed.connect().plug(named(bed, 1))
+    watched.vfs.clear()
+    _, unplug = forced(bed, watched)
+    with pytest.raises(BatchFailed, match="does not find") as caught:
+        unplug(*named(bed, 1))
+    assert "started after the VFs" in caught.value.result.failures[0].cure
+    assert bed.seen(0)[0].port == guid(1)
+
+
+def test_a_stale_holder_is_made_idle_first(bed, watched):
+    plug, _ = forced(bed, watched)
+    plug(*named(bed, 1))
+    plug(Vif.parse(bed.vf(0, 3), mac(1), "default"))
+    assert [s.port for s in bed.seen(0)][::3] == [ONES, guid(1)]
+
+
+def test_what_a_guest_has_is_not_taken(bed, watched):
+    plug, unplug = forced(bed, watched)
+    plug(*named(bed, 1))
+    bed.bind(bed.vf(0, 0), "vfio-pci")
+    with bed.hold(bed.vf(0, 0)), pytest.raises(BatchFailed) as caught:
+        unplug(*named(bed, 1))
+    assert isinstance(caught.value.result.failures[0], DeviceInUse)
+    assert [call[0] for call in watched.calls] == ["add-port"]
+
+
+# -- the program ----------------------------------------------------------
+
+
+@pytest.fixture
+def listening(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(ebrctl, "_DAEMON", server.getsockname())
+        yield
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Puts a script of this text into PATH as ebrctl."""
+
+    def put(text):
+        path = tmp_path / "ebrctl"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return put
+
+
+DELETE = ["del-port", "default", mac(1)]
+
+
+def test_what_it_said_comes_back(program, listening):
+    program('printf "%s " "$@"; echo oops >&2; exit 3')
+    told = f"del-port default {mac(1)} "
+    assert Command()(DELETE) == Answer(3, told, "oops\n")
+
+
+def test_no_program(monkeypatch, tmp_path, listening):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoMechanism) as caught:
+        Command()(DELETE)
+    assert "networking-mlnx" in caught.value.cure
+
+
+def test_the_stand_in_is_no_vendor_s(monkeypatch, tmp_path, listening):
+    shutil.copy(PROGRAM, tmp_path / "ebrctl")
+    monkeypatch.setenv("PATH", f"{os.path.dirname(PROGRAM)}:{tmp_path}")
+    assert Command().missing()
+    with pytest.raises(NoMechanism):
+        Command()(DELETE)
+
+
+def test_behind_the_stand_in_the_vendor_s_is_found(
+    program, monkeypatch, listening
+):
+    program("echo vendor")
+    monkeypatch.setenv(
+        "PATH", f"{os.path.dirname(PROGRAM)}:{os.environ['PATH']}"
+    )
+    assert Command()(DELETE).output == "vendor\n"
+
+
+def test_a_dead_daemon_is_told_at_once(program, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(ebrctl, "_DAEMON", server.getsockname())
+    program("sleep 50")
+    with pytest.raises(NotRunning) as caught:
+        Command()(DELETE)
+    assert caught.value.device == "eswitchd"
+    assert "eswitchd" in caught.value.cure
+
+
+def test_one_that_does_not_answer_is_ended(program, listening, tmp_path):
+    program(f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    with pytest.raises(TimedOut) as caught:
+        Command(seconds=0.5)(DELETE)
+    assert caught.value.attribute == "ebrctl del-port"
+    pid = int((tmp_path / "pid").read_text())
+    # What it had started is gone too: no such process, or not yet reaped.
+    for _ in range(100):
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    break
+        except FileNotFoundError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("it lives on")
+
+
+def test_its_own_time_out_is_told(program, listening, bed, eswitchd):
+    program("echo no result received; echo Failed to plug >&2; exit 1")
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect(ebrctl=Command()).plug(named(bed, 1))
+    assert isinstance(caught.value.result.failures[0], NotRunning)
+
+
+def test_one_that_cannot_be_run(tmp_path, monkeypatch, listening):
+    path = tmp_path / "ebrctl"
+    path.write_text("#!/nowhere/python\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AccessDenied) as caught:
+        Command()(DELETE)
+    assert str(path) in str(caught.value)
+
+
+# -- what is told of it ---------------------------------------------------
+
+
+def test_doctor_and_list_say_that_it_serves_and_why(bed, eswitchd, listening):
+    host = bed.connect(ebrctl=eswitchd)
+    found = doctor.examine(host, str(bed.folder), simulated=True)
+    told = [one for one in found if one.check == "mechanism"]
+    (one,) = told
+    assert one.severity == "warning"
+    assert "ebrctl serves" in one.message
+    assert "no IPoIB network device" in one.message
+    (pf,) = listing.as_json(listing.views(host), {})["pfs"]
+    assert pf["mechanism"] == "ebrctl"
+    assert "no IPoIB network device" in pf["mechanism_reasons"]["mlx5_netlink"]
+
+
+def test_doctor_tells_of_a_dead_daemon(bed, eswitchd, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(ebrctl, "_DAEMON", server.getsockname())
+    host = bed.connect(ebrctl=eswitchd)
+    found = doctor.examine(host, str(bed.folder), simulated=True)
+    (problem,) = [one for one in found if one.severity == "problem"]
+    assert "eswitchd is not running" in problem.message
+    assert "eswitchd" in problem.cure
