@@ -48,7 +48,8 @@ The way to set identities, by name.
 By default each Physical Function is served by the first that can: through
 its IPoIB network device (``mlx5_netlink``), then through the files of
 MLNX_OFED (``mlx5_sysfs``), on ConnectX-3 through those of its driver
-(``mlx4_sysfs``). ``ibhostdev doctor`` tells which one and why. Only
+(``mlx4_sysfs``), and where there is none of these by the vendor's program
+(``ebrctl``). ``ibhostdev doctor`` tells which one and why. Only
 needed to rule out one that does not work as it should.
 """,
     ),
@@ -74,6 +75,27 @@ Seconds that the privileged daemon may take for the ports of an instance.
 A plug that takes longer fails, and Nova tries another host. Nothing is
 left half done by that: the daemon finishes what it has begun before it
 does anything else on the same device.
+""",
+    ),
+    cfg.IntOpt(
+        "ebrctl_timeout",
+        default=30,
+        min=1,
+        max=600,
+        help="""
+Seconds that a call of ``ebrctl`` may take.
+
+``ebrctl`` is run for devices that nothing else serves. Its daemon does one
+thing after the other and looks at all Virtual Functions for each.
+""",
+    ),
+    cfg.IntOpt(
+        "ebrctl_concurrency",
+        default=4,
+        min=1,
+        max=64,
+        help="""
+How many calls of ``ebrctl`` may be under way at a time.
 """,
     ),
     cfg.StrOpt(

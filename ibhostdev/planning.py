@@ -124,7 +124,10 @@ class Planner:
         inventory: Inventory,
         vifs: Sequence[Vif],
         sides: Mapping[Key, Side],
+        blind: bool = False,
     ) -> None:
+        """``blind`` says that PFs of the fabric are missing from ``sides``
+        that could not be asked."""
         self._vifs = vifs
         self._sides = sides
         self._holders: dict[Guid, list[tuple[Side, int]]] = {
@@ -136,7 +139,7 @@ class Planner:
                     if guid is not None and guid in self._holders:
                         self._holders[guid].append((side, index))
         # Whether some VF could not be asked about.
-        self._blind = any(
+        self._blind = blind or any(
             len(side.states) < side.pf.numvfs
             or NOTHING in side.states.values()
             for side in sides.values()

@@ -125,7 +125,9 @@ class Plugging:
             if waited:
                 vfs = self._resolve(vifs, mechanism)
             sides, doubts = self._survey(scope, vfs, mechanism)
-            plan = Planner(self._inventory, vifs, sides).unplug(vfs)
+            plan = Planner(self._inventory, vifs, sides, bool(doubts)).unplug(
+                vfs
+            )
             plan.warnings[:0] = doubts
             if not dry_run:
                 self._apply(plan, on_error, progress)

@@ -14,6 +14,7 @@ from oslo_log import log as logging
 
 from ibhostdev import batch
 from ibhostdev import errors
+from ibhostdev.nova import fallback
 import ibhostdev.privilege.privsep
 from ibhostdev.privilege import request
 
@@ -63,12 +64,13 @@ class LibvirtGenericVIFDriver(libvirt_vif.LibvirtGenericVIFDriver):
         nova-compute from starting.
         """
         try:
-            result = self._run(
+            result = fallback.run(
+                self._run,
                 request.Request(
                     "plug",
                     tuple(_port(vif) for vif in vifs),
                     mechanism=CONF.ibhostdev.mechanism,
-                )
+                ),
             )
         except Exception as error:
             if not isinstance(error, errors.IbHostdevError):
@@ -119,14 +121,15 @@ class LibvirtGenericVIFDriver(libvirt_vif.LibvirtGenericVIFDriver):
         if not ports:
             return
         try:
-            self._run(
+            fallback.run(
+                self._run,
                 request.Request(
                     "unplug",
                     tuple(ports),
                     on_error=batch.OnError.CONTINUE,
                     rebind=CONF.ibhostdev.rebind,
                     mechanism=CONF.ibhostdev.mechanism,
-                )
+                ),
             )
         except errors.IbHostdevError as error:
             LOG.error(

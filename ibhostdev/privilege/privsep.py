@@ -73,7 +73,12 @@ def host() -> Host:
     options = CONF.ibhostdev
     networks = conf.physical_networks(options.physical_device_mappings)
     if options.simulated_host is None:
-        return Host(run_dir=options.run_dir, physical_networks=networks)
+        return Host(
+            run_dir=options.run_dir,
+            physical_networks=networks,
+            # Nova has a way of its own to run it.
+            ebrctl=None,
+        )
     from ibhostdev import simulate
 
     if networks is None:

@@ -32,13 +32,13 @@ def crossed(plain):
 class Hardware:
     """The host, as tests see it."""
 
-    def __init__(self, folder, vfs):
+    def __init__(self, folder, vfs, netdev=True):
         self.folder = folder
         self.calls = []
         self.lost = False
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, __file__, folder, str(vfs)],
+            [sys.executable, __file__, folder, str(vfs), str(int(netdev))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -101,7 +101,7 @@ class Hardware:
 class Served:
     """The same in the process that serves it."""
 
-    def __init__(self, folder, vfs):
+    def __init__(self, folder, vfs, netdev):
         # Here only: they cannot be imported under eventlet.
         from ibhostdev import simulate
         from ibhostdev.simulate import model
@@ -109,14 +109,14 @@ class Served:
 
         self._follow = model.FOLLOW
         self.host = server.SimulatedHost(
-            folder, [model.HcaSpec("mlx5", vfs=vfs)]
+            folder, [model.HcaSpec("mlx5", vfs=vfs, netdev=netdev)]
         ).start()
         self.pf = self.host.machine.pfs[0]
         self._touched = set()
         self._saw = {}
         self._held = {}
         self._connected = simulate.connect(
-            folder, physical_networks={NETWORK: [self.pf.netdevs[0].name]}
+            folder, physical_networks={NETWORK: [self.pf.address]}
         )
         machine, kernel = self.host.machine, self.host.kernel
         self._spy(machine, "change", lambda vf: vf)
@@ -191,8 +191,8 @@ class Served:
         self.host.seed(vf, number, number)
 
 
-def serve(folder, vfs):
-    served = Served(folder, vfs)
+def serve(folder, vfs, netdev):
+    served = Served(folder, vfs, netdev)
     for line in sys.stdin:
         name, *args = json.loads(line)
         print(json.dumps(getattr(served, name)(*args)), flush=True)
@@ -201,4 +201,4 @@ def serve(folder, vfs):
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "1")

@@ -118,6 +118,11 @@ def test_without_it_nothing_serves(bed, eswitchd):
         bed.connect().plug(named(bed, 1))
 
 
+def test_what_nobody_could_look_for_is_not_known(bed, eswitchd):
+    (vf,) = bed.connect().unplug([Vif.parse(None, mac(1))]).results
+    assert not vf.verified
+
+
 def test_unplug_is_by_guid_wherever_it_is(bed, eswitchd):
     host = bed.connect(ebrctl=eswitchd)
     host.plug(named(bed, 1, 2))

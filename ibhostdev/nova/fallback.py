@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports of HCAs that nothing but ebrctl serves, the way Nova has it run.
+
+The batch of these is done by nova-compute itself: looking takes no rights,
+and what is to be changed goes through Nova's own privileged functions, one
+call for each port.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
+import functools
+import os
+import threading
+from typing import Any
+
+import nova.privsep.libvirt
+from oslo_concurrency import processutils
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from ibhostdev import batch
+from ibhostdev import conf
+from ibhostdev import errors
+from ibhostdev import host
+from ibhostdev.mechanisms import ebrctl
+from ibhostdev.privilege import request
+
+LOG = logging.getLogger(__name__)
+CONF = cfg.CONF
+
+Native = Callable[[request.Request], batch.BatchResult]
+"""Has the privileged daemon do it; raises what its call() does."""
+
+
+def run(native: Native, asked: request.Request) -> batch.BatchResult:
+    """By the privileged daemon where that can, else by ebrctl.
+
+    Raises what Host.plug() and Host.unplug() raise, and all or nothing is
+    done of a plug whichever way its ports go.
+    """
+    if asked.mechanism == ebrctl.Ebrctl.name:
+        return asked.run(_host())
+    if asked.action == "plug":
+        return _plug(native, asked)
+    return _unplug(native, asked)
+
+
+def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
+    try:
+        return native(asked)
+    except errors.NoMechanism as unserved:
+        # Told before anything was touched.
+        left = [_is_left(vif) for vif in asked.vifs]
+        if not any(left):
+            raise
+        try:
+            ebrctl.require_daemon()
+        except errors.NotRunning as dead:
+            # What would serve better is the better cure.
+            raise errors.NoMechanism(
+                unserved.message,
+                unserved.device,
+                unserved.attribute,
+                unserved.errno,
+                f"{unserved.cure}; for ebrctl have {dead.device} running",
+            ) from dead
+    LOG.warning("Plugging by ebrctl: see 'ibhostdev doctor'")
+    results = native(_part(asked, left, False)) if not all(left) else None
+    try:
+        others = _part(asked, left, True).run(_host())
+    except Exception:
+        if results is not None:
+            _take_back(native, asked, left, results)
+        raise
+    if results is None:
+        return others
+    by_daemon, by_ebrctl = iter(results.results), iter(others.results)
+    return batch.BatchResult(
+        tuple(next(by_ebrctl if one else by_daemon) for one in left),
+        (*results.warnings, *others.warnings),
+    )
+
+
+def _take_back(
+    native: Native,
+    asked: request.Request,
+    left: Sequence[bool],
+    results: batch.BatchResult,
+) -> None:
+    """What was done by the one must not stay when the other fails."""
+    done = _part(asked, left, False).vifs
+    changed = tuple(
+        vif
+        for vif, vf in zip(done, results.results, strict=True)
+        if vf.changed
+    )
+    try:
+        native(request.Request("unplug", changed))
+    except errors.IbHostdevError as error:
+        LOG.error("Ports could not be unplugged again: %s", error)
+
+
+def _unplug(native: Native, asked: request.Request) -> batch.BatchResult:
+    try:
+        result = native(asked)
+    except batch.BatchFailed as error:
+        result = error.result
+    # Those that nobody could look for.
+    left = [
+        isinstance(vf.error, errors.NoMechanism)
+        or (vf.error is None and not vf.verified and not vf.changed)
+        for vf in result.results
+    ]
+    if any(left) and _serves_any():
+        results = iter(_outcome(_part(asked, left, True)).results)
+        result = replace(
+            result,
+            results=tuple(
+                _either(vf, next(results)) if one else vf
+                for vf, one in zip(result.results, left, strict=True)
+            ),
+        )
+    if not result.ok:
+        raise batch.BatchFailed.of(result)
+    return result
+
+
+def _outcome(asked: request.Request) -> batch.BatchResult:
+    try:
+        return asked.run(_host())
+    except batch.BatchFailed as error:
+        return error.result
+
+
+def _either(by_daemon: batch.VfResult, by_ebrctl: batch.VfResult) -> Any:
+    """Without an ebrctl nobody expected it to be asked."""
+    if isinstance(by_ebrctl.error, errors.NoMechanism):
+        return by_daemon
+    return by_ebrctl
+
+
+def _part(
+    asked: request.Request, left: Sequence[bool], which: bool
+) -> request.Request:
+    return replace(
+        asked,
+        vifs=tuple(
+            vif
+            for vif, one in zip(asked.vifs, left, strict=True)
+            if one is which
+        ),
+    )
+
+
+def _is_left(vif: batch.Vif) -> bool:
+    """Whether nothing but ebrctl serves the VF."""
+    try:
+        pf = _host().vf(str(vif.pci)).pf
+    except errors.IbHostdevError:
+        return False
+    mechanism, _ = _host().mechanisms.choose(pf)
+    return isinstance(mechanism, ebrctl.Ebrctl)
+
+
+def _serves_any() -> bool:
+    return any(
+        isinstance(_host().mechanisms.choose(pf)[0], ebrctl.Ebrctl)
+        for pf in _host().pfs
+        if pf.numvfs
+    )
+
+
+@functools.cache
+def _host() -> host.Host:
+    """This host, for who has no rights to change it."""
+    options = CONF.ibhostdev
+    parameters: dict[str, Any] = {
+        # Not the daemon's folder, which is root's. What it serves and what
+        # ebrctl serves are different PFs, unless ebrctl serves all.
+        "run_dir": os.path.join(CONF.state_path, "ibhostdev"),
+        "ebrctl": _call,
+        "ebrctl_at_once": options.ebrctl_concurrency,
+    }
+    networks = conf.physical_networks(options.physical_device_mappings)
+    if networks is not None:
+        parameters["physical_networks"] = networks
+    if options.simulated_host is None:
+        return host.Host(**parameters)
+    from ibhostdev import simulate
+
+    return simulate.connect(options.simulated_host, **parameters)
+
+
+def _call(arguments: Sequence[str]) -> ebrctl.Answer:
+    """A call of ebrctl by Nova. One that takes too long is left alone: it
+    is another process's, and ends by itself after 50 s."""
+    ebrctl.require_daemon()
+    ended: list[ebrctl.Answer | Exception] = []
+
+    def work() -> None:
+        try:
+            ended.append(_execute(arguments))
+        except Exception as error:
+            ended.append(error)
+
+    seconds = CONF.ibhostdev.ebrctl_timeout
+    thread = threading.Thread(target=work, name="ebrctl", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not ended:
+        raise ebrctl.timed_out(arguments, seconds)
+    (answer,) = ended
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _execute(arguments: Sequence[str]) -> ebrctl.Answer:
+    action, *values = arguments
+    try:
+        if action == "add-port":
+            nova.privsep.libvirt.plug_infiniband_vif(*values)
+        else:
+            nova.privsep.libvirt.unplug_infiniband_vif(*values)
+    except processutils.ProcessExecutionError as error:
+        return ebrctl.Answer(
+            int(error.exit_code or 1), error.stdout or "", error.stderr or ""
+        )
+    except FileNotFoundError:
+        raise ebrctl.missing_program() from None
+    except Exception as error:
+        raise errors.CommandFailed(
+            f"could not be run by Nova ({type(error).__name__}: {error})",
+            attribute=f"ebrctl {action}",
+            cure="see nova-compute's log and [nova_sys_admin] helper_command",
+        ) from error
+    return ebrctl.Answer(0, "", "")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+# mypy: ignore-errors
+# (tests here are as Nova's are, without types)
+"""Ports that nothing but ebrctl serves."""
+
+import socket
+import time
+from unittest import mock
+
+# First of all: it chooses threads or eventlet.
+import nova.tests.unit
+
+import fixtures
+import nova.privsep.libvirt
+from oslo_concurrency import processutils
+from oslo_config import cfg
+
+import hardware
+from ibhostdev.mechanisms import ebrctl
+from ibhostdev.nova import fallback
+import test_ib_driver
+
+CONF = cfg.CONF
+
+
+class Eswitchd:
+    """What Nova's privileged functions come to, with the answers of
+    networking-mlnx 21.0.0."""
+
+    def __init__(self, vfs):
+        self.vfs = set(vfs)
+        self.held = {}
+        self.takes = 0
+        self.refused = set()
+        self.calls = []
+
+    def plug(self, mac, device_id, fabric, kind, slot):
+        self.calls.append(("plug", mac, fabric, kind, slot))
+        time.sleep(self.takes)
+        if slot in self.refused:
+            raise processutils.ProcessExecutionError(
+                exit_code=1, stderr="Error in add-port command no such thing"
+            )
+        if slot in self.vfs:
+            self.held[slot] = mac
+
+    def unplug(self, fabric, mac):
+        self.calls.append(("unplug", fabric, mac))
+        for slot, held in self.held.items():
+            if held == mac:
+                del self.held[slot]
+                return
+        raise processutils.ProcessExecutionError(
+            exit_code=1,
+            stderr=f"Error in del-port command Failed to deallocate {mac}",
+        )
+
+
+class FallbackTest(test_ib_driver.IbTestCase):
+    """A host whose HCA has no network device in reach."""
+
+    def setUp(self):
+        super().setUp()
+        self.hardware.close()
+        self.hardware = self.host("only-ebrctl", netdev=False)
+        self.vfs = self.hardware.vfs
+        self.driver._run = self.hardware.run
+        self.eswitchd = Eswitchd(self.vfs)
+        self.patch(
+            nova.privsep.libvirt, "plug_infiniband_vif", self.eswitchd.plug
+        )
+        self.patch(
+            nova.privsep.libvirt, "unplug_infiniband_vif", self.eswitchd.unplug
+        )
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listening.close)
+        self.patch(ebrctl, "_DAEMON", self.listening.getsockname())
+
+    def host(self, name, netdev):
+        made = hardware.Hardware(
+            self.useFixture(fixtures.TempDir()).path, vfs=4, netdev=netdev
+        )
+        self.addCleanup(made.close)
+        self.option("simulated_host", made.folder)
+        self.option(
+            "physical_device_mappings", [f"{hardware.NETWORK}:{made.pf}"]
+        )
+        CONF.set_override(
+            "state_path", self.useFixture(fixtures.TempDir()).path
+        )
+        fallback._host.cache_clear()
+        self.addCleanup(fallback._host.cache_clear)
+        return made
+
+    def option(self, name, value):
+        CONF.set_override(name, value, group="ibhostdev")
+        self.addCleanup(CONF.clear_override, name, group="ibhostdev")
+
+    def patch(self, thing, name, value):
+        self.useFixture(fixtures.MockPatchObject(thing, name, value))
+
+    def test_by_ebrctl_where_nothing_else_serves(self):
+        vifs = [self.vif(0), self.vif(1)]
+        self.plug(*vifs)
+        self.assertEqual(
+            {vif["profile"]["pci_slot"]: vif["address"] for vif in vifs},
+            self.eswitchd.held,
+        )
+        self.assertIn(
+            (
+                "plug",
+                vifs[0]["address"],
+                hardware.NETWORK,
+                "ib_hostdev",
+                self.vfs[0],
+            ),
+            self.eswitchd.calls,
+        )
+        self.driver.unplug_ib_hostdevs(self.instance, vifs)
+        self.assertEqual({}, self.eswitchd.held)
+
+    def test_unplug_with_another_host_s_address(self):
+        self.plug(self.vif(0), self.vif(1))
+        self.driver.unplug(
+            self.instance, self.vif(0, profile={"pci_slot": "0000:7f:00.1"})
+        )
+        self.assertEqual(
+            {self.vfs[1]: self.vif(1)["address"]}, self.eswitchd.held
+        )
+
+    def test_a_refusal_fails_the_plug(self):
+        self.eswitchd.refused.add(self.vfs[1])
+        told = self.plug_failing(self.vif(0), self.vif(1))
+        self.assertIn(self.vfs[1], told)
+        self.assertIn("no such thing", told)
+        self.assertEqual({}, self.eswitchd.held)
+
+    def test_no_program_fails_the_plug(self):
+        self.patch(
+            nova.privsep.libvirt,
+            "plug_infiniband_vif",
+            mock.Mock(side_effect=FileNotFoundError("ebrctl")),
+        )
+        self.assertIn("networking-mlnx", self.plug_failing(self.vif(0)))
+
+    def test_a_dead_daemon_fails_the_plug_at_once(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.patch(ebrctl, "_DAEMON", server.getsockname())
+        told = self.plug_failing(self.vif(0))
+        # What is really wrong with this host, and the way around it.
+        self.assertIn("ib_ipoib", told)
+        self.assertEqual([], self.eswitchd.calls)
+
+    def test_it_is_not_waited_for_for_ever(self):
+        self.option("ebrctl_timeout", 1)
+        self.eswitchd.takes = 3
+        self.assertIn("within 1 s", self.plug_failing(self.vif(0)))
+
+    def test_unplug_raises_nothing(self):
+        self.patch(
+            nova.privsep.libvirt,
+            "unplug_infiniband_vif",
+            mock.Mock(side_effect=RuntimeError("gone")),
+        )
+        self.driver.unplug(self.instance, self.vif(0))
+        self.assertIn("gone", self.stdlog.logger.output)
+
+    def test_not_where_something_better_serves(self):
+        self.hardware = self.host("native", netdev=True)
+        self.driver._run = self.hardware.run
+        self.vfs = self.hardware.vfs
+        self.plug(self.vif(0))
+        self.driver.unplug(self.instance, self.vif(0))
+        self.driver.unplug(self.instance, self.vif(0))
+        self.assertEqual([], self.eswitchd.calls)
+
+    def test_forced_it_is_verified(self):
+        self.hardware = self.host("native", netdev=True)
+        self.driver._run = self.hardware.run
+        self.vfs = self.hardware.vfs
+        self.option("mechanism", "ebrctl")
+        # The daemon says OK, and the kernel knows better.
+        told = self.plug_failing(self.vif(0))
+        self.assertIn("no GUID was set", told)
+        self.assertEqual("plug", self.eswitchd.calls[0][0])
