@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from nova.compute import power_state
+from nova.compute import vm_states
 from nova import exception
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
@@ -34,21 +35,23 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         to undo.
         """
         ours, others = _sorted(network_info)
-        if not ours:
-            super().plug_vifs(instance, network_info)
-            return
+        if ours:
+            self._plug_ib_hostdevs(instance, ours)
+        super().plug_vifs(instance, others)
+
+    def _plug_ib_hostdevs(self, instance: Any, vifs: list[Any]) -> None:
         try:
-            self.vif_driver.plug_ib_hostdevs(instance, ours)
+            self.vif_driver.plug_ib_hostdevs(instance, vifs)
         except exception.VirtualInterfacePlugException:
-            # Nova plugs again when it starts. What cannot be said anew to
-            # the ports of a guest that is running does not stop it, and
-            # ERROR would take it from its user.
-            if not self._is_running(instance):
+            # Nova plugs the ports of every guest again when it starts. One
+            # that is running keeps what it has, one that is off is plugged
+            # before it is started; ERROR would take either from its user.
+            if not _is_off(instance) and not self._is_running(instance):
                 raise
             LOG.warning(
-                "The guest is running and is left as it is", instance=instance
+                "The guest needs nothing of it for now and is left as it is",
+                instance=instance,
             )
-        super().plug_vifs(instance, others)
 
     def _unplug_vifs(
         self, instance: Any, network_info: Iterable[Any], ignore_errors: bool
@@ -56,8 +59,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         ours, others = _sorted(network_info)
         if ours:
             self.vif_driver.unplug_ib_hostdevs(instance, ours)
-            network_info = others
-        super()._unplug_vifs(instance, network_info, ignore_errors)
+        super()._unplug_vifs(instance, others, ignore_errors)
 
     def _is_running(self, instance: Any) -> bool:
         try:
@@ -67,6 +69,15 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
             LOG.debug("Taken for not running: %s", error, instance=instance)
             return False
         return state in (power_state.RUNNING, power_state.PAUSED)
+
+
+def _is_off(instance: Any) -> bool:
+    """Whether a guest is to stay as it is, and is not to run: all that would
+    start it has a task."""
+    return instance.task_state is None and instance.vm_state in (
+        vm_states.STOPPED,
+        vm_states.SUSPENDED,
+    )
 
 
 def _sorted(network_info: Iterable[Any]) -> tuple[list[Any], list[Any]]:

@@ -12,8 +12,12 @@ import shutil
 # First of all: it chooses threads or eventlet.
 import nova.tests.unit  # noqa: F401
 
+import fixtures
 from nova import conf
+from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import integrated_helpers
+from nova.virt.libvirt import driver as libvirt_driver
+from nova.virt.libvirt import vif as libvirt_vif
 
 import cloud
 import hardware
@@ -54,6 +58,30 @@ class LifecycleTest(cloud.CloudTestCase):
         self._delete_server(server)
         self.check_off()
         self.assertIn(("unplug", 2), self.calls)
+
+    def test_guest_xml_is_what_nova_makes(self):
+        real = libvirt_driver.LibvirtDriver._get_guest_xml
+        made = []
+
+        def get_guest_xml(driver, *args, **kwargs):
+            ours, driver.vif_driver = driver.vif_driver, novas
+            made.append(real(driver, *args, **kwargs))
+            driver.vif_driver = ours
+            made.append(real(driver, *args, **kwargs))
+            return made[-1]
+
+        novas = libvirt_vif.LibvirtGenericVIFDriver()
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.virt.libvirt.driver.LibvirtDriver._get_guest_xml",
+                get_guest_xml,
+            )
+        )
+        self.check_running(self.boot())
+        # Before that it has the time of its making.
+        theirs, ours = (xml.partition("</metadata>")[2] for xml in made)
+        self.assertEqual(2, ours.count("<hostdev "))
+        self.assertEqual(theirs, ours)
 
     def test_hard_reboot(self):
         server = self.boot()
@@ -139,6 +167,50 @@ class LifecycleTest(cloud.CloudTestCase):
         host.heal()
         self.check_running(server)
 
+    def test_attach_that_libvirt_refuses(self):
+        """The VF is idle again."""
+        server = self.boot()
+        port = self.create_port()
+        self.forget()
+
+        def refuse(domain, xml):
+            raise fakelibvirt.make_libvirtError(
+                fakelibvirt.libvirtError,
+                "no",
+                error_code=fakelibvirt.VIR_ERR_OPERATION_FAILED,
+            )
+
+        with fixtures.MonkeyPatch(
+            "nova.tests.fixtures.libvirt.Domain.attachDevice", refuse
+        ):
+            self.assertRaises(
+                integrated_helpers.api_client.OpenStackApiException,
+                self.api.attach_interface,
+                server["id"],
+                {"interfaceAttachment": {"port_id": port}},
+            )
+        self.assertEqual(("plug", 1), self.hardware["a"].calls[0])
+        self.check_running(server)
+
+    def test_detach_that_the_guest_refuses(self):
+        """Nova unplugs all the same; the guest keeps what it has."""
+        self.flags(device_detach_attempts=1, group="libvirt")
+        server = self.boot()
+        self.forget()
+        with fixtures.MonkeyPatch(
+            "nova.tests.fixtures.libvirt.Domain.detachDevice",
+            lambda domain, xml: None,
+        ):
+            self.assertRaises(
+                integrated_helpers.api_client.OpenStackApiException,
+                self.api.detach_interface,
+                server["id"],
+                server["ports"][0],
+            )
+        self.assertEqual([("unplug", 1)], self.calls)
+        self.check_running(server)
+        self.assertEqual(set(), self.hardware["a"].touched)
+
     def test_shelve_and_unshelve(self):
         server = self.boot()
         self._shelve_server(server)
@@ -169,6 +241,33 @@ class LifecycleTest(cloud.CloudTestCase):
         self.hardware["a"].lost = False
         self.check_running(server)
 
+    def test_restart_that_cannot_plug_guests_that_are_off(self):
+        """They stay as they are, and once it is mended they start."""
+        stopped, suspended = self.boot(), self.boot()
+        self._stop_server(stopped)
+        self._suspend_server(suspended)
+        self.hardware["a"].lost = True
+        self.restart_compute_service("a")
+        for one, status in ((stopped, "SHUTOFF"), (suspended, "SUSPENDED")):
+            self.assertEqual(status, self.api.get_server(one["id"])["status"])
+        self.hardware["a"].lost = False
+        self._start_server(stopped)
+        self._resume_server(suspended)
+        self.check_running(stopped, suspended)
+
+    def test_start_that_cannot_plug(self):
+        server = self.boot()
+        self._stop_server(server)
+        self.hardware["a"].lost = True
+        self.assertRaises(
+            integrated_helpers.api_client.OpenStackApiException,
+            self._start_server,
+            server,
+        )
+        self.hardware["a"].lost = False
+        self._start_server(server)
+        self.check_running(server)
+
     def test_restart_with_a_vf_that_fails(self):
         server = self.boot()
         host = self.hardware["a"]
@@ -197,6 +296,9 @@ class LifecycleTest(cloud.CloudTestCase):
         for one in (server, self.other):
             self._wait_for_state_change(one, "ACTIVE")
         self.check_running(server)
+        # At its start, then as for a hard reboot; both guests one by one.
+        hard = [("plug", 2), ("unplug", 2), ("plug", 2)]
+        self.assertEqual([*hard, *hard], self.calls)
         self.hardware["a"].forget()
 
 
@@ -241,6 +343,15 @@ class MoveTest(cloud.CloudTestCase):
     def test_live_migrate(self):
         self._live_migrate(self.server)
         self.check_on("b")
+        # All before it moves; then one by one as they are attached again.
+        self.assertEqual(
+            [("plug", 2), ("plug", 1), ("plug", 1)], self.hardware["b"].calls
+        )
+        # One by one as they are detached, and all once more behind it.
+        self.assertEqual(
+            [("unplug", 1), ("unplug", 1), ("unplug", 2)],
+            self.hardware["a"].calls,
+        )
 
     def test_evacuate_and_old_host_returns(self):
         """Then Nova unplugs on the old host with the new host's addresses,
@@ -275,7 +386,7 @@ class RescheduleTest(cloud.CloudTestCase):
         for vf in host.vfs[:2]:
             host.fail(vf, errno.EIO)
         server = self.boot()
-        self.assertIn(("plug", 2), host.calls)
+        self.assertEqual([("plug", 2), *[("unplug", 2)] * 3], host.calls)
         self.check(
             [("a", others[0]), ("b", others[1]), ("b", server)],
             a=[others[0]],

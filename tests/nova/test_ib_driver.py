@@ -9,6 +9,8 @@ import nova.tests.unit  # noqa: F401
 
 import fixtures
 from nova.compute import power_state
+from nova.compute import task_states
+from nova.compute import vm_states
 from nova import exception
 from nova.network import model as network_model
 from nova import objects
@@ -117,19 +119,26 @@ class VifDriverTest(IbTestCase):
         self.plug(self.vif(0, address="FA:16:3E:00:00:00"))
         self.expect(self.vif(0))
 
-    def test_config_is_a_managed_hostdev(self):
-        config = self.driver.get_config(
-            self.instance,
-            self.vif(2),
-            objects.ImageMeta(),
-            objects.Flavor(),
-            "kvm",
+    def config(self, driver, vif):
+        return driver.get_config(
+            self.instance, vif, objects.ImageMeta(), objects.Flavor(), "kvm"
         )
+
+    def test_config_is_a_managed_hostdev(self):
+        config = self.config(self.driver, self.vif(2))
         self.assertIsInstance(config, vconfig.LibvirtConfigGuestHostdevPCI)
         xml = config.to_xml()
         self.assertIn('managed="yes"', xml)
         slot, function = self.vfs[2].split(":")[2].split(".")
         self.assertIn(f'slot="0x{slot}" function="0x{function}"', xml)
+
+    def test_config_is_novas(self):
+        novas = libvirt_vif.LibvirtGenericVIFDriver()
+        for vif in (self.vif(0), self.vif(3)):
+            self.assertEqual(
+                self.config(novas, vif).to_xml(),
+                self.config(self.driver, vif).to_xml(),
+            )
 
     def test_other_ports_go_to_nova(self):
         vif = self.vif(0, type=network_model.VIF_TYPE_TAP)
@@ -204,6 +213,8 @@ class VifDriverTest(IbTestCase):
             {"profile": {"pci_slot": "../../etc"}},
             {"profile": None},
             {"profile": {"pci_slot": 7}},
+            {"profile": "0000:3b:00.2"},
+            {"network": None, "details": None, "address": 7},
         ):
             self.plug_failing(self.vif(0, **changes))
 
@@ -255,8 +266,8 @@ class VifDriverTest(IbTestCase):
         self.expect(theirs)
 
     def test_unplug_needs_no_address(self):
-        for slot in ("nowhere", None, 7, "0000:3b:1f.7"):
-            profile = {"pci_slot": slot}
+        slots = ("nowhere", None, 7, "0000:3b:1f.7")
+        for profile in (*({"pci_slot": slot} for slot in slots), None, "x"):
             self.plug(self.vif(0))
             self.driver.unplug(self.instance, self.vif(0, profile=profile))
             self.expect()
@@ -356,10 +367,12 @@ class DriverTest(IbTestCase):
         self.assertEqual(others, unplug.mock_calls)
 
     def test_no_port_of_ours_is_nova_alone(self):
-        plug = self.patch("plug")
-        self.libvirt.plug_vifs(self.instance, [7])
+        plug, unplug = self.patch("plug"), self.patch("unplug")
+        self.libvirt.plug_vifs(self.instance, iter([7]))
+        self.libvirt.unplug_vifs(self.instance, iter([7]))
         self.libvirt.unplug_vifs(self.instance, [])
         plug.assert_called_once_with(self.instance, 7)
+        unplug.assert_called_once_with(self.instance, 7)
         self.assertEqual([], self.hardware.calls)
 
     def test_failure_of_others_is_novas(self):
@@ -395,6 +408,21 @@ class DriverTest(IbTestCase):
             self.libvirt.plug_vifs(self.instance, [7, self.vif(0)])
             plug.assert_called_once_with(self.instance, 7)
         self.assertIn("could not be started", self.stdlog.logger.output)
+
+    def test_failure_is_no_matter_for_a_guest_that_stays_off(self):
+        self.hardware.lost = True
+        for vm_state in (vm_states.STOPPED, vm_states.SUSPENDED):
+            self.instance.vm_state = vm_state
+            self.instance.task_state = None
+            self.libvirt.plug_vifs(self.instance, [self.vif(0)])
+            # Unless it is being started.
+            self.instance.task_state = task_states.POWERING_ON
+            self.assertRaises(
+                exception.VirtualInterfacePlugException,
+                self.libvirt.plug_vifs,
+                self.instance,
+                [self.vif(0)],
+            )
 
     def test_failure_without_a_guest_is_raised(self):
         self.hardware.lost = True

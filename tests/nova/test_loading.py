@@ -4,50 +4,143 @@
 Each in a process of its own, for imports are what it is about.
 """
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import unittest
 
+# nova-compute up to where it has loaded its driver, which is ``loaded``.
 COMPUTE = """
     import sys
-    sys.argv[1:] = ['--config-file', '/dev/null']
+    sys.argv[1:] = ['--config-file', {config!r}]
     from nova.cmd import compute
     from nova import service
-    from nova.tests.fixtures import libvirt as fakelibvirt
-    from nova.virt import driver
-    sys.modules['libvirt'] = fakelibvirt
-    compute.CONF.set_override('compute_driver', 'ibhostdev.LibvirtDriver')
-    real = compute.config.parse_args
     compute.objects.Service.enable_min_version_cache = lambda: None
 
     def create(**kwargs):
-        loaded = driver.load_compute_driver(None)
-        print(type(loaded).__module__, type(loaded.vif_driver).__module__)
+        # Here, for it imports modules that look at the configuration.
+        from nova.tests.fixtures import libvirt as fakelibvirt
+        from nova.virt import driver
+        sys.modules['libvirt'] = fakelibvirt
+        body(driver.load_compute_driver(None))
         sys.exit(0)
 
     service.Service.create = create
     compute.main()
 """
+WHICH = """
+    def body(loaded):
+        import nova
+        print(type(loaded).__module__, type(loaded.vif_driver).__module__,
+              nova.__file__)
+"""
+# Each method that the profiler is told of, in the order of their starts.
+TRACED = """
+    def body(loaded):
+        from unittest import mock
+        from nova import objects
+        from nova.network import model
+        from nova.virt.libvirt import vif as libvirt_vif
+        from osprofiler import notifier
+        from osprofiler import profiler
+        import hardware
+        host = hardware.Hardware({folder!r}, vfs=1)
+        instance = mock.Mock(uuid='u')
+        port = model.VIF(
+            id='p', type='ib_hostdev', address='fa:16:3e:00:00:01',
+            network=model.Network(), profile=dict(pci_slot=host.vfs[0]))
+        seen = []
+
+        def tell(info, context=None):
+            if info['name'].endswith('-start'):
+                seen.append(info['info']['function']['name'])
+
+        def use(driver):
+            driver.get_config(instance, port, objects.ImageMeta(),
+                              objects.Flavor(), 'kvm')
+            told, seen[:] = list(seen), []
+            return told
+
+        notifier.set(tell)
+        profiler.init('key')
+        loaded.vif_driver._run = host.run
+        loaded.vif_driver.plug(instance, port)
+        loaded.unplug_vifs(instance, [port])
+        print(*(name.rpartition('.')[2] for name in seen))
+        seen.clear()
+        novas = use(libvirt_vif.LibvirtGenericVIFDriver())
+        print(len(novas) > 1 and novas == use(loaded.vif_driver))
+        host.close()
+"""
 
 
 class LoadingTest(unittest.TestCase):
-    def run_python(self, source):
+    def run_python(self, source, lines=1, path=()):
+        path = os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(source)],
-            env=os.environ | {"OS_NOVA_DISABLE_EVENTLET_PATCHING": "True"},
+            env=os.environ
+            | {
+                "OS_NOVA_DISABLE_EVENTLET_PATCHING": "True",
+                "PYTHONPATH": path,
+            },
             capture_output=True,
             text=True,
         )
         self.assertEqual(0, done.returncode, done.stdout + done.stderr)
         # What is before is Nova's log.
-        return done.stdout.splitlines()[-1].split()
+        return " ".join(done.stdout.splitlines()[-lines:]).split()
+
+    def run_compute(self, body, *config, **kwargs):
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "nova.conf")
+            with open(file, "w") as nova_conf:
+                print("[DEFAULT]", file=nova_conf)
+                print("compute_driver=ibhostdev.LibvirtDriver", file=nova_conf)
+                print(*config, sep="\n", file=nova_conf)
+            source = (body + COMPUTE).format(
+                config=file, folder=os.path.join(folder, "host")
+            )
+            return self.run_python(source, **kwargs)
 
     def test_nova_compute_loads_the_driver(self):
         self.assertEqual(
             ["ibhostdev.nova.driver", "ibhostdev.nova.vif"],
-            self.run_python(COMPUTE),
+            self.run_compute(WHICH)[:2],
+        )
+
+    def test_nova_from_a_source_tree_loads_the_driver(self):
+        """Not from where the package is: a checkout is somewhere else."""
+        with tempfile.TemporaryDirectory() as tree:
+            installed = importlib.util.find_spec("nova").origin
+            checkout = os.path.join(tree, "nova")
+            shutil.copytree(os.path.dirname(installed), checkout)
+            self.assertEqual(
+                [
+                    "ibhostdev.nova.driver",
+                    "ibhostdev.nova.vif",
+                    os.path.join(checkout, "__init__.py"),
+                ],
+                self.run_compute(WHICH, path=[tree]),
+            )
+
+    def test_methods_are_traced_as_novas_are(self):
+        """Each once, ours as well as those of Nova's."""
+        self.assertEqual(
+            [
+                *("plug", "plug_ib_hostdev", "plug_ib_hostdevs"),
+                "unplug_ib_hostdevs",
+                "True",
+            ],
+            self.run_compute(
+                TRACED,
+                *("[profiler]", "enabled = True", "hmac_keys = key"),
+                lines=2,
+            ),
         )
 
     def test_other_services_are_not_made_to_import_nova(self):
