@@ -63,7 +63,15 @@ def _connect(asked: Request) -> Host:
             attribute="physical_networks",
             cure="set [ibhostdev] physical_device_mappings",
         )
-    return host()
+    try:
+        return host()
+    except cfg.Error as error:
+        raise InvalidInput(
+            str(error),
+            "[ibhostdev]",
+            cure="correct it in the service's configuration and restart the "
+            "service",
+        ) from error
 
 
 @cache

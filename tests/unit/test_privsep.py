@@ -154,6 +154,13 @@ def test_it_has_its_own_mapping(daemon):
         )
 
 
+def test_its_own_mapping_has_to_be_one(daemon):
+    daemon.configure(physical_device_mappings="default")
+    with pytest.raises(errors.InvalidInput, match="mappings") as caught:
+        privsep.call(Request("plug", daemon.vifs(0)))
+    assert "restart" in caught.value.cure
+
+
 @pytest.mark.skipif(not ROOT, reason="others have no capabilities to keep")
 @pytest.mark.parametrize("user", ["root", "nobody"])
 def test_it_keeps_two_capabilities_as_any_user(daemon, user):
