@@ -72,8 +72,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
 
 def _is_off(instance: Any) -> bool:
-    """Whether a guest is to stay as it is, and is not to run: all that would
-    start it has a task."""
+    """Whether a guest is not to run: whatever starts one has a task."""
     return instance.task_state is None and instance.vm_state in (
         vm_states.STOPPED,
         vm_states.SUSPENDED,
