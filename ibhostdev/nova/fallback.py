@@ -193,8 +193,11 @@ def _host() -> host.Host:
 
 
 def _call(arguments: Sequence[str]) -> ebrctl.Answer:
-    """A call of ebrctl by Nova. One that takes too long is left alone: it
-    is another process's, and ends by itself after 50 s."""
+    """A call of ebrctl by Nova.
+
+    One that takes too long is left alone: it is another process's, and ends
+    by itself after 50 s.
+    """
     ebrctl.require_daemon()
     ended: list[ebrctl.Answer | Exception] = []
 
