@@ -6,12 +6,15 @@ Each in a process of its own, for imports are what it is about.
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
 import unittest
+
+HELPER = os.path.join(os.path.dirname(sys.executable), "privsep-helper")
 
 # nova-compute up to where it has loaded its driver, which is ``loaded``.
 COMPUTE = """
@@ -77,15 +80,38 @@ TRACED = """
         host.close()
 """
 
+# Ports through a real privileged daemon, and whether from eventlet's threads.
+PLUG = """
+    def body(loaded):
+        from unittest import mock
+        from nova.network import model
+        import hardware
+        host = hardware.Hardware({folder!r}, vfs=2)
+        instance = mock.Mock(uuid='u')
+        ports = [
+            model.VIF(id=mac, type='ib_hostdev', address=mac,
+                      network=model.Network(), profile=dict(pci_slot=vf))
+            for vf, mac in zip(host.vfs,
+                               ['fa:16:3e:00:00:01', 'fa:16:3e:00:00:02'])]
+        loaded.vif_driver.start()
+        loaded.plug_vifs(instance, ports)
+        print(*sorted(host.seen.values()))
+        loaded.unplug_vifs(instance, ports)
+        eventlet = sys.modules.get('eventlet')
+        print(len(host.seen), bool(
+            eventlet and eventlet.patcher.is_monkey_patched('thread')))
+        host.close()
+"""
+
 
 class LoadingTest(unittest.TestCase):
-    def run_python(self, source, lines=1, path=()):
+    def run_python(self, source, lines=1, path=(), eventlet=False):
         path = os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(source)],
             env=os.environ
             | {
-                "OS_NOVA_DISABLE_EVENTLET_PATCHING": "True",
+                "OS_NOVA_DISABLE_EVENTLET_PATCHING": str(not eventlet),
                 "PYTHONPATH": path,
             },
             capture_output=True,
@@ -102,8 +128,20 @@ class LoadingTest(unittest.TestCase):
                 print("[DEFAULT]", file=nova_conf)
                 print("compute_driver=ibhostdev.LibvirtDriver", file=nova_conf)
                 print(*config, sep="\n", file=nova_conf)
+                print("[ibhostdev]", file=nova_conf)
+                print(f"simulated_host={folder}/host", file=nova_conf)
+                print("[ibhostdev_privileged]", file=nova_conf)
+                print(
+                    "helper_command=" + shlex.quote(HELPER),
+                    "--config-file",
+                    file,
+                    file=nova_conf,
+                )
+                if os.geteuid() != 0:
+                    # There are none to be kept.
+                    print("capabilities=", file=nova_conf)
             source = (body + COMPUTE).format(
-                config=file, folder=os.path.join(folder, "host")
+                config=file, folder=f"{folder}/host"
             )
             return self.run_python(source, **kwargs)
 
@@ -126,6 +164,13 @@ class LoadingTest(unittest.TestCase):
                     os.path.join(checkout, "__init__.py"),
                 ],
                 self.run_compute(WHICH, path=[tree]),
+            )
+
+    def test_plugs_through_its_daemon(self):
+        for eventlet in (False, True):
+            self.assertEqual(
+                ["fa:16:3e:00:00:01", "fa:16:3e:00:00:02", "0", str(eventlet)],
+                self.run_compute(PLUG, lines=2, eventlet=eventlet),
             )
 
     def test_methods_are_traced_as_novas_are(self):
