@@ -116,8 +116,10 @@ class NotRunning(IbHostdevError):
 DENIED = frozenset({_errno.EPERM, _errno.EACCES, _errno.EROFS})
 
 _CURES = {
-    _errno.EPERM: "needs CAP_NET_ADMIN in the network namespace of the PF",
-    _errno.EACCES: "run as root, or with CAP_DAC_OVERRIDE",
+    _errno.EPERM: "needs CAP_NET_ADMIN in the network namespace of the PF: "
+    "run as root, or see '--privilege'",
+    _errno.EACCES: "run as root or with CAP_DAC_OVERRIDE, or see "
+    "'--privilege'",
     _errno.EROFS: "/sys is mounted read-only here: mount it writable, or "
     "give the PF an IPoIB netdev so that netlink serves",
     _errno.ENODEV: "the device went away: check that the PF's driver is "

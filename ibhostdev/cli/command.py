@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +21,7 @@ from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Policy
 from ibhostdev.plain import error_to_plain
+from ibhostdev.privilege.request import Request
 
 if TYPE_CHECKING:
     from ibhostdev.guest.guests import Guests
@@ -37,6 +38,7 @@ class Settings:
     host: str | None = None
     physical_device_mappings: dict[str, list[str]] | None = None
     run_dir: str | None = None
+    privilege: str = "none"
 
     def connect(self) -> Host:
         if self.host is None:
@@ -50,6 +52,37 @@ class Settings:
         if self.physical_device_mappings is not None:
             options["physical_networks"] = self.physical_device_mappings
         return simulate.connect(self.host, run_dir=self.locks, **options)
+
+    def run(
+        self, asked: Request, dry_run: bool, progress: Progress | None
+    ) -> BatchResult:
+        """Do a batch, in this process or with the rights of another."""
+        if self.privilege == "none" or dry_run:
+            return asked.run(
+                self.connect(), dry_run=dry_run, progress=progress
+            )
+        for option, given in (
+            ("--host", self.host),
+            ("--run-dir", self.run_dir),
+        ):
+            if given is not None:
+                raise InvalidInput(
+                    f"{option} and --privilege do not go together",
+                    attribute="privilege",
+                    cure="leave one out: the privileged side goes by its own "
+                    "configuration",
+                )
+        from ibhostdev.privilege.rootwrap import Rootwrap
+
+        mappings = self.physical_device_mappings
+        if mappings is not None:
+            asked = replace(
+                asked,
+                physical_networks={
+                    name: tuple(devices) for name, devices in mappings.items()
+                },
+            )
+        return Rootwrap(daemon=self.privilege == "rootwrap-daemon").call(asked)
 
     @property
     def locks(self) -> str:
@@ -292,6 +325,16 @@ def _batch(function: _F) -> _F:
             help="Force one: mlx5_netlink, mlx5_sysfs, mlx4_sysfs or ebrctl.",
         ),
         click.option(
+            "--privilege",
+            type=click.Choice(["none", "rootwrap", "rootwrap-daemon"]),
+            envvar="IBHOSTDEV_PRIVILEGE",
+            show_envvar=True,
+            expose_value=False,
+            callback=_settle,
+            help="How to get the rights: none but those of this process, or "
+            "by oslo.rootwrap under sudo.  [default: none]",
+        ),
+        click.option(
             "--dry-run",
             is_flag=True,
             help="Show what would be written, write nothing.",
@@ -333,21 +376,14 @@ def plug(
     A GUID may stand for the MAC. What is right already is not written.
     """
     batch = _vifs(words, file, physical_network, need_pci=True)
-    host = settings.connect()
-    return _run(
-        batch,
-        "plugged",
-        dry_run,
-        as_json,
-        lambda progress: host.plug(
-            batch,
-            policy=None if policy is None else Policy(policy),
-            on_error=OnError(on_error),
-            mechanism=mechanism,
-            dry_run=dry_run,
-            progress=progress,
-        ),
+    asked = Request(
+        "plug",
+        tuple(batch),
+        policy=None if policy is None else Policy(policy),
+        on_error=OnError(on_error),
+        mechanism=mechanism,
     )
+    return _run(settings, asked, "plugged", dry_run, as_json)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -380,21 +416,14 @@ def unplug(
     the one that has this is looked for. None having it is success.
     """
     batch = _vifs(words, file, physical_network, need_pci=False)
-    host = settings.connect()
-    return _run(
-        batch,
-        "unplugged",
-        dry_run,
-        as_json,
-        lambda progress: host.unplug(
-            batch,
-            rebind=not no_rebind,
-            on_error=OnError(on_error),
-            mechanism=mechanism,
-            dry_run=dry_run,
-            progress=progress,
-        ),
+    asked = Request(
+        "unplug",
+        tuple(batch),
+        on_error=OnError(on_error),
+        rebind=not no_rebind,
+        mechanism=mechanism,
     )
+    return _run(settings, asked, "unplugged", dry_run, as_json)
 
 
 def _vifs(
@@ -414,16 +443,17 @@ def _vifs(
 
 
 def _run(
-    batch: Sequence[Vif],
+    settings: Settings,
+    asked: Request,
     done: str,
     dry_run: bool,
     as_json: bool,
-    call: Callable[[Progress | None], BatchResult],
 ) -> int:
+    batch = asked.vifs
     code = Exit.DONE
     try:
         with terminal.progress(len(batch)) as progress:
-            result = call(progress)
+            result = settings.run(asked, dry_run, progress)
     except BatchFailed as error:
         result, code = error.result, outcome.exit_code(error)
     if as_json:

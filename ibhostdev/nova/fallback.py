@@ -20,10 +20,10 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from ibhostdev import batch
-from ibhostdev import conf
 from ibhostdev import errors
 from ibhostdev import host
 from ibhostdev.mechanisms import ebrctl
+from ibhostdev.privilege import configured
 from ibhostdev.privilege import request
 
 LOG = logging.getLogger(__name__)
@@ -175,21 +175,14 @@ def _serves_any() -> bool:
 def _host() -> host.Host:
     """This host, for who has no rights to change it."""
     options = CONF.ibhostdev
-    parameters: dict[str, Any] = {
+    return configured.host(
+        options,
         # Not the daemon's folder, which is root's. What it serves and what
         # ebrctl serves are different PFs, unless ebrctl serves all.
-        "run_dir": os.path.join(CONF.state_path, "ibhostdev"),
-        "ebrctl": _call,
-        "ebrctl_at_once": options.ebrctl_concurrency,
-    }
-    networks = conf.physical_networks(options.physical_device_mappings)
-    if networks is not None:
-        parameters["physical_networks"] = networks
-    if options.simulated_host is None:
-        return host.Host(**parameters)
-    from ibhostdev import simulate
-
-    return simulate.connect(options.simulated_host, **parameters)
+        run_dir=os.path.join(CONF.state_path, "ibhostdev"),
+        ebrctl=_call,
+        ebrctl_at_once=options.ebrctl_concurrency,
+    )
 
 
 def _call(arguments: Sequence[str]) -> ebrctl.Answer:

@@ -24,7 +24,7 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.host import Host
-from ibhostdev.privilege import request
+from ibhostdev.privilege import configured, request
 from ibhostdev.privilege.request import Request
 
 LOG = logging.getLogger(__name__)
@@ -78,20 +78,8 @@ def _connect(asked: Request) -> Host:
 def host() -> Host:
     """The host as this process's own configuration tells, whatever the
     request. One for all calls, for it remembers the topology."""
-    options = CONF.ibhostdev
-    networks = conf.physical_networks(options.physical_device_mappings)
-    if options.simulated_host is None:
-        return Host(
-            run_dir=options.run_dir,
-            physical_networks=networks,
-            # Nova has a way of its own to run it.
-            ebrctl=None,
-        )
-    from ibhostdev import simulate
-
-    if networks is None:
-        return simulate.connect(options.simulated_host)
-    return simulate.connect(options.simulated_host, physical_networks=networks)
+    # Nova has a way of its own to run ebrctl.
+    return configured.host(CONF.ibhostdev, ebrctl=None)
 
 
 # -- the other side ---------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from ibhostdev.batch import BatchFailed, BatchResult, OnError, Vif
+from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
@@ -125,7 +125,13 @@ class Request:
             raise _wrong("request", "is no JSON") from None
         return cls.from_plain(plain)
 
-    def run(self, host: Host) -> BatchResult:
+    def run(
+        self,
+        host: Host,
+        *,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> BatchResult:
         """Do it. Raises what Host.plug() and Host.unplug() raise."""
         if not self.vifs:
             _ = host.pfs
@@ -136,12 +142,16 @@ class Request:
                 policy=self.policy,
                 on_error=self.on_error,
                 mechanism=self.mechanism,
+                dry_run=dry_run,
+                progress=progress,
             )
         return host.unplug(
             self.vifs,
             rebind=self.rebind,
             on_error=self.on_error,
             mechanism=self.mechanism,
+            dry_run=dry_run,
+            progress=progress,
         )
 
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host as a service's configuration tells, whatever a request says."""
+
+from typing import Any
+
+from ibhostdev import conf
+from ibhostdev.host import Host
+from ibhostdev.mechanisms.ebrctl import Command
+
+
+def host(options: Any, **parameters: Any) -> Host:
+    """``options`` are those of group ``[ibhostdev]``, ``parameters`` Host's
+    own and go before them.
+
+    :raises InvalidInput: for a mapping that is none
+    """
+    networks = conf.physical_networks(options.physical_device_mappings)
+    if networks is not None:
+        parameters["physical_networks"] = networks
+    if options.simulated_host is not None:
+        from ibhostdev import simulate
+
+        return simulate.connect(options.simulated_host, **parameters)
+    own = {
+        "run_dir": options.run_dir,
+        "ebrctl": Command(options.ebrctl_timeout),
+        "ebrctl_at_once": options.ebrctl_concurrency,
+    }
+    return Host(**(own | parameters))

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of an ordinary user through oslo.rootwrap, without OpenStack.
+
+One program may be run with rights, ``ibhostdev-privileged``: it takes no
+arguments, reads a request as JSON from its standard input and writes the
+answer. What is about this machine it takes from a file of root's, never from
+who asks. ``etc/rootwrap.conf``, ``etc/rootwrap.d`` and ``etc/sudoers.d`` have
+what lets a user run it and nothing else.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from ibhostdev.batch import BatchResult
+from ibhostdev.errors import (
+    AccessDenied,
+    CommandFailed,
+    IbHostdevError,
+    InvalidInput,
+    TimedOut,
+)
+from ibhostdev.host import Host
+from ibhostdev.plain import outcome_to_plain
+from ibhostdev.privilege import configured, request
+from ibhostdev.privilege.request import MAX_BYTES, Request
+
+PRIVILEGED = "ibhostdev-privileged"
+ROOTWRAP = "/etc/ibhostdev/rootwrap.conf"
+CONFIGURATION = "/etc/ibhostdev/ibhostdev.conf"
+
+# -- the privileged side --------------------------------------------------
+
+
+def privileged() -> int:
+    """The program ``ibhostdev-privileged``. 0 if it has answered, whatever
+    the answer; 2 if it was called with arguments."""
+    if len(sys.argv) > 1:
+        print(
+            f"{PRIVILEGED}: takes no arguments, but a request on standard "
+            "input",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        asked = Request.from_json(sys.stdin.buffer.read(MAX_BYTES + 1))
+    except IbHostdevError as error:
+        answer = outcome_to_plain(error)
+    else:
+        answer = request.run(asked.to_plain(), _connect)
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+def _connect(asked: Request) -> Host:
+    from oslo_config import cfg
+
+    from ibhostdev import conf
+
+    own = cfg.ConfigOpts()
+    conf.register_opts(own)
+    files = [CONFIGURATION] if os.path.exists(CONFIGURATION) else []
+    try:
+        own([], project="ibhostdev", default_config_files=files)
+        options = own.ibhostdev
+        if asked.physical_networks is None:
+            return configured.host(options)
+        mapped = bool(options.physical_device_mappings)
+    except cfg.Error as error:
+        raise InvalidInput(
+            str(error),
+            CONFIGURATION,
+            cure="correct it; etc/ibhostdev.conf.sample has all options",
+        ) from error
+    if mapped:
+        raise InvalidInput(
+            "the privileged side has its own mapping of physical networks",
+            CONFIGURATION,
+            "physical_device_mappings",
+            cure="leave yours out",
+        )
+    return configured.host(options, physical_networks=asked.physical_networks)
+
+
+# -- the other side -------------------------------------------------------
+
+
+def _program(name: str) -> str:
+    """Where this very environment has it, else where sudo finds it."""
+    path = os.path.join(os.path.dirname(sys.executable), name)
+    return path if os.access(path, os.X_OK) else name
+
+
+class Rootwrap:
+    """Has batches done with rights that this process lacks.
+
+    Each call starts the programs anew, or with ``daemon`` one that is kept
+    does, which starts only ``ibhostdev-privileged``. ``seconds`` bounds a
+    call. ``sudo`` gets at oslo.rootwrap; it must not ask for a password.
+    """
+
+    def __init__(
+        self,
+        daemon: bool = False,
+        seconds: float = 120.0,
+        sudo: Sequence[str] = ("sudo", "-n"),
+    ) -> None:
+        name = "ibhostdev-rootwrap-daemon" if daemon else "ibhostdev-rootwrap"
+        self._command = [*sudo, _program(name), ROOTWRAP]
+        self._daemon = daemon
+        self._seconds = seconds
+        self._client: Any = None
+
+    def call(self, asked: Request) -> BatchResult:
+        """Have it done.
+
+        :raises AccessDenied: if sudo or oslo.rootwrap do not let it
+        :raises TimedOut: if there is no answer within the time limit
+        :raises CommandFailed: if it ended without an answer
+        :raises IbHostdevError: whatever Host.plug() and Host.unplug() raise
+        """
+        ended: list[tuple[int, str, str] | BaseException] = []
+        text = asked.to_json().decode()
+
+        def work() -> None:
+            try:
+                ended.append(
+                    self._by_daemon(text) if self._daemon else self._once(text)
+                )
+            except BaseException as error:
+                ended.append(error)
+
+        # What runs as root cannot be killed from here, and what it has begun
+        # it finishes or takes back: it is only not waited for any longer.
+        thread = threading.Thread(target=work, name="rootwrap", daemon=True)
+        thread.start()
+        thread.join(self._seconds)
+        if not ended:
+            raise TimedOut(
+                f"did not answer within {self._seconds:g} s",
+                PRIVILEGED,
+                cure="see in the kernel log whether firmware answers; what "
+                "it has begun it finishes or takes back",
+            )
+        (outcome,) = ended
+        if isinstance(outcome, IbHostdevError):
+            raise outcome
+        if isinstance(outcome, OSError):
+            raise AccessDenied(
+                "cannot be run",
+                self._command[0],
+                errno=outcome.errno,
+                cure="install sudo, or run as root",
+            ) from outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        code, output, errors = outcome
+        if code:
+            raise self._refused(code, errors)
+        try:
+            return request.read_answer(json.loads(output))
+        except ValueError as error:
+            if isinstance(error, IbHostdevError):
+                raise
+            raise CommandFailed(
+                "gave an answer that is no JSON",
+                PRIVILEGED,
+                cure="install the same version of ibhostdev on both sides",
+            ) from error
+
+    def _once(self, text: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [*self._command, PRIVILEGED],
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def _by_daemon(self, text: str) -> tuple[int, str, str]:
+        from oslo_rootwrap import client
+
+        if self._client is None:
+            self._client = client.Client(self._command)
+        try:
+            code, output, errors = self._client.execute(
+                [PRIVILEGED], stdin=text
+            )
+        except Exception as error:
+            # What sudo said is lost in oslo.rootwrap.
+            raise AccessDenied(
+                f"cannot be kept running ({type(error).__name__}: {error})",
+                " ".join(self._command),
+                cure="see what it says when run by hand; sudoers must let "
+                "this user run it without a password: see "
+                "etc/sudoers.d/ibhostdev",
+            ) from error
+        return code, output, errors
+
+    def _refused(self, code: int, told: str) -> IbHostdevError:
+        """By the exit codes of oslo_rootwrap/cmd.py; sudo has 1 for all."""
+        said = " ".join(told.split())[-300:] or "no word why"
+        device = " ".join(self._command)
+        if code == 97:
+            return AccessDenied(
+                f"its configuration is wrong: {said}",
+                device,
+                cure=f"correct {ROOTWRAP}; etc/rootwrap.conf is an example",
+            )
+        if code in (96, 98, 99):
+            return AccessDenied(
+                f"does not let {PRIVILEGED} be run: {said}",
+                device,
+                cure="the folder of filters in its configuration must have "
+                "etc/rootwrap.d/ibhostdev.filters, and its exec_dirs a link "
+                f"to {PRIVILEGED}",
+            )
+        if code == 1 and "Traceback" not in told:
+            return AccessDenied(
+                f"was not allowed: {said}",
+                device,
+                cure="sudoers must let this user run it without a password: "
+                "see etc/sudoers.d/ibhostdev",
+            )
+        return CommandFailed(
+            f"ended with code {code} and no answer: {said}",
+            PRIVILEGED,
+            cure="the end of its words, or the kernel log, should tell why",
+        )

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches through oslo.rootwrap: both ends, and what can go wrong between;
+tests/kernel/test_rootwrap.py has the real sudo."""
+
+import gc
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from oslo_rootwrap import wrapper
+
+from ibhostdev import BatchFailed, Vif
+from ibhostdev.cli import main
+from ibhostdev.errors import (
+    AccessDenied,
+    CommandFailed,
+    DeviceNotFound,
+    InvalidInput,
+    TimedOut,
+)
+from ibhostdev.privilege import rootwrap
+from ibhostdev.privilege.request import MAX_BYTES, Request, read_answer
+from ibhostdev.privilege.rootwrap import Rootwrap
+from tests.flavours import guid, mac
+from tests.testbed import Hca
+
+ETC = Path(__file__).parents[2] / "etc"
+
+
+# -- the privileged side --------------------------------------------------
+
+
+@pytest.fixture
+def privileged(bed, monkeypatch, tmp_path, capsys):
+    """The program, on a simulated host that root's file names."""
+    bed.build(Hca("mlx5", vfs=4))
+    settings = tmp_path / "ibhostdev.conf"
+    settings.write_text(f"[ibhostdev]\nsimulated_host = {bed.folder}\n")
+    monkeypatch.setattr(rootwrap, "CONFIGURATION", str(settings))
+
+    def call(data, *arguments):
+        monkeypatch.setattr(sys, "argv", ["ibhostdev-privileged", *arguments])
+        stdin = io.TextIOWrapper(io.BytesIO(data))
+        monkeypatch.setattr(sys, "stdin", stdin)
+        code = rootwrap.privileged()
+        return code, capsys.readouterr().out
+
+    call.settings = settings
+    return call
+
+
+def answered(outcome):
+    code, output = outcome
+    assert code == 0
+    return read_answer(json.loads(output))
+
+
+def asked(bed, *numbers, **more):
+    return Request(
+        "plug",
+        tuple(
+            Vif.parse(bed.vf(0, index), mac(number), "default")
+            for index, number in enumerate(numbers)
+        ),
+        **more,
+    )
+
+
+def test_it_plugs(bed, privileged):
+    result = answered(privileged(asked(bed, 1, 2).to_json()))
+    assert [vf.changed for vf in result.results] == [True, True]
+    assert [seen.port for seen in bed.seen(0)[:2]] == [guid(1), guid(2)]
+
+
+def test_it_takes_no_arguments(bed, privileged):
+    before = bed.seen(0)
+    assert privileged(asked(bed, 1).to_json(), "/etc/passwd") == (2, "")
+    assert bed.seen(0) == before
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"{}", b" " * (MAX_BYTES + 1)]
+)
+def test_bad_requests(bed, privileged, data):
+    with pytest.raises(InvalidInput):
+        answered(privileged(data))
+
+
+def test_the_environment_does_not_steer_it(bed, privileged, monkeypatch):
+    monkeypatch.setenv("IBHOSTDEV_HOST", "/nowhere")
+    monkeypatch.setenv("IBHOSTDEV_PRIVILEGE", "rootwrap")
+    answered(privileged(asked(bed, 1).to_json()))
+    assert bed.seen(0)[0].port == guid(1)
+
+
+def test_failures_are_answers(bed, privileged):
+    bed.fail(bed.vf(0, 1), 5)
+    with pytest.raises(BatchFailed) as caught:
+        answered(privileged(asked(bed, 1, 2).to_json()))
+    assert caught.value.result.failures[0].errno == 5
+
+
+def test_a_caller_s_mapping_where_there_is_none(bed, privileged):
+    networks = {"default": (bed.pfs[0],)}
+    request = asked(bed, 1, physical_networks=networks)
+    answered(privileged(request.to_json()))
+    assert bed.seen(0)[0].port == guid(1)
+
+
+def test_root_s_mapping_is_not_to_be_replaced(bed, privileged):
+    with privileged.settings.open("a") as file:
+        file.write("physical_device_mappings = other:0000:7f:00.0\n")
+    networks = {"default": (bed.pfs[0],)}
+    with pytest.raises(InvalidInput, match="its own mapping"):
+        answered(
+            privileged(asked(bed, 1, physical_networks=networks).to_json())
+        )
+
+
+def test_a_bad_configuration_is_named(bed, privileged):
+    privileged.settings.write_text(
+        "[ibhostdev]\nphysical_device_mappings = nowhere\n"
+    )
+    with pytest.raises(InvalidInput) as caught:
+        answered(privileged(asked(bed, 1).to_json()))
+    assert caught.value.device == str(privileged.settings)
+
+
+def test_no_configuration_is_fine(privileged, monkeypatch):
+    privileged.settings.unlink()
+    request = Request("plug", (Vif.parse("ffff:ff:1f.7", mac(1)),))
+    with pytest.raises(DeviceNotFound):
+        answered(privileged(request.to_json()))
+
+
+# -- the filters ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (["ibhostdev-privileged"], True),
+        (["ibhostdev-privileged", "x"], False),
+        (["ibhostdev-privileged", ""], False),
+        (["ibhostdev-privileged\n"], False),
+        (["/tmp/ibhostdev-privileged"], False),
+        (["ibhostdev-privilegedx"], False),
+        (["privsep-helper"], False),
+        (["cat", "/etc/shadow"], False),
+        ([], False),
+    ],
+)
+def test_what_the_filters_let_through(words, allowed, tmp_path):
+    """``exec_dirs`` as the example has it: with one program in it."""
+    program = tmp_path / "ibhostdev-privileged"
+    program.touch(mode=0o755)
+    filters = wrapper.load_filters([str(ETC / "rootwrap.d")])
+    try:
+        found = wrapper.match_filter(filters, words, [str(tmp_path)])
+    except (wrapper.NoFilterMatched, wrapper.FilterMatchNotExecutable):
+        assert not allowed
+    else:
+        # Whatever matched, nothing but that program runs.
+        command = found.get_command(words, [str(tmp_path)])
+        assert command == [str(program)]
+
+
+# -- the other side -------------------------------------------------------
+
+REQUEST = Request("plug", ())
+
+
+@pytest.fixture
+def sudo(tmp_path):
+    """Something in sudo's place, that does this."""
+
+    def make(text):
+        path = tmp_path / "sudo"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return [str(path)]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("does", "kind", "told"),
+    [
+        ("echo a password is required >&2; exit 1", AccessDenied, "sudoers"),
+        ("exit 99", AccessDenied, "filters"),
+        ("exit 96", AccessDenied, "exec_dirs"),
+        ("exit 97", AccessDenied, "rootwrap.conf"),
+        ("echo Traceback >&2; exit 1", CommandFailed, "Traceback"),
+        ("kill -9 $$", CommandFailed, "no answer"),
+        ("echo nothing good", CommandFailed, "no JSON"),
+        ("cat", Exception, "malformed"),
+    ],
+)
+def test_each_failure_has_a_name_and_a_cure(sudo, does, kind, told):
+    with pytest.raises(kind, match=told) as caught:
+        Rootwrap(sudo=sudo(does)).call(REQUEST)
+    assert caught.value.cure
+
+
+def test_no_sudo():
+    with pytest.raises(AccessDenied, match="install sudo"):
+        Rootwrap(sudo=["/nowhere/sudo"]).call(REQUEST)
+
+
+def test_no_answer_in_time(sudo):
+    with pytest.raises(TimedOut, match=r"0\.2 s"):
+        Rootwrap(sudo=sudo("exec sleep 3"), seconds=0.2).call(REQUEST)
+
+
+# oslo.rootwrap's client leaves the pipes of what did not start open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_daemon_that_cannot_be_started(sudo):
+    does = "echo a password is required >&2; exit 1"
+    with pytest.raises(AccessDenied, match="sudoers"):
+        Rootwrap(daemon=True, sudo=sudo(does)).call(REQUEST)
+    gc.collect()
+
+
+def test_the_command_s_option(bed, privileged, capsys):
+    for option in (["--run-dir", "/tmp"], ["--host", str(bed.folder)]):
+        code = main(
+            [
+                *option,
+                "plug",
+                "--privilege=rootwrap",
+                f"{bed.vf(0, 0)}={mac(1)}",
+            ]
+        )
+        assert code == 2
+        assert "do not go together" in capsys.readouterr().err
