@@ -13,7 +13,9 @@ and open; afterwards the host's driver has them again.
 from functools import partial
 import json
 
-# First of all: it chooses threads or eventlet.
+# First of all: they choose threads or eventlet, in Nova 31 the one and in
+# those after it the other.
+import nova.monkey_patch
 import nova.tests.unit  # noqa: F401
 
 import fixtures

@@ -21,7 +21,8 @@ TESTS = (
 
 
 def substitute() -> None:
-    # First of all: it sets threads up, or eventlet.
+    # First of all: they choose threads or eventlet.
+    import nova.monkey_patch
     import nova.tests.unit
     import nova.virt.libvirt
     from nova.virt.libvirt import driver, vif

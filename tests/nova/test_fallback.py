@@ -7,7 +7,9 @@ import socket
 import time
 from unittest import mock
 
-# First of all: it chooses threads or eventlet.
+# First of all: they choose threads or eventlet, in Nova 31 the one and in
+# those after it the other.
+import nova.monkey_patch
 import nova.tests.unit
 
 import fixtures

@@ -9,7 +9,9 @@ import errno
 import os
 import shutil
 
-# First of all: it chooses threads or eventlet.
+# First of all: they choose threads or eventlet, in Nova 31 the one and in
+# those after it the other.
+import nova.monkey_patch
 import nova.tests.unit  # noqa: F401
 
 import fixtures
@@ -352,6 +354,22 @@ class MoveTest(cloud.CloudTestCase):
             [("unplug", 1), ("unplug", 1), ("unplug", 2)],
             self.hardware["a"].calls,
         )
+
+    def test_live_migrate_that_cannot_plug(self):
+        """The guest goes on where it is."""
+        host = self.hardware["b"]
+        for vf in host.vfs:
+            host.fail(vf, errno.EIO)
+        self.api.post_server_action(
+            self.server["id"],
+            {"os-migrateLive": {"host": None, "block_migration": "auto"}},
+        )
+        self._wait_for_migration_status(self.server, ["failed", "error"])
+        self._wait_for_state_change(self.server, "ACTIVE")
+        host.heal()
+        self.assertEqual(("plug", 2), host.calls[0])
+        self.check_on("a")
+        self.assert_untouched(self.server)
 
     def test_evacuate_and_old_host_returns(self):
         """Then Nova unplugs on the old host with the new host's addresses,

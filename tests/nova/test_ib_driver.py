@@ -4,7 +4,9 @@
 import errno
 from unittest import mock
 
-# First of all: it chooses threads or eventlet.
+# First of all: they choose threads or eventlet, in Nova 31 the one and in
+# those after it the other.
+import nova.monkey_patch
 import nova.tests.unit  # noqa: F401
 
 import fixtures
