@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plug costs, beside everything else that does it: see README.md."""

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vendor's ebrctl and its daemon, of networking-mlnx 21.0.0."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.contenders import REPO, Base, CannotList, Place, Target
+from benchmarks.contenders.ours import run
+
+PROGRAMS = REPO / ".venv-mlnx" / "bin"
+_PORT = 60001  # neither end can be told to use another
+_START = 300.0  # seconds; it takes 40 s in emulation
+_CONFIGURATION = """
+[DEFAULT]
+[DAEMON]
+fabrics = {fabrics}
+[AGENT]
+root_helper = env
+"""
+
+
+class Ebrctl(Base):
+    """A process and a message to the daemon for each VF. It leaves the link
+    as it is, for the Neutron agent to raise."""
+
+    title = "ebrctl and eswitchd"
+    families = ("mlx5", "mlx4")
+    most = 1
+
+    def obstacle(self, place: Place) -> str | None:
+        if not (PROGRAMS / "ebrctl").exists():
+            return "networking-mlnx is not installed"
+        return super().obstacle(place)
+
+    def open(self, place: Place) -> None:
+        super().open(place)
+        self._folder = TemporaryDirectory()
+        settings = Path(self._folder.name, "eswitchd.conf")
+        fabrics = ",".join(f"default:{name}" for name in place.netdevs)
+        settings.write_text(_CONFIGURATION.format(fabrics=fabrics))
+        self._env = os.environ | {
+            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+            "PYTHONWARNINGS": "ignore",
+        }
+        with Path(self._folder.name, "log").open("wb") as log:
+            self.daemon = subprocess.Popen(
+                [PROGRAMS / "eswitchd", "--config-file", settings],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + _START
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", _PORT)).close()
+                return
+            except OSError:
+                if self.daemon.poll() is not None or time.monotonic() > end:
+                    log = Path(self._folder.name, "log").read_text()
+                    raise RuntimeError(f"eswitchd:\n{log[-3000:]}") from None
+            time.sleep(0.2)
+
+    def plug(self, targets: Sequence[Target]) -> None:
+        for target in targets:
+            run(
+                PROGRAMS / "ebrctl", "add-port", target.mac, "instance",
+                "default", "ib_hostdev", target.pci, env=self._env,
+            )  # fmt: skip
+
+    def unplug(self, targets: Sequence[Target]) -> None:
+        for target in targets:
+            run(
+                PROGRAMS / "ebrctl", "del-port", "default", target.mac,
+                env=self._env,
+            )  # fmt: skip
+
+    def list(self) -> None:
+        raise CannotList("ebrctl has no list")
+
+    def daemons(self) -> Sequence[int]:
+        return (self.daemon.pid,)
+
+    def close(self) -> None:
+        if self.daemon.poll() is None:
+            os.killpg(self.daemon.pid, signal.SIGTERM)
+            self.daemon.wait()
+        self._folder.cleanup()

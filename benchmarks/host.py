@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What needs no kernel: start, memory, instructions, on a simulated host."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+Tell = Callable[..., None]
+_COMMAND = str(Path(sys.executable).with_name("ibhostdev"))
+
+_BATCH = """
+import resource, sys
+from ibhostdev import Vif, simulate
+host = simulate.connect(sys.argv[1])
+every = [pf.vf_address(n) for pf in host.pfs for n in range(pf.numvfs)]
+vifs = [
+    Vif.parse(pci, "fa:16:3e:00:%02x:%02x" % divmod(n, 256))
+    for n, pci in enumerate(every[: int(sys.argv[2])])
+]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+host.plug(vifs)
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@contextmanager
+def simulated(pfs: int, vfs: int) -> Iterator[str]:
+    """The folder of a host that is served by a process of its own."""
+    with (
+        TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [_COMMAND, "simulate", folder, f"--pfs={pfs}", f"--vfs={vfs}"],
+            stdout=subprocess.PIPE,
+        ) as process,
+    ):
+        assert process.stdout
+        try:
+            if not process.stdout.readline():
+                raise RuntimeError("the simulated host does not start")
+            yield folder
+        finally:
+            process.terminate()
+
+
+def _took(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def start(tell: Tell, rounds: int) -> None:
+    """The import, by turns with a Python that does nothing."""
+    for _ in range(rounds):
+        bare = _took(sys.executable, "-c", "pass")
+        package = _took(sys.executable, "-c", "import ibhostdev")
+        tell("host", what="python", seconds=bare)
+        tell("host", what="import", seconds=package - bare)
+
+
+def listing(tell: Tell, rounds: int, pfs: int, vfs: int) -> None:
+    with simulated(pfs, vfs) as folder:
+        for _ in range(rounds):
+            tell(
+                "host",
+                what=f"ibhostdev list, {pfs} x {vfs} VFs",
+                seconds=_took(_COMMAND, "--host", folder, "list"),
+            )
+
+
+def memory(tell: Tell, vifs: int) -> None:
+    with simulated(-(-vifs // 127), 127) as folder:
+        told = subprocess.run(
+            [sys.executable, "-c", _BATCH, folder, str(vifs)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+    before, peak = (int(word) * 1024 for word in told)
+    tell("memory", vifs=vifs, before=before, peak=peak)
+
+
+def instructions(tell: Tell, few: int = 8, many: int = 64) -> None:
+    """From Python to the system call, for each VF more in a plug."""
+    counts = {}
+    for vifs in (few, many):
+        with simulated(1, 64) as folder, TemporaryDirectory() as scratch:
+            told = subprocess.run(
+                [
+                    "valgrind", "--tool=callgrind",
+                    f"--callgrind-out-file={scratch}/out",
+                    sys.executable, "-c", _BATCH, folder, str(vifs),
+                ],
+                check=True,
+                capture_output=True,
+                text=True,
+                env=os.environ | {"PYTHONHASHSEED": "0"},
+            ).stderr  # fmt: skip
+        found = re.search(r"Collected : (\d+)", told)
+        if not found:
+            raise RuntimeError(told)
+        counts[vifs] = int(found[1])
+    each = (counts[many] - counts[few]) / (many - few)
+    tell("instructions", each=each, counts=counts)
+
+
+def inprocess(tell: Tell, options: tuple[str, ...]) -> None:
+    """benchmarks/test_inprocess.py, by pytest-benchmark."""
+    import json
+
+    with TemporaryDirectory() as folder:
+        out = Path(folder, "out.json")
+        subprocess.run(
+            [
+                sys.executable, "-m", "pytest", "-q", "--no-header",
+                Path(__file__).with_name("test_inprocess.py"),
+                f"--benchmark-json={out}", *options,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        told: dict[str, Any] = json.loads(out.read_text())
+    for one in told["benchmarks"]:
+        for seconds in one["stats"]["data"]:
+            tell("host", what=one["name"], seconds=seconds)
+
+
+def run(tell: Tell, short: bool) -> None:
+    start(tell, 3 if short else 25)
+    listing(tell, 2 if short else 15, *(2, 16) if short else (8, 127))
+    memory(tell, 100 if short else 1000)
+    if not short:
+        instructions(tell)
+    few = ("--benchmark-max-time=0.1", "--benchmark-min-rounds=2")
+    inprocess(tell, few if short else ("--benchmark-max-time=1",))

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured, and how often.
+
+A case is one host and one size; its contenders take turns on it, so that
+what disturbs one disturbs all. Cases of the same host (family, PFs, VFs)
+follow one another, for daemons are started once for each host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from benchmarks.contenders import NAMES
+
+# Seconds, as real cards take: facts from the field in README.md.
+COMMAND, PROBE = 0.0002, 0.3
+
+PLUG, REPEAT, UNPLUG, LIST = "plug", "repeat", "unplug", "list"
+# Of VFs that the host's own driver has, showing the identity.
+REFRESH = "unplug, bound anew"
+RTNL = "RTNL"
+COUNTS = "system calls"
+USUAL = (PLUG, REPEAT, UNPLUG, LIST)
+
+
+@dataclass(frozen=True)
+class Case:
+    """``asked`` are VIFs of the whole call, spread over the PFs; ``vfs`` are
+    present on each PF. No contender takes more than ``seconds`` in it,
+    but for its first round, nor more than ``rounds``."""
+
+    family: str
+    pfs: int
+    vfs: int
+    asked: int
+    delays: bool = False
+    contenders: tuple[str, ...] = NAMES
+    operations: tuple[str, ...] = USUAL
+    rounds: int = 20
+    seconds: float = 4.0
+    series: str = "table"
+
+    @property
+    def host(self) -> tuple[str, int, int]:
+        return self.family, self.pfs, self.vfs
+
+    @property
+    def name(self) -> str:
+        return (
+            f"{self.series}: {self.asked} of {self.pfs} x {self.vfs} VFs, "
+            f"{self.family}, {'delays' if self.delays else 'bare'}"
+        )
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Self:
+        lists = {k: tuple(v) for k, v in plain.items() if isinstance(v, list)}
+        return cls(**(plain | lists))
+
+
+FAST = ("floor", "bulk", "ip-batch", "pyroute2-best")
+
+
+def _both(cases: Iterable[Case]) -> list[Case]:
+    cases = list(cases)
+    return cases + [replace(case, delays=True) for case in cases]
+
+
+def full() -> dict[str, list[Case]]:
+    """Cases by the shape of the machine that has room for them."""
+    one = Case("mlx5", 1, 127, 1)
+    few = tuple(name for name in NAMES if name != "ebrctl")
+    table = _both(
+        replace(one, asked=n, contenders=NAMES if n == 1 else few)
+        for n in (1, 8, 64, 127)
+    )
+    refresh = [
+        replace(
+            one, asked=64, delays=True, operations=(REFRESH,), rounds=3,
+            contenders=(
+                "floor", "bulk", "command", "ip", "ip-batch",
+                "pyroute2-best", "ebrctl",
+            ),
+        )
+    ]  # fmt: skip
+    rtnl = [
+        replace(
+            one, asked=127, delays=delays, operations=(RTNL,), rounds=5,
+            contenders=(
+                "floor", "bulk", "ip", "ip-batch", "pyroute2-usual",
+                "pyroute2-best",
+            ),
+        )
+        for delays in (False, True)
+    ]  # fmt: skip
+    counts = [
+        replace(one, asked=n, operations=(COUNTS,), rounds=1, contenders=few)
+        for n in (1, 64)
+    ]
+    asked = [
+        replace(
+            one, asked=n, contenders=FAST, operations=(PLUG, UNPLUG),
+            series="asked", seconds=2.0,
+        )
+        for n in (1, 16, 32, 48, 64, 96, 127)
+    ]  # fmt: skip
+    present = [
+        Case(
+            "mlx5", 1, n, 1, contenders=FAST, operations=(PLUG, REPEAT),
+            series="present", seconds=2.0,
+        )
+        for n in (1, 16, 32, 64, 96, 127)
+    ]  # fmt: skip
+    files = _both(
+        Case("mlx5-files", 1, 127, n, contenders=few, rounds=10)
+        for n in (8, 64, 127)
+    )
+    mlx4 = _both(
+        Case("mlx4", 1, 127, n, rounds=10, contenders=NAMES if n == 8 else few)
+        for n in (8, 64, 127)
+    )
+    wide = _both([Case("mlx5", 8, 16, 128, contenders=few, rounds=10)])
+    pfs = [
+        Case(
+            "mlx5", 8, 16, 16 * n, contenders=FAST,
+            operations=(PLUG, UNPLUG), series="PFs", seconds=2.0,
+        )
+        for n in (1, 2, 4, 6, 8)
+    ]  # fmt: skip
+    return {
+        "large": [
+            *table, *refresh, *rtnl, *counts, *asked, *present, *files, *mlx4,
+        ],
+        "wide": [*wide, *pfs],
+    }  # fmt: skip
+
+
+def short() -> dict[str, list[Case]]:
+    """So little that it only shows that everything works."""
+    one = Case("mlx5", 1, 8, 8, rounds=2, seconds=1.0)
+    few = tuple(n for n in NAMES if n not in ("ebrctl",))
+    return {
+        "small": [
+            replace(one, asked=2, rounds=1, contenders=few),
+            replace(
+                one,
+                delays=True,
+                operations=(REFRESH,),
+                contenders=("floor", "bulk", "ip-batch", "pyroute2-best"),
+            ),
+            replace(one, operations=(RTNL,), contenders=("floor", "bulk")),
+            replace(one, operations=(COUNTS,), contenders=("floor", "bulk")),
+            *(
+                Case(
+                    "mlx5", 1, 8, n, contenders=("floor", "bulk"),
+                    operations=(PLUG,), rounds=2, series="asked",
+                )
+                for n in (1, 8)
+            ),
+            Case("mlx5-files", 1, 8, 8, contenders=("floor", "bulk"),
+                 rounds=2),
+            Case("mlx4", 1, 8, 8, contenders=("floor", "bulk"), rounds=2),
+        ]
+    }  # fmt: skip
+
+
+def contenders(cases: Sequence[Case]) -> list[str]:
+    """All that take part, in the order of the table."""
+    used = {name for case in cases for name in case.contenders}
+    return [name for name in NAMES if name in used]

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs cases inside the virtual machine: ``python -m benchmarks.rig PLAN``.
+
+What it finds is written to standard output, a line of JSON behind a mark for
+each sample.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import contenders, plan
+from benchmarks.contenders import (
+    BUILD,
+    CannotList,
+    Contender,
+    Place,
+    Target,
+)
+from benchmarks.contenders.floor import Write
+from benchmarks.contenders.iproute2 import ONES, rebind
+from benchmarks.plan import Case
+from tests.kernel.testbed import KernelTestbed, knob
+from tests.testbed import Hca
+
+MARK = "@@"
+_HCAS = {
+    "mlx5": Hca("mlx5"),
+    "mlx5-files": Hca("mlx5-ofed", netdev=False),
+    "mlx4": Hca("mlx4"),
+}
+
+
+def tell(kind: str, **what: Any) -> None:
+    print(MARK, json.dumps({"kind": kind} | what), flush=True)
+
+
+class Bench:
+    """The machine, with the host of the present cases on it."""
+
+    def __init__(self) -> None:
+        self.bed = KernelTestbed()
+        self.place: Place | None = None
+        self.open: dict[str, Contender] = {}
+        self._numbers = itertools.count(1)
+
+    # -- the host ---------------------------------------------------------
+
+    def build(self, case: Case) -> None:
+        self.close()
+        hca = _HCAS[case.family]
+        ports = Hca(hca.family, case.vfs, 1, hca.netdev)
+        self.bed.build(*[ports] * case.pfs)
+        netdevs = tuple(
+            os.listdir(f"/sys/bus/pci/devices/{pf}/net")[0]
+            for pf in self.bed.pfs
+            if hca.netdev
+        )
+        self.place = Place(case.family, tuple(self.bed.pfs), netdevs, case.vfs)
+        self._hand = Write()
+        self._hand.open(self.place)
+        self.everything = self._targets(case.pfs, case.vfs)
+
+    def _targets(self, pfs: int, each: int) -> list[Target]:
+        return [
+            Target(self.bed.vf(pf, n), self.bed.pfs[pf], n, "")
+            for pf in range(pfs)
+            for n in range(each)
+        ]
+
+    def targets(self, asked: int) -> list[Target]:
+        """VFs of as few PFs as have them, with new identities: nobody's
+        memory of the last ones is of use."""
+        number = next(self._numbers) * 4096
+        return [
+            Target(one.pci, one.pf, one.index, _mac(number + n))
+            for n, one in enumerate(self.everything[:asked])
+        ]
+
+    def clear(self) -> None:
+        """All VFs idle, by a hand that is nobody's in particular."""
+        self.delays(False)
+        self._hand.unplug(self.everything)
+
+    def delays(self, on: bool) -> None:
+        if on:
+            self.bed.delay(plan.COMMAND, plan.PROBE)
+        else:
+            self.bed.delay()
+
+    def bind_anew(self, targets: Sequence[Target]) -> None:
+        """The VFs' own driver shows what they are now."""
+        self.delays(False)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(rebind, targets))
+
+    # -- contenders -------------------------------------------------------
+
+    def opened(self, name: str, case: Case) -> Contender | None:
+        """Ready to work; None if it cannot, which is told."""
+        if name in self.open:
+            return self.open[name]
+        assert self.place
+        contender = contenders.make(name)
+        why = contender.obstacle(self.place)
+        if why is None:
+            try:
+                contender.open(self.place)
+                self._warm(contender)
+            except Exception:
+                why = traceback.format_exc()
+        if why is not None:
+            tell("absent", case=case.name, contender=name, why=why)
+            return None
+        self.open[name] = contender
+        return contender
+
+    def _warm(self, contender: Contender) -> None:
+        """Once for nothing: what is imported, started or read by the first
+        call only is none of a plug's cost."""
+        self.clear()
+        targets = self.targets(1)
+        contender.plug(targets)
+        with suppress(CannotList):
+            contender.list()
+        contender.unplug(targets)
+
+    def close(self) -> None:
+        for contender in self.open.values():
+            contender.close()
+        self.open = {}
+        if self.place:
+            self._hand.close()
+            self.place = None
+
+    def wrong(self, targets: Sequence[Target], plugged: bool) -> str | None:
+        """What a witness sees that is not as it should be."""
+        for pf in {target.pf for target in targets}:
+            seen = self.bed.seen(self.bed.pfs.index(pf))
+            for target in targets:
+                if target.pf != pf:
+                    continue
+                port = seen[target.index].port
+                if port != (target.octets if plugged else ONES):
+                    return f"{target.pci} has {port}, not {target.octets}"
+        return None
+
+
+def _mac(number: int) -> str:
+    return "fa:16:3e:" + (number % (1 << 24)).to_bytes(3).hex(":")
+
+
+def timed(call: Callable[[], float | None]) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    told = call()
+    return time.perf_counter() - start if told is None else told
+
+
+# -- cases -----------------------------------------------------------------
+
+
+def run_case(bench: Bench, case: Case) -> None:
+    """Rounds of all contenders in turn, each beginning with another."""
+    names = [n for n in case.contenders if bench.opened(n, case)]
+    spent = dict.fromkeys(names, 0.0)
+    for number in range(case.rounds):
+        at = number % len(names)
+        for name in names[at:] + names[:at]:
+            if number and spent[name] * (number + 1) / number > case.seconds:
+                continue
+            start = time.monotonic()
+            try:
+                _turn(bench, case, name, number)
+            except Exception:
+                tell(
+                    "absent", case=case.name, contender=name,
+                    why=traceback.format_exc(),
+                )  # fmt: skip
+                names.remove(name)
+                break
+            spent[name] += time.monotonic() - start
+        if not names:
+            return
+    bench.clear()
+
+
+def _turn(bench: Bench, case: Case, name: str, number: int) -> None:
+    contender = bench.open[name]
+    every = bench.targets(case.asked)
+    targets = every[: contender.most]
+    bench.clear()
+
+    def sample(operation: str, call: Callable[[], float | None]) -> None:
+        bench.delays(case.delays)
+        bench.bed.reset_counts()
+        seconds = timed(call)
+        counts = asdict(bench.bed.counts())
+        bench.delays(False)
+        scale = 1.0 if operation == plan.LIST else len(every) / len(targets)
+        tell(
+            "sample", case=case.name, contender=name, operation=operation,
+            seconds=seconds * scale, measured=len(targets),
+            counts={k: v * scale for k, v in counts.items()},
+        )  # fmt: skip
+
+    def check(plugged: bool) -> None:
+        if number == 0 and (wrong := bench.wrong(targets, plugged)):
+            raise AssertionError(wrong)
+
+    wanted = case.operations
+    if plan.RTNL in wanted:
+        _rtnl(bench, case, name, targets)
+        return
+    if plan.COUNTS in wanted:
+        _system_calls(bench, case, name)
+        return
+    sample(plan.PLUG, lambda: contender.plug(targets))
+    check(True)
+    if plan.REPEAT in wanted:
+        sample(plan.REPEAT, lambda: contender.plug(targets))
+    if plan.LIST in wanted:
+        with suppress(CannotList):
+            sample(plan.LIST, contender.list)
+    if plan.REFRESH in wanted:
+        bench.bind_anew(targets)
+        contender.refresh = True
+        sample(plan.REFRESH, lambda: contender.unplug(targets))
+        contender.refresh = False
+    elif plan.UNPLUG in wanted:
+        sample(plan.UNPLUG, lambda: contender.unplug(targets))
+    else:
+        return
+    check(False)
+
+
+# -- others meanwhile ------------------------------------------------------
+
+
+@contextmanager
+def _watched(found: dict[str, float]) -> Iterator[None]:
+    """How long another process's link operations take meanwhile."""
+    process = subprocess.Popen(
+        [BUILD / "rtnl"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdout.readline()
+    time.sleep(0.05)
+    yield
+    process.stdin.close()
+    operations, median, longest = process.stdout.readline().split()
+    process.wait()
+    found |= {
+        "operations": int(operations),
+        "median": int(median) / 1e9,
+        "longest": int(longest) / 1e9,
+    }
+
+
+def _rtnl(
+    bench: Bench, case: Case, name: str, targets: Sequence[Target]
+) -> None:
+    contender = bench.open[name]
+    bench.delays(case.delays)
+    found: dict[str, float] = {}
+    with _watched(found):
+        contender.plug(targets)
+    quiet: dict[str, float] = {}
+    with _watched(quiet):
+        time.sleep(0.2)
+    bench.delays(False)
+    tell(
+        "rtnl", case=case.name, contender=name, seconds=found["longest"],
+        found=found, quiet=quiet,
+    )  # fmt: skip
+
+
+# -- counts ----------------------------------------------------------------
+
+_BEGIN, _END = "/ibhostdev-bench-begin", "/ibhostdev-bench-end"
+
+
+def _system_calls(bench: Bench, case: Case, name: str) -> None:
+    """Of this process while the contender works, of its daemon, and of all
+    that they start."""
+    contender = bench.open[name]
+    every = bench.targets(case.asked)
+    targets = every[: contender.most]
+    traces = []
+    with tempfile.TemporaryDirectory() as folder:
+        for operation, call in (
+            (plan.PLUG, contender.plug),
+            (plan.REPEAT, contender.plug),
+            (plan.UNPLUG, contender.unplug),
+        ):
+            trace = Path(folder, operation)
+            with _traced(trace, [os.getpid(), *contender.daemons()]):
+                os.path.exists(_BEGIN)
+                call(targets)
+                os.path.exists(_END)
+            traces.append((operation, trace.read_text(errors="replace")))
+    scale = len(every) / len(targets)
+    for operation, text in traces:
+        tell(
+            "counts", case=case.name, contender=name, operation=operation,
+            counts={k: v * scale for k, v in counted(text).items()},
+        )  # fmt: skip
+
+
+@contextmanager
+def _traced(trace: Path, processes: Sequence[int]) -> Iterator[None]:
+    tracer = subprocess.Popen(
+        [
+            "strace", "-f", "-qq", "-e", "signal=none", "-s", "128",
+            "-o", trace, "-p", ",".join(map(str, processes)),
+        ],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    status = [Path(f"/proc/{one}/status") for one in processes]
+    while any("TracerPid:\t0\n" in one.read_text() for one in status):
+        if tracer.poll() is not None:
+            assert tracer.stderr
+            raise RuntimeError(tracer.stderr.read().decode())
+        time.sleep(0.01)
+    yield
+    tracer.send_signal(signal.SIGINT)
+    tracer.wait()
+
+
+def counted(text: str) -> dict[str, int]:
+    """System calls, netlink messages sent and processes started, between
+    the marks in strace's output. What runs in several threads or processes
+    has some calls on two lines; the second ones are not counted."""
+    found = {"system calls": 0, "netlink messages": 0, "processes": 0}
+    begun = False
+    for line in text.splitlines():
+        call = line.partition(" ")[2].strip()
+        if _BEGIN in call:
+            begun = True
+        elif _END in call:
+            break
+        elif begun and call[:1].isalpha() and "(" in call:
+            found["system calls"] += 1
+            if call.startswith(("sendto(", "sendmsg(", "sendmmsg(")):
+                found["netlink messages"] += call.count("nlmsg_len=")
+            elif call.startswith("execve(") and "= 0" in call:
+                found["processes"] += 1
+    return found
+
+
+# --------------------------------------------------------------------------
+
+
+def main(argument: str) -> int:
+    cases = [Case.of(one) for one in json.loads(Path(argument).read_text())]
+    bench = Bench()
+    tell(
+        "machine", kernel=platform.release(), python=sys.version.split()[0],
+        processors=os.cpu_count(),
+    )  # fmt: skip
+    knob("sm_delay", 0)
+    host = None
+    for case in cases:
+        start = time.monotonic()
+        if case.host != host:
+            bench.build(case)
+            host = case.host
+        run_case(bench, case)
+        tell("case", case=case.name, took=time.monotonic() - start)
+    bench.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run: builds what is in C, measures, keeps the samples."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import host, plan
+from benchmarks.contenders import BUILD, REPO
+from benchmarks.plan import Case
+from benchmarks.results import Results
+
+_MARK = "@@"
+_FLAGS = (
+    "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-format-truncation",
+    "-pthread", "-I", str(REPO / "include"),
+)  # fmt: skip
+# A virtual machine that hangs must not hang the run.
+_LIMIT = 1800
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def build() -> None:
+    """The floor and the witness of RTNL, in C."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    for name in ("floor", "rtnl"):
+        source = REPO / "benchmarks" / "floor" / f"{name}.c"
+        program = BUILD / name
+        if (
+            program.exists()
+            and program.stat().st_mtime > source.stat().st_mtime
+        ):
+            continue
+        subprocess.run(["cc", *_FLAGS, "-o", program, source], check=True)
+
+
+def rig(
+    shape: str, cases: Sequence[Case], tell: Callable[[dict[str, Any]], None]
+) -> None:
+    """Run cases in a virtual machine."""
+    task = BUILD / f"plan-{shape}.json"
+    task.write_text(json.dumps([case.plain() for case in cases]))
+    log = BUILD / f"rig-{shape}.log"
+    command: list[str | Path] = [
+        sys.executable, REPO / "tests/kernel/run", "--shape", shape,
+        "--limit", str(_LIMIT), "--",
+        "python", "-m", "benchmarks.rig", str(task),
+    ]  # fmt: skip
+    with (
+        log.open("w") as kept,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, errors="replace"
+        ) as process,
+    ):
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(_MARK):
+                tell(json.loads(line[len(_MARK) :]))
+            else:
+                kept.write(line)
+                kept.flush()
+    if process.returncode:
+        raise RuntimeError(f"the virtual machine ({shape}) failed: see {log}")
+
+
+def _machine() -> dict[str, Any]:
+    from importlib import metadata
+
+    def output(*command: str) -> str:
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True, cwd=REPO
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return "not known"
+
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    versions = {
+        name: metadata.version(name)
+        for name in (
+            "ibhostdev", "pyroute2", "oslo.privsep", "oslo.rootwrap",
+        )
+    }  # fmt: skip
+    return {
+        "processor": cpu,
+        "host kernel": platform.release(),
+        "python": platform.python_version(),
+        "commit": output("git", "describe", "--always", "--dirty"),
+        "qemu": output("qemu-system-x86_64", "--version").partition("\n")[0],
+        "iproute2": output("ip", "-V"),
+        "networking-mlnx": output(
+            str(REPO / ".venv-mlnx/bin/python"), "-c",
+            "from importlib.metadata import version as v;"
+            "print(v('networking-mlnx'))",
+        ),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        **versions,
+    }  # fmt: skip
+
+
+def run(short: bool) -> Results:
+    results = Results(machine={"form": "short" if short else "full"})
+    started = time.monotonic()
+    build()
+
+    def tell(sample: dict[str, Any]) -> None:
+        if sample["kind"] == "machine":
+            del sample["kind"]
+            results.machine["guest"] = sample
+            return
+        if sample["kind"] == "case":
+            say(f"{sample['took']:6.1f} s  {sample['case']}")
+        elif sample["kind"] == "absent":
+            why = sample["why"].strip().splitlines()[-1]
+            say(f"without {sample['contender']}: {why}")
+        results.samples.append(sample)
+
+    def tell_host(kind: str, **what: Any) -> None:
+        tell({"kind": kind} | what)
+
+    results.machine |= _machine()
+    for shape, cases in (plan.short() if short else plan.full()).items():
+        say(f"a virtual machine ({shape})")
+        results.cases += [case.plain() for case in cases]
+        rig(shape, cases, tell)
+    say("this machine")
+    host.run(tell_host, short)
+    results.machine["took"] = round(time.monotonic() - started)
+    return results
