@@ -12,6 +12,7 @@ from unittest import mock
 import nova.conf
 import os_vif
 from nova import objects, utils
+from nova.compute import task_states, vm_states
 from nova.network import model
 from nova.virt import driver, fake
 from nova.virt.libvirt import vif
@@ -43,7 +44,12 @@ def main():
     loaded.vif_driver.start()
     own = vif.LibvirtGenericVIFDriver()
     objects.register_all()
-    instance = objects.Instance(uuid="e0ad4f4c-2f8b-4a5e-9a3a-6f6d3a1f0b52")
+    # What any instance has that comes from the database, while it starts.
+    instance = objects.Instance(
+        uuid="e0ad4f4c-2f8b-4a5e-9a3a-6f6d3a1f0b52",
+        vm_state=vm_states.BUILDING,
+        task_state=task_states.SPAWNING,
+    )
     calls = {
         "plug": lambda ports: loaded.plug_vifs(instance, ports),
         "unplug": lambda ports: loaded.unplug_vifs(instance, ports),
