@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from benchmarks.contenders import NAMES
+from benchmarks.contenders import NAMES, NOVA
 
 # Seconds, as real cards take: facts from the field in README.md.
 COMMAND, PROBE = 0.0002, 0.3
@@ -23,6 +23,7 @@ REFRESH = "unplug, bound anew"
 RTNL = "RTNL"
 COUNTS = "system calls"
 USUAL = (PLUG, REPEAT, UNPLUG, LIST)
+EVERYBODY = tuple(name for name in NAMES if name not in NOVA)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Case:
     vfs: int
     asked: int
     delays: bool = False
-    contenders: tuple[str, ...] = NAMES
+    contenders: tuple[str, ...] = EVERYBODY
     operations: tuple[str, ...] = USUAL
     rounds: int = 20
     seconds: float = 4.0
@@ -73,9 +74,9 @@ def _both(cases: Iterable[Case]) -> list[Case]:
 def full() -> dict[str, list[Case]]:
     """Cases by the shape of the machine that has room for them."""
     one = Case("mlx5", 1, 127, 1)
-    few = tuple(name for name in NAMES if name != "ebrctl")
+    few = tuple(name for name in EVERYBODY if name != "ebrctl")
     table = _both(
-        replace(one, asked=n, contenders=NAMES if n == 1 else few)
+        replace(one, asked=n, contenders=EVERYBODY if n == 1 else few)
         for n in (1, 8, 64, 127)
     )
     refresh = [
@@ -101,6 +102,13 @@ def full() -> dict[str, list[Case]]:
         replace(one, asked=n, operations=(COUNTS,), rounds=1, contenders=few)
         for n in (1, 64)
     ]
+    nova = [
+        replace(
+            one, asked=n, contenders=("bulk", *NOVA), rounds=10,
+            operations=(PLUG, REPEAT, UNPLUG), series="Nova",
+        )
+        for n in (8, 16)
+    ]  # fmt: skip
     asked = [
         replace(
             one, asked=n, contenders=FAST, operations=(PLUG, UNPLUG),
@@ -120,9 +128,12 @@ def full() -> dict[str, list[Case]]:
         for n in (8, 64, 127)
     )
     mlx4 = _both(
-        Case("mlx4", 1, 127, n, rounds=10, contenders=NAMES if n == 8 else few)
+        Case(
+            "mlx4", 1, 127, n, rounds=10,
+            contenders=EVERYBODY if n == 8 else few,
+        )
         for n in (8, 64, 127)
-    )
+    )  # fmt: skip
     wide = _both([Case("mlx5", 8, 16, 128, contenders=few, rounds=10)])
     pfs = [
         Case(
@@ -133,7 +144,8 @@ def full() -> dict[str, list[Case]]:
     ]  # fmt: skip
     return {
         "large": [
-            *table, *refresh, *rtnl, *counts, *asked, *present, *files, *mlx4,
+            *table, *refresh, *rtnl, *counts, *nova, *asked, *present, *files,
+            *mlx4,
         ],
         "wide": [*wide, *pfs],
     }  # fmt: skip
@@ -142,7 +154,7 @@ def full() -> dict[str, list[Case]]:
 def short() -> dict[str, list[Case]]:
     """So little that it only shows that everything works."""
     one = Case("mlx5", 1, 8, 8, rounds=2, seconds=1.0)
-    few = tuple(n for n in NAMES if n not in ("ebrctl",))
+    few = tuple(name for name in NAMES if "ebrctl" not in name)
     return {
         "small": [
             replace(one, asked=2, rounds=1, contenders=few),

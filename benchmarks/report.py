@@ -115,10 +115,13 @@ def _tables(results: Results, cases: Sequence[Case]) -> Iterator[str]:
     yield "## Side by side\n"
     for case in cases:
         if case.series == "table" and plan.PLUG in case.operations:
-            if plan.REFRESH in case.operations:
-                continue
             yield f"### {_what(case)}\n"
             yield _side_by_side(results, case, plan.USUAL)
+    yield "## The ports of an instance, by Nova\n"
+    for case in cases:
+        if case.series == "Nova":
+            yield f"### {_what(case)}\n"
+            yield _side_by_side(results, case, case.operations)
 
 
 def _what(case: Case) -> str:

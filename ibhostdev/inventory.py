@@ -153,7 +153,6 @@ class Vf:
     index: int
     pci: PciAddress
     driver: str | None
-    iommu_group: int | None
     in_use: bool
 
 
@@ -190,6 +189,8 @@ class Inventory:
         self._lock = threading.Lock()
         self._pfs: dict[PciAddress, Pf] = {}
         self._fingerprint: object = None
+        # Where each VF is to be found; None until it is asked for.
+        self._places: dict[PciAddress, tuple[Pf, int]] | None = None
 
     # -- PFs ----------------------------------------------------------
 
@@ -200,15 +201,31 @@ class Inventory:
         if they are to be read ``anew``.
         """
         with self._lock:
-            stale = anew or self._look() != self._fingerprint
-            # Until what is looked at was not changing while it was read.
-            for _ in range(_TRIES):
-                if not stale:
-                    break
-                before, self._pfs = self._pfs, self._read_pfs()
-                self._fingerprint = self._look()
-                stale = before != self._pfs
+            self._refresh(anew)
             return list(self._pfs.values())
+
+    def _refresh(self, anew: bool) -> None:
+        stale = anew or self._look() != self._fingerprint
+        # Until what is looked at was not changing while it was read.
+        for _ in range(_TRIES):
+            if not stale:
+                break
+            before, self._pfs = self._pfs, self._read_pfs()
+            self._fingerprint = self._look()
+            self._places = None
+            stale = before != self._pfs
+
+    def _vf_places(self) -> dict[PciAddress, tuple[Pf, int]]:
+        """PF and index of each VF that is enabled, by its address."""
+        with self._lock:
+            self._refresh(False)
+            if self._places is None:
+                self._places = {
+                    pf.vf_address(index): (pf, index)
+                    for pf in self._pfs.values()
+                    for index in range(pf.numvfs)
+                }
+            return self._places
 
     def _look(self) -> object:
         """What changes whenever the cached topology no longer holds."""
@@ -231,14 +248,12 @@ class Inventory:
         )
 
     def _listdir(self, path: str) -> list[str]:
-        try:
-            return self._sysfs.listdir(path)
-        except FileNotFoundError:
+        (names,) = self._sysfs.listdir([path])
+        if not isinstance(names, int):
+            return names
+        if names == errno.ENOENT:
             return []
-        except OSError as error:
-            raise from_errno(
-                error.errno or errno.EIO, path, "directory", "cannot be listed"
-            ) from error
+        raise from_errno(names, path, "directory", "cannot be listed")
 
     def _read_pfs(self) -> dict[PciAddress, Pf]:
         names = self._listdir("class/infiniband")
@@ -407,29 +422,23 @@ class Inventory:
         self, addresses: Sequence[PciAddress]
     ) -> list[Vf | DeviceNotFound]:
         """The VF at each address, or why there is none."""
-        pfs = {pf.pci: pf for pf in self.pfs()}
-        links = self._sysfs.readlink(
-            [f"{DEVICES}/{pci}/physfn" for pci in addresses]
-        )
-        placed: list[tuple[Pf, int] | DeviceNotFound] = [
-            self._place(pci, link, pfs)
-            for pci, link in zip(addresses, links, strict=True)
-        ]
+        places = self._vf_places()
+        placed = [places.get(pci) for pci in addresses]
         # The kernel's own word for what was computed: no driver checks the
         # index, and a wrong one is somebody else's VF.
-        confirm = self._sysfs.readlink(
+        links = self._sysfs.readlink(
             [
                 f"{place[0].path}/virtfn{place[1]}"
                 for place in placed
-                if isinstance(place, tuple)
+                if place is not None
             ]
         )
-        confirmed = iter(confirm)
+        confirmed = iter(links)
         here: list[tuple[Pf, int, PciAddress]] = []
         found: list[DeviceNotFound | None] = []
         for pci, place in zip(addresses, placed, strict=True):
-            if isinstance(place, DeviceNotFound):
-                found.append(place)
+            if place is None:
+                found.append(self._misplaced(pci))
                 continue
             link = next(confirmed)
             if not isinstance(link, str) or base_name(link) != pci:
@@ -448,12 +457,12 @@ class Inventory:
         vfs = iter(self._read_vfs(here))
         return [error or next(vfs) for error in found]
 
-    def _place(
-        self, pci: PciAddress, physfn: str | int, pfs: dict[PciAddress, Pf]
-    ) -> tuple[Pf, int] | DeviceNotFound:
+    def _misplaced(self, pci: PciAddress) -> DeviceNotFound:
+        """Why an address is not that of a VF of any PF here."""
+        (physfn,) = self._sysfs.readlink([f"{DEVICES}/{pci}/physfn"])
         if isinstance(physfn, int):
             return self._no_vf(pci)
-        pf = pfs.get(PciAddress(base_name(physfn)))
+        pf = self._pfs.get(PciAddress(base_name(physfn)))
         if pf is None:
             return DeviceNotFound(
                 f"its PF {base_name(physfn)} has no InfiniBand port",
@@ -462,16 +471,12 @@ class Inventory:
                 cure="load the InfiniBand driver (mlx5_ib, mlx4_ib), or name "
                 "a VF of an InfiniBand adapter",
             )
-        distance = pci.rid - pf.pci.rid - pf.offset
-        index = distance // pf.stride if pf.stride else distance
-        if not 0 <= index < pf.numvfs or pf.vf_address(index) != pci:
-            return DeviceNotFound(
-                f"is no VF below the {pf.numvfs} that {pf.pci} has enabled",
-                pci,
-                "sriov_numvfs",
-                cure=f"write the number of VFs to {pf.path}/sriov_numvfs",
-            )
-        return pf, index
+        return DeviceNotFound(
+            f"is no VF below the {pf.numvfs} that {pf.pci} has enabled",
+            pci,
+            "sriov_numvfs",
+            cure=f"write the number of VFs to {pf.path}/sriov_numvfs",
+        )
 
     def _no_vf(self, pci: PciAddress) -> DeviceNotFound:
         (device,) = self._sysfs.readlink([f"{DEVICES}/{pci}"])
@@ -491,42 +496,66 @@ class Inventory:
         )
 
     def _read_vfs(self, places: list[tuple[Pf, int, PciAddress]]) -> list[Vf]:
-        paths = [f"{DEVICES}/{pci}" for _, _, pci in places]
-        drivers = self._sysfs.readlink([f"{path}/driver" for path in paths])
-        groups = self._sysfs.readlink([f"{p}/iommu_group" for p in paths])
-        enabled = self._sysfs.read([f"{path}/enable" for path in paths])
-        vfs = []
-        for place, driver, group, enable in zip(
-            places, drivers, groups, enabled, strict=True
-        ):
-            pf, index, pci = place
-            name = base_name(driver) if isinstance(driver, str) else None
-            number = base_name(group) if isinstance(group, str) else ""
-            vfs.append(
-                Vf(
-                    pf,
-                    index,
-                    pci,
-                    name,
-                    int(number) if number.isdecimal() else None,
-                    name is not None
-                    and "vfio" in name
-                    # what cannot be read may be in use
-                    and enable != b"0",
-                )
-            )
-        return vfs
+        links = self._sysfs.readlink(
+            [f"{DEVICES}/{pci}/driver" for _, _, pci in places]
+        )
+        drivers = [
+            base_name(link) if isinstance(link, str) else None
+            for link in links
+        ]
+        vfio = [
+            pci
+            for (_, _, pci), driver in zip(places, drivers, strict=True)
+            if driver is not None and "vfio" in driver
+        ]
+        enabled = self._sysfs.read([f"{DEVICES}/{pci}/enable" for pci in vfio])
+        in_use = {
+            pci
+            for pci, enable in zip(vfio, enabled, strict=True)
+            # what cannot be read may be in use
+            if enable != b"0"
+        }
+        return [
+            Vf(pf, index, pci, driver, pci in in_use)
+            for (pf, index, pci), driver in zip(places, drivers, strict=True)
+        ]
 
-    def own_identity(self, vf: Vf) -> Guid | None:
-        """The node GUID that the VF's own driver on this host took when it
+    def iommu_groups(self, vfs: Sequence[Vf]) -> dict[PciAddress, int | None]:
+        """The number of each VF's IOMMU group; None if it has none."""
+        links = self._sysfs.readlink(
+            [f"{DEVICES}/{vf.pci}/iommu_group" for vf in vfs]
+        )
+        names = [
+            base_name(link) if isinstance(link, str) else "" for link in links
+        ]
+        return {
+            vf.pci: int(name) if name.isdecimal() else None
+            for vf, name in zip(vfs, names, strict=True)
+        }
+
+    def own_identities(self, vfs: Sequence[Vf]) -> list[Guid | None]:
+        """The node GUID that each VF's own driver on this host took when it
         was bound; None if it shows none."""
-        folder = f"{DEVICES}/{vf.pci}/infiniband"
-        for name in self._listdir(folder):
-            (value,) = self._sysfs.read([f"{folder}/{name}/node_guid"])
-            if isinstance(value, bytes):
-                try:
-                    # four groups of four digits
-                    return Guid(value.replace(b":", b"").decode("ascii"), 16)
-                except ValueError:
-                    return None
+        folders = [f"{DEVICES}/{vf.pci}/infiniband" for vf in vfs]
+        devices = [
+            # One, or none before the driver has it.
+            names[0] if isinstance(names, list) and names else "none"
+            for names in self._sysfs.listdir(folders)
+        ]
+        values = self._sysfs.read(
+            [
+                f"{folder}/{device}/node_guid"
+                for folder, device in zip(folders, devices, strict=True)
+            ]
+        )
+        return [_node_guid(value) for value in values]
+
+
+def _node_guid(value: bytes | int) -> Guid | None:
+    """From four groups of four digits."""
+    if isinstance(value, int):
+        return None
+    try:
+        return Guid(value.replace(b":", b""), 16)
+    except ValueError:
         return None

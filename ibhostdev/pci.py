@@ -38,6 +38,5 @@ class PciAddress(str):
     @property
     def rid(self) -> int:
         """Routing identifier: bus, device and function in 16 bits."""
-        _, bus, slot = self.split(":")
-        device, function = slot.split(".")
+        bus, device, function = self[-7:-5], self[-4:-2], self[-1]
         return int(bus, 16) << 8 | int(device, 16) << 3 | int(function)

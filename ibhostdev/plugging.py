@@ -560,20 +560,16 @@ class Plugging:
             for change in plan.changes
             if change.error is None
         }
-        shown = [
-            (change.vf, change.before.owner) for change in changed.values()
-        ]
-        due = [
-            vf
-            for vf, guid in shown
-            if guid is not None and self._rebinding.stale(vf, guid)
-        ]
+        due = self._rebinding.stale(
+            [
+                (change.vf, guid)
+                for change in changed.values()
+                if (guid := change.before.owner) is not None
+            ],
+            certain=False,
+        )
         if not plan.failed and plan.refusal is None:
-            due += [
-                vf
-                for vf, guid in plan.stale
-                if self._rebinding.shows(vf, guid)
-            ]
+            due += self._rebinding.stale(plan.stale, certain=True)
         for vf in due:
             if not vf.pf.autoprobe:
                 # drivers/pci/pci-driver.c would refuse to bind it again.

@@ -41,19 +41,19 @@ class Rebinding:
         self._sysfs = sysfs
         self._inventory = inventory
 
-    def stale(self, vf: Vf, guid: Guid) -> bool:
-        """Whether the host's own driver has the VF and took this identity
-        when it was bound, or shows none that could be compared."""
-        if vf.driver != "mlx5_core":
-            return False
-        return self._inventory.own_identity(vf) in (None, guid)
-
-    def shows(self, vf: Vf, guid: Guid) -> bool:
-        """Whether it certainly did."""
-        return (
-            vf.driver == "mlx5_core"
-            and self._inventory.own_identity(vf) == guid
-        )
+    def stale(
+        self, identities: Iterable[tuple[Vf, Guid]], certain: bool
+    ) -> list[Vf]:
+        """The VFs that the host's own driver has and whose identity here it
+        took when it was bound; unless that is to be ``certain``, also those
+        of which it shows none that could be compared."""
+        own = [one for one in identities if one[0].driver == "mlx5_core"]
+        shown = self._inventory.own_identities([vf for vf, _ in own])
+        return [
+            vf
+            for (vf, guid), identity in zip(own, shown, strict=True)
+            if identity == guid or (identity is None and not certain)
+        ]
 
     def rebind(
         self, vfs: Sequence[Vf], progress: Progress | None

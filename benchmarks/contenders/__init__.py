@@ -117,13 +117,19 @@ _WHERE = {
     "command": "ours:Command",
     "standin": "ours:Standin",
     "privsep": "ours:Privsep",
+    "rootwrap": "ours:Rootwrap",
+    "rootwrap-daemon": "ours:RootwrapDaemon",
     "ip": "iproute2:Ip",
     "ip-batch": "iproute2:IpBatch",
     "pyroute2-usual": "pyroute2:Usual",
     "pyroute2-best": "pyroute2:Best",
     "ebrctl": "ebrctl:Ebrctl",
+    "nova": "nova:Ours",
+    "nova-standin": "nova:Standin",
+    "nova-ebrctl": "nova:Vendor",
 }
 NAMES = tuple(_WHERE)
+NOVA = tuple(name for name in NAMES if name.startswith("nova"))
 
 
 def make(name: str) -> Contender:

@@ -14,6 +14,10 @@ from benchmarks.contenders import REPO, Base, CannotList, Place, Target
 from benchmarks.contenders.ours import run
 
 PROGRAMS = REPO / ".venv-mlnx" / "bin"
+ENVIRONMENT = os.environ | {
+    "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+    "PYTHONWARNINGS": "ignore",
+}
 _PORT = 60001  # neither end can be told to use another
 _START = 300.0  # seconds; it takes 40 s in emulation
 _CONFIGURATION = """
@@ -23,6 +27,50 @@ fabrics = {fabrics}
 [AGENT]
 root_helper = env
 """
+
+
+class Eswitchd:
+    """The daemon, unless it runs already."""
+
+    def __init__(self, place: Place) -> None:
+        self._folder = TemporaryDirectory()
+        self.process: subprocess.Popen[bytes] | None = None
+        if not _listens():
+            self._start(place)
+
+    def _start(self, place: Place) -> None:
+        settings = Path(self._folder.name, "eswitchd.conf")
+        fabrics = ",".join(f"default:{name}" for name in place.netdevs)
+        settings.write_text(_CONFIGURATION.format(fabrics=fabrics))
+        with Path(self._folder.name, "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [PROGRAMS / "eswitchd", "--config-file", settings],
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + _START
+        while not _listens():
+            if self.process.poll() is not None or time.monotonic() > end:
+                told = Path(self._folder.name, "log").read_text()
+                raise RuntimeError(f"eswitchd:\n{told[-3000:]}")
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
+        self._folder.cleanup()
+
+
+def _listens() -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", _PORT)).close()
+    except OSError:
+        return False
+    return True
 
 
 class Ebrctl(Base):
@@ -40,59 +88,28 @@ class Ebrctl(Base):
 
     def open(self, place: Place) -> None:
         super().open(place)
-        self._folder = TemporaryDirectory()
-        settings = Path(self._folder.name, "eswitchd.conf")
-        fabrics = ",".join(f"default:{name}" for name in place.netdevs)
-        settings.write_text(_CONFIGURATION.format(fabrics=fabrics))
-        self._env = os.environ | {
-            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-            "PYTHONWARNINGS": "ignore",
-        }
-        with Path(self._folder.name, "log").open("wb") as log:
-            self.daemon = subprocess.Popen(
-                [PROGRAMS / "eswitchd", "--config-file", settings],
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._wait()
-
-    def _wait(self) -> None:
-        end = time.monotonic() + _START
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", _PORT)).close()
-                return
-            except OSError:
-                if self.daemon.poll() is not None or time.monotonic() > end:
-                    log = Path(self._folder.name, "log").read_text()
-                    raise RuntimeError(f"eswitchd:\n{log[-3000:]}") from None
-            time.sleep(0.2)
+        self._eswitchd = Eswitchd(place)
 
     def plug(self, targets: Sequence[Target]) -> None:
         for target in targets:
             run(
                 PROGRAMS / "ebrctl", "add-port", target.mac, "instance",
-                "default", "ib_hostdev", target.pci, env=self._env,
+                "default", "ib_hostdev", target.pci, env=ENVIRONMENT,
             )  # fmt: skip
 
     def unplug(self, targets: Sequence[Target]) -> None:
         for target in targets:
             run(
                 PROGRAMS / "ebrctl", "del-port", "default", target.mac,
-                env=self._env,
+                env=ENVIRONMENT,
             )  # fmt: skip
 
     def list(self) -> None:
         raise CannotList("ebrctl has no list")
 
     def daemons(self) -> Sequence[int]:
-        return (self.daemon.pid,)
+        process = self._eswitchd.process
+        return () if process is None else (process.pid,)
 
     def close(self) -> None:
-        if self.daemon.poll() is None:
-            os.killpg(self.daemon.pid, signal.SIGTERM)
-            self.daemon.wait()
-        self._folder.cleanup()
+        self._eswitchd.close()

@@ -156,3 +156,43 @@ class Privsep(Base):
 
     def close(self) -> None:
         self._privsep.CONTEXT.stop()
+
+
+class Rootwrap(Base):
+    """One process of root's for each call, by sudo and oslo.rootwrap."""
+
+    title = "ibhostdev, oslo.rootwrap"
+    daemon = False
+
+    def open(self, place: Place) -> None:
+        from ibhostdev.privilege import rootwrap
+        from tests.kernel import rights
+
+        super().open(place)
+        rights.rootwrap()
+        # Where sudo is told to let them be found.
+        programs = str(Path(sys.executable).parent)
+        if programs not in os.environ["PATH"].split(":"):
+            os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
+        self._rootwrap = rootwrap.Rootwrap(daemon=self.daemon)
+
+    def _call(self, action: Any, targets: Sequence[Target]) -> None:
+        from ibhostdev.privilege.request import Request
+
+        self._rootwrap.call(Request(action, tuple(vifs(targets))))
+
+    def plug(self, targets: Sequence[Target]) -> None:
+        self._call("plug", targets)
+
+    def unplug(self, targets: Sequence[Target]) -> None:
+        self._call("unplug", targets)
+
+    def list(self) -> None:
+        raise CannotList("listing needs no rights")
+
+
+class RootwrapDaemon(Rootwrap):
+    """With oslo.rootwrap's daemon, which starts a process for each call."""
+
+    title = "ibhostdev, oslo.rootwrap daemon"
+    daemon = True

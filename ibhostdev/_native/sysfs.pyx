@@ -17,6 +17,11 @@ from posix.unistd cimport close
 
 import os
 
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object text)
+    str PyUnicode_DecodeFSDefault(const char *text)
+    str PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
+
 cdef extern from "<fcntl.h>" nogil:
     int O_PATH, O_DIRECTORY, O_CLOEXEC
 
@@ -24,11 +29,19 @@ cdef extern from "ibhostdev/sysfs.h" nogil:
     ssize_t ibh_attr_read(int dir, const char *path, char *buf, size_t size)
     int ibh_attr_write(int dir, const char *path, const char *buf, size_t len)
     ssize_t ibh_link_read(int dir, const char *path, char *buf, size_t size)
+    ssize_t ibh_entries(int fd, char *buf, size_t size)
+    int ibh_dir_open(int dir, const char *path)
+
+    struct ibh_entry:
+        unsigned short size
+        char name[]
 
 # A page and one byte: what fills it is no sysfs attribute.
 cdef enum:
     VALUE_SIZE = 4097
     LINK_SIZE = 4096
+    ENTRIES_SIZE = 32768
+    NEWLINE = 10
 
 
 cdef struct Item:
@@ -48,7 +61,7 @@ cdef class _Batch:
     def __cinit__(self, paths, values=None):
         cdef Py_ssize_t i
         cdef bytes encoded
-        self.owners = [os.fsencode(path) for path in paths]
+        self.owners = [PyUnicode_EncodeFSDefault(path) for path in paths]
         self.count = len(self.owners)
         self.items = <Item *>malloc((self.count or 1) * sizeof(Item))
         if self.items is NULL:
@@ -103,7 +116,13 @@ cdef list _read(int root, paths, bint link):
             item = &batch.items[i]
             if item.result < 0:
                 results.append(<int>-item.result)
+            elif link:
+                results.append(
+                    PyUnicode_DecodeFSDefaultAndSize(item.data, item.result)
+                )
             else:
+                while item.result and item.data[item.result - 1] == NEWLINE:
+                    item.result -= 1
                 results.append(
                     PyBytes_FromStringAndSize(item.data, item.result)
                 )
@@ -113,6 +132,37 @@ cdef list _read(int root, paths, bint link):
                 free(<void *>batch.items[i].data)
         free(value)
     return results
+
+
+cdef object _names(int root, const char *path, char *buf):
+    """Names in a directory, sorted, or an errno."""
+    cdef list names = []
+    cdef ssize_t got, at
+    cdef ibh_entry *entry
+    cdef int fd
+    with nogil:
+        fd = ibh_dir_open(root, path)
+    if fd < 0:
+        return -fd
+    try:
+        while True:
+            with nogil:
+                got = ibh_entries(fd, buf, ENTRIES_SIZE)
+            if got <= 0:
+                break
+            at = 0
+            while at < got:
+                entry = <ibh_entry *>(buf + at)
+                names.append(PyUnicode_DecodeFSDefault(entry.name))
+                at += entry.size
+    finally:
+        close(fd)
+    if got < 0:
+        return <int>-got
+    names.remove(".")
+    names.remove("..")
+    names.sort()
+    return names
 
 
 cdef class Tree:
@@ -136,17 +186,11 @@ cdef class Tree:
 
     def read(self, paths):
         """Value of each attribute, without its newline, or its errno."""
-        return [
-            value if isinstance(value, int) else value.rstrip(b"\n")
-            for value in _read(self.root, paths, False)
-        ]
+        return _read(self.root, paths, False)
 
     def readlink(self, paths):
         """Text of each symbolic link, or its errno."""
-        return [
-            value if isinstance(value, int) else os.fsdecode(value)
-            for value in _read(self.root, paths, True)
-        ]
+        return _read(self.root, paths, True)
 
     def write(self, items, stop=False):
         """Write each (path, value) in order, one write() call a value.
@@ -170,6 +214,17 @@ cdef class Tree:
                     break
         return [<int>batch.items[i].result for i in range(batch.count)]
 
-    def listdir(self, path):
-        """Names in a directory, sorted. Raises OSError."""
-        return sorted(os.listdir(os.path.join(self.path, path)))
+    def listdir(self, paths):
+        """Names in each directory, sorted, or its errno."""
+        cdef _Batch batch = _Batch(paths)
+        cdef Py_ssize_t i
+        cdef char *buf = <char *>malloc(ENTRIES_SIZE)
+        if buf is NULL:
+            raise MemoryError
+        try:
+            return [
+                _names(self.root, batch.items[i].path, buf)
+                for i in range(batch.count)
+            ]
+        finally:
+            free(buf)

@@ -119,9 +119,8 @@ def adapters(patient: Patient) -> Iterator[Finding]:
 def _other_adapters(patient: Patient) -> Iterator[Finding]:
     sysfs = patient.host.sysfs
     known = {str(view.pf.pci) for view in patient.views}
-    try:
-        devices = sysfs.listdir(DEVICES)
-    except OSError:
+    (devices,) = sysfs.listdir([DEVICES])
+    if isinstance(devices, int):
         return
     vendors = sysfs.read([f"{DEVICES}/{pci}/vendor" for pci in devices])
     ours = [
@@ -444,7 +443,7 @@ def iommu(patient: Patient) -> Iterator[Finding]:
     host = patient.host
     groups: dict[int, list[str]] = {}
     for view in patient.views:
-        without = [vf.pci for vf in view.vfs if vf.iommu_group is None]
+        without = [vf.pci for vf in view.vfs if view.groups[vf.pci] is None]
         if without:
             yield Finding(
                 "IOMMU",
@@ -455,17 +454,15 @@ def iommu(patient: Patient) -> Iterator[Finding]:
                 "turn on VT-d or AMD-Vi in the BIOS, and boot with "
                 "intel_iommu=on (Intel) and iommu=pt",
             )
-        for vf in view.vfs:
-            if vf.iommu_group is not None:
-                groups.setdefault(vf.iommu_group, [])
-    for number in groups:
-        try:
-            members = host.sysfs.listdir(
-                f"kernel/iommu_groups/{number}/devices"
-            )
-        except OSError:
-            continue
-        groups[number] = sorted(members)
+        for number in view.groups.values():
+            if number is not None:
+                groups.setdefault(number, [])
+    listed = host.sysfs.listdir(
+        [f"kernel/iommu_groups/{number}/devices" for number in groups]
+    )
+    for number, members in zip(groups, listed, strict=True):
+        if not isinstance(members, int):
+            groups[number] = members
     shared = {n: m for n, m in groups.items() if len(m) > 1}
     for number, members in shared.items():
         yield Finding(
@@ -592,11 +589,12 @@ def own_drivers(patient: Patient) -> Iterator[Finding]:
     inventory = patient.host.inventory
     for view in patient.views:
         before_plug, stale = [], []
-        for vf in view.vfs:
+        here = [vf for vf in view.vfs if vf.driver == "mlx5_core"]
+        own = inventory.own_identities(here)
+        for vf, shown in zip(here, own, strict=True):
             admin = view.state(vf).node_guid
-            if vf.driver != "mlx5_core" or admin is None:
+            if admin is None:
                 continue
-            shown = inventory.own_identity(vf)
             if shown is None or shown == admin:
                 continue
             if not admin.is_idle:

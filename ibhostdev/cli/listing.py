@@ -24,15 +24,17 @@ _NOTHING = VfState()
 class View:
     """A PF and its VFs as they are now.
 
-    ``states`` has a mapping for each of the PF's ports that VFs have an
-    identity on: one on mlx5, maybe two on mlx4. ``against`` says why not
-    another mechanism. ``error`` is why there are no states.
+    ``groups`` are the VFs' IOMMU groups. ``states`` has a mapping for each
+    of the PF's ports that VFs have an identity on: one on mlx5, maybe two on
+    mlx4. ``against`` says why not another mechanism. ``error`` is why there
+    are no states.
     """
 
     pf: Pf
     mechanism: str | None
     against: Mapping[str, str]
     vfs: Sequence[Vf]
+    groups: Mapping[PciAddress, int | None]
     states: Sequence[Mapping[int, VfState]] = ()
     error: IbHostdevError | None = None
 
@@ -72,8 +74,9 @@ def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
     mechanism, against = host.mechanisms.choose(pf)
     name = None if mechanism is None else mechanism.name
     vfs = host.inventory.vfs(pf, indices)
+    groups = host.inventory.iommu_groups(vfs)
     if mechanism is None or not pf.numvfs:
-        return View(pf, name, against, vfs)
+        return View(pf, name, against, vfs, groups)
     sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
     batch = range(pf.numvfs) if indices is None else indices
     try:
@@ -81,8 +84,8 @@ def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
             mechanism.survey(pf.on_port(side.number), batch) for side in sides
         ]
     except IbHostdevError as error:
-        return View(pf, name, against, vfs, error=error)
-    return View(pf, name, against, vfs, states)
+        return View(pf, name, against, vfs, groups, error=error)
+    return View(pf, name, against, vfs, groups, states)
 
 
 def _find(host: Host, pfs: Sequence[Pf], name: str) -> tuple[Pf, int | None]:
@@ -143,7 +146,7 @@ def _vf_json(view: View, vf: Vf, use: "Use | None") -> dict[str, Any]:
         "index": vf.index,
         "pci": vf.pci,
         "driver": vf.driver,
-        "iommu_group": vf.iommu_group,
+        "iommu_group": view.groups[vf.pci],
         **state_json(state),
         "mac": None if owner is None else owner.mac,
         "in_use": vf.in_use,
@@ -230,12 +233,12 @@ def _rows(view: View, uses: Uses) -> list[Line]:
     rows: list[Line] = [[(title, "dim") for title in head]]
     digits = len(str(view.vfs[-1].index))
     for vf in view.vfs:
-        group = "-" if vf.iommu_group is None else str(vf.iommu_group)
+        group = view.groups[vf.pci]
         row: list[Cell] = [
             (f"{vf.index:{max(2, digits)}}", ""),
             (vf.pci, ""),
             (vf.driver or "-", ""),
-            (f"{group:>5}", ""),
+            (f"{'-' if group is None else group:>5}", ""),
         ]
         row += [identity(view.state(vf, side)) for side in sides]
         if policies:

@@ -205,12 +205,8 @@ def _group(pci: PciAddress, host: Host) -> str | None:
 
 def _peers(pci: PciAddress, host: Host) -> list[str]:
     group = _group(pci, host)
-    try:
-        return sorted(
-            host.sysfs.listdir(f"kernel/iommu_groups/{group}/devices")
-        )
-    except OSError:
-        return []
+    (members,) = host.sysfs.listdir([f"kernel/iommu_groups/{group}/devices"])
+    return [] if isinstance(members, int) else members
 
 
 def at_hand(run: str = "/run/libvirt") -> bool:

@@ -222,9 +222,8 @@ class Mlx4Sysfs:
 
     def _default_pkey(self, pf: Pf) -> int | None:
         """Index of the default partition in the port's P_Key table."""
-        try:
-            listed = self._sysfs.listdir(f"{_port(pf)}/pkeys")
-        except OSError:
+        (listed,) = self._sysfs.listdir([f"{_port(pf)}/pkeys"])
+        if isinstance(listed, int):
             return None  # the writes that follow will tell
         names = [name for name in listed if name.isdecimal()]
         values = self._sysfs.read([f"{_port(pf)}/pkeys/{n}" for n in names])

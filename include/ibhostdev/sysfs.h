@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One sysfs attribute, read or written through a directory descriptor.
+ * sysfs attributes, links and directories, below a directory descriptor.
  *
  * A sysfs store function parses each write() on its own, so a value goes
  * out whole, in one call, at offset 0 (Documentation/filesystems/sysfs.rst).
@@ -11,6 +11,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -63,6 +65,31 @@ static inline ssize_t ibh_link_read(int dir, const char *path, char *buf,
 	ssize_t n = readlinkat(dir, path, buf, size);
 
 	return n < 0 ? -errno : n;
+}
+
+/* What getdents64() gives (linux/fs/readdir.c). */
+struct ibh_entry {
+	uint64_t ino;
+	int64_t off;
+	unsigned short size;
+	unsigned char type;
+	char name[];
+};
+
+/* The next entries of an open directory, whole ones; 0 after the last. The
+ * system call itself: opendir() costs a stat, an fcntl and an allocation. */
+static inline ssize_t ibh_entries(int fd, char *buf, size_t size)
+{
+	ssize_t n = syscall(SYS_getdents64, fd, buf, size);
+
+	return n < 0 ? -errno : n;
+}
+
+static inline int ibh_dir_open(int dir, const char *path)
+{
+	int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
 }
 
 #endif

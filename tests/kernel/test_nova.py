@@ -2,98 +2,27 @@
 """Nova on a real kernel: its own privileged daemons, started by real sudo
 and nova-rootwrap for a user who may do nothing else."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from ibhostdev.ebrctl import PROGRAM
 from tests.flavours import ONES, guid, mac
+from tests.kernel import rights
+from tests.kernel.nova_compute import Compute
 from tests.testbed import Hca, Seen
 
 # In the shape that has the time; no guest is needed.
 pytestmark = pytest.mark.large
 
-NOVA = Path(__file__).parents[2] / ".venv-nova-34"
-NOBODY = 65534
 IDLE = Seen(ONES, ONES, "down")
 # CAP_DAC_OVERRIDE and CAP_NET_ADMIN of <linux/capability.h>
 CAPABILITIES = 1 << 1 | 1 << 12
-SETTINGS = """
-[DEFAULT]
-compute_driver = ibhostdev.LibvirtDriver
-rootwrap_config = /etc/nova/rootwrap.conf
-state_path = {folder}
-"""
 
 
 @pytest.fixture(scope="module")
-def rights():
-    """What a package of Nova installs, for the user nobody."""
-    etc = Path("/etc/nova")
-    (etc / "rootwrap.d").mkdir(parents=True)
-    given = (NOVA / "etc/nova/rootwrap.conf").read_text()
-    (etc / "rootwrap.conf").write_text(
-        given.replace("exec_dirs=", f"exec_dirs={NOVA}/bin,")
-    )
-    # Where sudo finds it.
-    Path("/usr/local/bin/nova-rootwrap").symlink_to(NOVA / "bin/nova-rootwrap")
-    rule = Path("/etc/sudoers.d/nova")
-    rule.write_text(
-        "nobody ALL = (root) NOPASSWD: /usr/local/bin/nova-rootwrap "
-        "/etc/nova/rootwrap.conf *\n"
-    )
-    rule.chmod(0o440)
-    # A Python in somebody's home is out of others' reach. All of this
-    # machine is gone when it ends.
-    for parent in (NOVA / "bin/python").resolve().parents:
-        parent.chmod(parent.stat().st_mode | 0o111)
-
-
-class Compute:
-    """nova-compute, as far as it plugs."""
-
-    def __init__(self, folder):
-        os.chown(folder, NOBODY, NOBODY)
-        settings = folder / "nova.conf"
-        settings.write_text(SETTINGS.format(folder=folder))
-        self._process = subprocess.Popen(
-            [NOVA / "bin/python", Path(__file__).parent / "compute.py",
-             settings],
-            user=NOBODY,
-            group=NOBODY,
-            extra_groups=[],
-            # Nothing of what the tests themselves run in; Nova 34's threads.
-            env={
-                "PATH": f"{NOVA}/bin:/usr/bin:/bin",
-                "OS_NOVA_DISABLE_EVENTLET_PATCHING": "True",
-                "HOME": str(folder),
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-        assert self._answer() == "ibhostdev.nova.driver"
-
-    def _answer(self):
-        line = self._process.stdout.readline()
-        if not line:
-            pytest.fail("it ended; what it said is above")
-        return json.loads(line)
-
-    def __call__(self, name, *ports):
-        self._process.stdin.write(json.dumps([name, *ports]) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self):
-        self._process.communicate()
-
-
-@pytest.fixture(scope="module")
-def nova(rights, tmp_path_factory):
+def nova(tmp_path_factory):
+    rights.nova()
     folder = tmp_path_factory.mktemp("nova")
     # pytest's folders are root's alone.
     for one in (folder, *folder.parents[:2]):

@@ -6,20 +6,18 @@ import json
 import os
 import pwd
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.flavours import ONES, guid, mac
+from tests.kernel import rights
+from tests.kernel.rights import BIN
 from tests.kernel.testbed import run
 from tests.testbed import Hca, Seen
 
 # In the shape that has the time.
 pytestmark = pytest.mark.large
 
-REPO = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 ROOTWRAP = [str(BIN / "ibhostdev-rootwrap"), "/etc/ibhostdev/rootwrap.conf"]
 IDLE = Seen(ONES, ONES, "down")
 TWICE = """
@@ -53,29 +51,9 @@ def user(*command, name="plugger", text=None):
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    """What the guide says; the paths are those of this environment."""
-    etc = Path("/etc/ibhostdev")
-    (etc / "rootwrap.d").mkdir(parents=True)
-    for name in ("rootwrap.conf", "rootwrap.d/ibhostdev.filters"):
-        (etc / name).write_text((REPO / "etc" / name).read_text())
-    program = Path("/usr/local/libexec/ibhostdev/ibhostdev-privileged")
-    program.parent.mkdir(parents=True)
-    program.symlink_to(BIN / program.name)
-    rule = Path("/etc/sudoers.d/ibhostdev")
-    rule.write_text(
-        (REPO / "etc/sudoers.d/ibhostdev")
-        .read_text()
-        .replace("/usr/local/bin", str(BIN))
-    )
-    rule.chmod(0o440)
-    run("visudo", "--check", "--quiet")
-    run("groupadd", "ibhostdev")
+    rights.rootwrap()
     run("useradd", "--no-create-home", "--groups=ibhostdev", "plugger")
     run("useradd", "--no-create-home", "stranger")
-    # A Python in somebody's home is out of others' reach. All of this
-    # machine is gone when it ends.
-    for parent in Path(sys.executable).resolve().parents:
-        parent.chmod(parent.stat().st_mode | 0o111)
 
 
 @pytest.fixture

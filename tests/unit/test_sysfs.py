@@ -28,6 +28,17 @@ def test_a_batch_gives_a_value_or_an_errno_for_each(tree, tmp_path):
         "folder/target", errno.EINVAL, errno.ENOENT,
     ]  # fmt: skip
     assert tree.read([]) == tree.readlink([]) == tree.write([]) == []
+    assert tree.listdir([".", "folder", "missing", "a"]) == [
+        ["a", "empty", "folder", "link"], [], errno.ENOENT, errno.ENOTDIR,
+    ]  # fmt: skip
+
+
+def test_a_directory_of_many(tree, tmp_path):
+    """More than one system call gives."""
+    names = sorted(f"{n:04}-{'x' * 40}" for n in range(2000))
+    for name in names:
+        (tmp_path / "folder" / name).touch()
+    assert tree.listdir(["folder"]) == [names]
 
 
 def test_what_is_longer_than_a_page_is_no_attribute(tree, tmp_path):
@@ -75,20 +86,21 @@ def test_a_root_that_is_not_there_is_named(tmp_path):
 def test_the_real_sys():
     tree = Tree()
     assert tree.read(["class/net/lo/ifindex"]) == [b"1"]
-    assert "lo" in tree.listdir("class/net")
+    assert "lo" in tree.listdir(["class/net"])[0]
     assert "lo" in tree.readlink(["class/net/lo"])[0]
 
 
 def test_nothing_is_left_open(tree):
     def count():
+        gc.collect()
         return len(os.listdir("/proc/self/fd"))
 
     before = count()
     for _ in range(50):
         tree.read(["a", "missing"] * 10)
+        tree.listdir(["folder", "missing", "a"])
         tree.write([("a", b"x"), ("missing", b"x")])
         Tree(tree.path)
-    gc.collect()
     assert count() == before
 
 
