@@ -31,6 +31,7 @@ DRIVERS = "bus/pci/drivers"
 _ARPHRD_INFINIBAND = b"32"
 _LID = re.compile(rb"0x[0-9a-f]{1,8}")
 _TRIES = 3
+_MOST_VFS = 0xFFFF  # NumVFs is a field of 16 bits (PCI Express, SR-IOV)
 
 LOG = logging.getLogger(__name__)
 
@@ -316,6 +317,10 @@ class Inventory:
         numvfs, totalvfs, offset, stride, autoprobe = (
             self._number(value, path) for value in numbers
         )
+        if not 0 <= numvfs <= _MOST_VFS:
+            raise from_errno(
+                errno.EINVAL, path, "sriov_numvfs", f"cannot be {numvfs}"
+            )
         return Pf(
             pci=pci,
             family=self._family(path, driver),
