@@ -205,6 +205,11 @@ class Inventory:
             self._refresh(anew)
             return list(self._pfs.values())
 
+    @property
+    def last_pfs(self) -> list[Pf]:
+        """The same as when they were last looked at."""
+        return list(self._pfs.values())
+
     def _refresh(self, anew: bool) -> None:
         stale = anew or self._look() != self._fingerprint
         # Until what is looked at was not changing while it was read.

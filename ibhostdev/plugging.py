@@ -44,7 +44,7 @@ from ibhostdev.errors import (
 )
 from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
-from ibhostdev.mechanisms import Mechanisms, Whose
+from ibhostdev.mechanisms import Mechanism, Mechanisms, Whose
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
 from ibhostdev.planning import Change, Key, Plan, Planner, Side, known
@@ -54,6 +54,7 @@ LOG = logging.getLogger(__name__)
 
 # The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
 _LOCK_SECONDS = 180
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class Plugging:
@@ -89,7 +90,7 @@ class Plugging:
     ) -> BatchResult:
         """Give VFs the identities of VIFs; see Host.plug()."""
         self._check(vifs, plugging=True)
-        vfs = self._resolve(vifs, mechanism)
+        vfs, serving = self._resolve(vifs, mechanism)
         if on_error is OnError.ROLLBACK:
             for vf in vfs:
                 if isinstance(vf, IbHostdevError):
@@ -97,8 +98,8 @@ class Plugging:
         scope = self._scope(vifs, vfs)
         with self._locked(scope, dry_run) as waited:
             if waited:
-                vfs = self._resolve(vifs, mechanism)
-            sides, doubts = self._survey(scope, vfs, mechanism)
+                vfs, serving = self._resolve(vifs, mechanism)
+            sides, doubts = self._survey(scope, vfs, serving, mechanism)
             plan = Planner(self._inventory, vifs, sides).plug(vfs, policy)
             plan.warnings[:0] = doubts
             if not dry_run:
@@ -119,12 +120,12 @@ class Plugging:
         self._check(vifs, plugging=False)
         # Only hints: after an evacuation they are another host's addresses,
         # and leading nowhere is no error.
-        vfs = self._resolve(vifs, mechanism)
+        vfs, serving = self._resolve(vifs, mechanism)
         scope = self._scope(vifs, vfs)
         with self._locked(scope, dry_run) as waited:
             if waited:
-                vfs = self._resolve(vifs, mechanism)
-            sides, doubts = self._survey(scope, vfs, mechanism)
+                vfs, serving = self._resolve(vifs, mechanism)
+            sides, doubts = self._survey(scope, vfs, serving, mechanism)
             plan = Planner(self._inventory, vifs, sides, bool(doubts)).unplug(
                 vfs
             )
@@ -194,11 +195,12 @@ class Plugging:
 
     def _resolve(
         self, vifs: Sequence[Vif], forced: str | None
-    ) -> list[Vf | IbHostdevError]:
-        """The VF that each VIF's address leads to, or why to none."""
+    ) -> tuple[list[Vf | IbHostdevError], dict[Key, Mechanism]]:
+        """The VF that each VIF's address leads to, or why to none; and what
+        serves these."""
         addresses = [vif.pci for vif in vifs if vif.pci is not None]
         located = iter(self._inventory.locate(addresses))
-        served: dict[Key, NoMechanism | None] = {}
+        served: dict[Key, Mechanism | NoMechanism] = {}
         vfs: list[Vf | IbHostdevError] = []
         for vif in vifs:
             vf: Vf | IbHostdevError
@@ -211,17 +213,21 @@ class Plugging:
             if isinstance(vf, Vf):
                 key = vf.pf.pci, vf.pf.port
                 if key not in served:
-                    served[key] = self._unserved(vf.pf, forced)
-                vf = served[key] or vf
+                    served[key] = self._serving(vf.pf, forced)
+                by = served[key]
+                vf = by if isinstance(by, NoMechanism) else vf
             vfs.append(vf)
-        return vfs
+        return vfs, {
+            key: by
+            for key, by in served.items()
+            if not isinstance(by, NoMechanism)
+        }
 
-    def _unserved(self, pf: Pf, forced: str | None) -> NoMechanism | None:
+    def _serving(self, pf: Pf, forced: str | None) -> Mechanism | NoMechanism:
         try:
-            self._mechanisms.require(pf, forced)
+            return self._mechanisms.require(pf, forced)
         except NoMechanism as error:
             return error
-        return None
 
     def _on_network(self, vif: Vif, vf: Vf) -> Vf | WrongPhysicalNetwork:
         """The VF, on the port that its VIF's physical network is behind."""
@@ -255,7 +261,7 @@ class Plugging:
         networks = {vif.physical_network for vif in vifs}
         mapped = networks <= self._networks.keys()
         scope: dict[Key, Pf] = {}
-        for pf in self._inventory.pfs():
+        for pf in self._inventory.last_pfs:
             ports = [port.number for port in pf.ports]
             if mapped:
                 found = (self._port_on(pf, name) for name in networks if name)
@@ -281,10 +287,11 @@ class Plugging:
             for pci in [] if dry_run else sorted({pf.pci for pf in scope}):
                 path = os.path.join(self._run_dir, f"{pci}.lock")
                 try:
-                    os.makedirs(self._run_dir, mode=0o755, exist_ok=True)
-                    lock = os.open(
-                        path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-                    )
+                    try:
+                        lock = os.open(path, _LOCK_FLAGS, 0o600)
+                    except FileNotFoundError:
+                        os.makedirs(self._run_dir, mode=0o755, exist_ok=True)
+                        lock = os.open(path, _LOCK_FLAGS, 0o600)
                     stack.callback(os.close, lock)
                     waited |= _lock(lock)
                 except OSError as error:
@@ -302,6 +309,7 @@ class Plugging:
         self,
         scope: Sequence[Pf],
         vfs: Sequence[Vf | IbHostdevError],
+        serving: Mapping[Key, Mechanism],
         forced: str | None,
     ) -> tuple[dict[Key, Side], list[str]]:
         """The one reading of state before anything is written, and warnings
@@ -313,9 +321,12 @@ class Plugging:
                 batch.setdefault((vf.pf.pci, vf.pf.port), []).append(vf.index)
 
         def survey(pf: Pf) -> Side | str:
-            mine = batch.get((pf.pci, pf.port), ())
+            key = pf.pci, pf.port
+            mine = batch.get(key, ())
             try:
-                mechanism = self._mechanisms.require(pf, forced)
+                mechanism = serving.get(key) or self._mechanisms.require(
+                    pf, forced
+                )
                 return Side(pf, mechanism, mechanism.survey(pf, mine))
             except IbHostdevError as error:
                 if mine:
