@@ -41,7 +41,7 @@ def counts(results: Results) -> dict[Key, dict[str, float]]:
     for kind in ("sample", "counts"):
         for one in results.of(kind):
             key = one["case"], one["contender"], one["operation"]
-            found[key] = one["counts"]
+            found.setdefault(key, {}).update(one["counts"])
     return found
 
 
