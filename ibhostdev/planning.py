@@ -141,7 +141,7 @@ class Planner:
         # Whether some VF could not be asked about.
         self._blind = blind or any(
             len(side.states) < side.pf.numvfs
-            or NOTHING in side.states.values()
+            or any(map(_untold, side.states.values()))
             for side in sides.values()
         )
         # Who drives the holders, in one pass for each PF.
@@ -319,10 +319,13 @@ class Planner:
                 verified=not self._blind,
             )
         state = _told(side, hint)
-        if state.port_guid is None and state.policy not in (
-            None,
-            Policy.DOWN,
-        ):
+        if state == NOTHING and hint.in_use:
+            raise DeviceInUse(
+                "a guest has the VF, and nothing tells with which GUID",
+                hint.pci,
+                cure="detach it from the guest first",
+            )
+        if state != NOTHING and _untold(state):
             raise NotVerified(
                 "has its link up, and the kernel does not tell with which "
                 "GUID",
@@ -348,6 +351,14 @@ class Planner:
             raise DeviceNotFound(
                 "the VF vanished", side.pf.vf_address(index), cure="try again"
             ) from None
+
+
+def _untold(state: VfState) -> bool:
+    """Whether a VF may have any GUID for all that is known: one that is idle
+    has its link down."""
+    return state == NOTHING or (
+        state.port_guid is None and state.policy not in (None, Policy.DOWN)
+    )
 
 
 def _idling(side: Side, vf: Vf, vif: Vif) -> Change:

@@ -54,7 +54,7 @@ LOG = logging.getLogger(__name__)
 
 # The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
 _LOCK_SECONDS = 180
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Plugging:
@@ -443,7 +443,12 @@ class Plugging:
             for change, doubt in self._read_back(
                 present, states, refused, settle=False
             ):
-                trouble = refused.get(change.vf.index) or doubt
+                refusal = refused.get(change.vf.index)
+                trouble = refusal or doubt
+                if refusal and change.error is None and not change.verified:
+                    # Nothing shows what it is. By its own word it has taken
+                    # what was written, and not given it up.
+                    change.after = _overlaid(change.before, change.write)
                 # One that refuses everything may not have changed at all.
                 if trouble is not None and not _same(
                     change.before, change.after
@@ -653,12 +658,7 @@ def _compare(
     )
     # What is seen, else what was accepted, else what was there.
     taken = want if accepted else VfState()
-    before = change.before
-    change.after = VfState(
-        known(seen.node_guid, known(taken.node_guid, before.node_guid)),
-        known(seen.port_guid, known(taken.port_guid, before.port_guid)),
-        known(seen.policy, known(taken.policy, before.policy)),
-    )
+    change.after = _overlaid(_overlaid(change.before, taken), seen)
     for name, wanted, shown in fields:
         if None not in (wanted, shown) and wanted != shown:
             return NotVerified(
@@ -668,6 +668,14 @@ def _compare(
                 cure="see whether another program writes to this PF's VFs",
             )
     return None
+
+
+def _overlaid(state: VfState, written: VfState) -> VfState:
+    return VfState(
+        known(written.node_guid, state.node_guid),
+        known(written.port_guid, state.port_guid),
+        known(written.policy, state.policy),
+    )
 
 
 def _same(before: VfState, after: VfState | None) -> bool:

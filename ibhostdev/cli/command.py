@@ -4,11 +4,8 @@
 import json
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +16,7 @@ from ibhostdev.cli import listing, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.host import Host
+from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
 from ibhostdev.plain import error_to_plain
 from ibhostdev.privilege.request import Request
@@ -770,43 +768,6 @@ def simulate(
 # -- the process ----------------------------------------------------------
 
 
-class Interrupted(SystemExit):
-    """A signal asks to end. No Exception, so that nothing but a rollback
-    comes between."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-        self.name = signal.Signals(number).name
-
-
-_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Signals that end the process let the engine put back what it has
-    written; further ones do not keep it from that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def interrupt(number: int, _: object) -> None:
-        for other in _SIGNALS:
-            signal.signal(other, signal.SIG_IGN)
-        raise Interrupted(number)
-
-    try:
-        for number, handler in before.items():
-            # nohup and the like: who started us wants it ignored.
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, interrupt)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _write_json(value: dict[str, Any]) -> None:
     terminal.write(json.dumps(value, indent=2) + "\n")
 
@@ -819,7 +780,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
     as_json = "--json" in arguments
     try:
-        with _interruptible():
+        with interruptible():
             return _command(arguments, as_json)
     except Interrupted as stop:
         if as_json:

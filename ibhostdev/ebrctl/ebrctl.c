@@ -59,15 +59,15 @@ static void find_sides(const char *fabric)
 {
 	struct error error;
 	unsigned int i, p;
-	int mapped = know_fabric(fabric, &error);
+	bool mapped = know_fabric(fabric, &error) == MAPPED;
 
 	side_count = 0;
 	blind = pf_missing;
 	for (i = 0; i < pf_count; i++) {
 		const struct pf *pf = &pfs[i];
-		unsigned int only = mapped > 0 ? port_on(pf, fabric) : 0;
+		unsigned int only = mapped ? port_on(pf, fabric) : 0;
 
-		if (!pf->numvfs || (mapped > 0 && !only))
+		if (!pf->numvfs || (mapped && !only))
 			continue;
 		for (p = 0; p < pf->port_count; p++) {
 			struct side *side = &sides[side_count];
@@ -156,7 +156,12 @@ static int find_holders(uint64_t guid, const struct side *mine,
 				*state = states[n];
 				continue;
 			}
-			if (!states[n].told)
+			if (!states[n].told ||
+			    (states[n].have & HAVE_POLICY &&
+			     states[n].policy != DOWN &&
+			     !(states[n].have & HAVE_PORT)))
+				/* Up, and the kernel does not tell with which
+				 * GUID: it may be this one. */
 				blind = true;
 			if (((states[n].have & HAVE_PORT &&
 			      states[n].port == guid) ||
@@ -304,19 +309,17 @@ static void undo_all(struct error *error)
 	}
 }
 
-/* Write the plan and verify it; on an error undo it. A signal waits until
- * one or the other is done, so that nothing stays half-done. */
+/* Write the plan and verify it; on an error undo it. From here on a signal
+ * does nothing: what is begun is finished or taken back, and a VF that was
+ * unbound is bound again. */
 static int apply(struct error *error)
 {
-	sigset_t signals, before;
+	sigset_t signals;
 	unsigned int i;
 	int failed = 0;
 
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGHUP);
-	sigprocmask(SIG_BLOCK, &signals, &before);
+	sigfillset(&signals);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
 	for (i = 0; i < change_count && !failed; i++) {
 		struct change *change = &changes[i];
 
@@ -333,7 +336,6 @@ static int apply(struct error *error)
 		failed = verify(error);
 	if (failed)
 		undo_all(error);
-	sigprocmask(SIG_SETMASK, &before, NULL);
 	return failed ? -1 : 0;
 }
 
@@ -373,7 +375,10 @@ static int resolve(struct ibh_pci pci, const char *fabric,
 	mapped = know_fabric(fabric, error);
 	if (mapped < 0 || locate(pci, &pf, index, error))
 		return -1;
-	port = mapped ? port_on(pf, fabric) : pf->ports[0];
+	if (mapped == UNMAPPED)
+		return fail(error, NULL, "fabric", 0, "add it to " FABRICS,
+			    "physical network '%s' is mapped to no PF", fabric);
+	port = mapped == MAPPED ? port_on(pf, fabric) : pf->ports[0];
 	ibh_format_pci(pci, address);
 	if (!port)
 		return fail(error, address, "fabric", 0,
@@ -557,6 +562,7 @@ static int find_guid(const char *fabric, uint64_t guid, bool locked,
 {
 	int waited;
 
+	/* One that is not mapped any more may be behind any PF. */
 	if (find_pfs(error) || know_fabric(fabric, error) < 0)
 		return -1;
 	find_sides(fabric);

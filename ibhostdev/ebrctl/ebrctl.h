@@ -118,8 +118,10 @@ extern unsigned int pf_count;
 /* Whether a PF was left out for being ill. */
 extern bool pf_missing;
 
-/* Fabrics: 1 if there is a mapping and it has this one, 0 without one. */
+/* Fabrics: what the mapping says of one; -1 if it cannot be read. */
+enum mapped { NO_MAPPING, MAPPED, UNMAPPED };
 int know_fabric(const char *fabric, struct error *error);
+#define FABRICS "/etc/ibhostdev/fabrics"
 /* The port of a PF that is on a fabric, 0 if none is. */
 unsigned int port_on(const struct pf *pf, const char *fabric);
 

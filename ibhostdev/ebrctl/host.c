@@ -17,7 +17,6 @@
 
 #define DEVICES "bus/pci/devices"
 #define RUN_DIR "/run/ibhostdev"
-#define FABRICS "/etc/ibhostdev/fabrics"
 /* The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c). */
 #define NETLINK_SECONDS 70
 #define LOCK_SECONDS 180
@@ -563,8 +562,7 @@ static const char *fabrics(struct error *error)
 	}
 	for (at = text; *at; at++)
 		if (*at == '#')
-			while (*at && *at != '\n')
-				*at++ = ' ';
+			memset(at, ' ', strcspn(at, "\n"));
 	ready = true;
 	return text;
 }
@@ -615,11 +613,9 @@ int know_fabric(const char *fabric, struct error *error)
 		any = true;
 		known = known || is(fabric, network, network_len);
 	}
-	if (any && !known)
-		return fail(error, NULL, "fabric", 0,
-			    "add it to " FABRICS,
-			    "physical network '%s' is mapped to no PF", fabric);
-	return any;
+	if (!any)
+		return NO_MAPPING;
+	return known ? MAPPED : UNMAPPED;
 }
 
 unsigned int port_on(const struct pf *pf, const char *fabric)

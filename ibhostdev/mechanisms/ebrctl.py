@@ -38,6 +38,8 @@ _MARK = b"ibhostdev's stand-in for ebrctl"
 _DAEMON = ("127.0.0.1", 60001)
 # The daemon does not look at it; Nova gives the instance's id.
 _DEVICE_ID = "ibhostdev"
+# What it is called where there is one only.
+_NETWORK = "default"
 _DAEMON_CURE = "start it ('systemctl start eswitchd'), and see its log"
 
 
@@ -239,10 +241,11 @@ class Ebrctl:
         if guid.is_idle:
             if whose.guid is None:
                 return
-            if not self.forget(whose.guid, whose.network):
+            network = whose.network or _NETWORK
+            if not self.forget(whose.guid, network):
                 raise CommandFailed(
                     f"eswitchd does not find {_mac(whose.guid)} on physical "
-                    f"network {whose.network!r}",
+                    f"network {network!r}",
                     attribute="ebrctl del-port",
                     cure="its fabrics must have the PF, it must have been "
                     "started after the VFs were enabled, and it does not see "
@@ -254,7 +257,7 @@ class Ebrctl:
                 "add-port",
                 _mac(guid),
                 _DEVICE_ID,
-                whose.network or "default",
+                whose.network or _NETWORK,
                 "ib_hostdev",
                 pf.vf_address(index),
             ]
@@ -277,6 +280,9 @@ class Ebrctl:
         answer = self._run(["del-port", network, _mac(guid)])
         if not answer.code:
             return True
+        # It says both when it has waited for the daemon in vain.
+        if "no result received" in answer.output:
+            raise refused("del-port", answer)
         # All that it says when it finds nobody; of a failure it says the
         # same, but then the VF keeps the GUID and verifying it tells.
         if "Failed to deallocate" in answer.errors:
@@ -383,7 +389,9 @@ def is_ours(path: str) -> bool:
 def _vendors() -> str | None:
     """The vendor's program: the first in PATH that is not our own."""
     for folder in os.get_exec_path():
-        path = os.path.join(folder or ".", "ebrctl")
+        if not os.path.isabs(folder):
+            continue  # it may be run with root's rights
+        path = os.path.join(folder, "ebrctl")
         if os.access(path, os.X_OK) and os.path.isfile(path):
             try:
                 if not is_ours(path):

@@ -10,10 +10,12 @@ what lets a user run it and nothing else.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ibhostdev.batch import BatchResult
@@ -24,7 +26,7 @@ from ibhostdev.errors import (
     InvalidInput,
     TimedOut,
 )
-from ibhostdev.host import Host
+from ibhostdev.interruption import interruptible
 from ibhostdev.plain import outcome_to_plain
 from ibhostdev.privilege import configured, request
 from ibhostdev.privilege.request import MAX_BYTES, Request
@@ -36,9 +38,18 @@ CONFIGURATION = "/etc/ibhostdev/ibhostdev.conf"
 # -- the privileged side --------------------------------------------------
 
 
+# Whatever the caller's is: sudo keeps it where it has no secure_path.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What a terminal sends to all that run on it; stopped, this process would
+# keep everybody else waiting for its locks.
+_TERMINAL = (signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+
+
 def privileged() -> int:
     """The program ``ibhostdev-privileged``. 0 if it has answered, whatever
-    the answer; 2 if it was called with arguments."""
+    the answer; 2 if it was called with arguments; 128 and more if a signal
+    ended it, after what it had written was put back."""
+    _stand_apart()
     if len(sys.argv) > 1:
         print(
             f"{PRIVILEGED}: takes no arguments, but a request on standard "
@@ -46,44 +57,88 @@ def privileged() -> int:
             file=sys.stderr,
         )
         return 2
-    try:
-        asked = Request.from_json(sys.stdin.buffer.read(MAX_BYTES + 1))
-    except IbHostdevError as error:
-        answer = outcome_to_plain(error)
-    else:
-        answer = request.run(asked.to_plain(), _connect)
+    with interruptible():
+        answer = _answer(sys.stdin.buffer.read(MAX_BYTES + 1))
     json.dump(answer, sys.stdout)
     return 0
 
 
-def _connect(asked: Request) -> Host:
+def _stand_apart() -> None:
+    """Nothing of the caller's but the request has a say from here on."""
+    os.environ["PATH"] = _PATH
+    if os.getpgrp() != os.getpid():
+        os.setsid()
+    for number in _TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _answer(data: bytes) -> dict[str, Any]:
+    try:
+        asked = Request.from_json(data)
+        options = _options()
+        asked = _permitted(asked, options)
+    except IbHostdevError as error:
+        return outcome_to_plain(error)
+    networks = asked.physical_networks
+    own = {} if networks is None else {"physical_networks": networks}
+    return request.run(
+        asked.to_plain(), lambda _: configured.host(options, **own)
+    )
+
+
+def _options() -> Any:
+    """Group ``[ibhostdev]`` of root's file, and of nothing else."""
     from oslo_config import cfg
 
     from ibhostdev import conf
 
     own = cfg.ConfigOpts()
     conf.register_opts(own)
-    files = [CONFIGURATION] if os.path.exists(CONFIGURATION) else []
     try:
-        own([], project="ibhostdev", default_config_files=files)
-        options = own.ibhostdev
-        if asked.physical_networks is None:
-            return configured.host(options)
-        mapped = bool(options.physical_device_mappings)
+        own(
+            [],
+            project="ibhostdev",
+            default_config_files=[CONFIGURATION]
+            if os.path.exists(CONFIGURATION)
+            else [],
+            default_config_dirs=[],
+            use_env=False,
+        )
+        for option in conf.OPTS:  # a bad value is told when it is asked for
+            own.ibhostdev[option.dest]
     except cfg.Error as error:
         raise InvalidInput(
             str(error),
             CONFIGURATION,
             cure="correct it; etc/ibhostdev.conf.sample has all options",
         ) from error
-    if mapped:
+    return own.ibhostdev
+
+
+def _permitted(asked: Request, options: Any) -> Request:
+    """What is asked, within what root's file leaves to be chosen."""
+    if asked.physical_networks is not None and (
+        options.physical_device_mappings
+    ):
         raise InvalidInput(
             "the privileged side has its own mapping of physical networks",
             CONFIGURATION,
             "physical_device_mappings",
             cure="leave yours out",
         )
-    return configured.host(options, physical_networks=asked.physical_networks)
+    mechanism = options.mechanism
+    if mechanism and asked.mechanism not in (None, mechanism):
+        raise InvalidInput(
+            f"only mechanism {mechanism} is permitted",
+            CONFIGURATION,
+            "mechanism",
+            cure="leave yours out",
+        )
+    return replace(
+        asked,
+        mechanism=mechanism or asked.mechanism,
+        rebind=asked.rebind and options.rebind,
+    )
 
 
 # -- the other side -------------------------------------------------------

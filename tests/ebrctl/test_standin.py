@@ -248,6 +248,15 @@ def test_del_port_does_not_call_done_what_it_could_not_see(bed, del_port):
     assert "load ib_ipoib, or install MLNX_OFED" in done.stderr
 
 
+def test_del_port_may_not_have_seen_it(bed, del_port):
+    """Up, and no GUID is shown, as before Linux 5.5."""
+    bed.build(Hca("mlx5", vfs=2))
+    bed.seed(0, 1, policy="follow")
+    done = del_port(1)
+    assert done.returncode == 1
+    assert "not all could" in done.stderr
+
+
 # -- fabrics ------------------------------------------------------------
 
 
@@ -261,6 +270,16 @@ def test_a_mapping_keeps_fabrics_apart(bed, add_port, del_port):
     assert del_port(1, "red", **mapping).returncode == 0
     assert bed.seen(0)[0].port == ONES
     assert bed.seen(1)[0] == same
+
+
+def test_a_fabric_that_is_mapped_no_more_may_be_anywhere(
+    bed, add_port, del_port
+):
+    bed.build(Hca("mlx5", vfs=2))
+    assert add_port(1, 0).returncode == 0
+    done = del_port(1, **{MAPPINGS: f"red:{bed.pfs[0]}"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bed.seen(0)[0].port == ONES
 
 
 def test_a_vf_of_another_fabric_is_refused(bed, add_port):

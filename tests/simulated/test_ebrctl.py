@@ -21,6 +21,8 @@ from ibhostdev.errors import (
     NoMechanism,
     NotRunning,
     NotVerified,
+    RollbackFailed,
+    RolledBack,
     TimedOut,
 )
 from ibhostdev.mechanisms import ebrctl
@@ -43,6 +45,7 @@ class Eswitchd:
         self.calls = []
         self.under_way = self.most = 0
         self.refuse = set()
+        self.keeps = False
         self.takes = 0.0
         self._lock = threading.Lock()
 
@@ -65,7 +68,7 @@ class Eswitchd:
         return Answer(0, slot, "")
 
     def del_port(self, fabric, address):
-        for pf, index in self.vfs.values():
+        for pf, index in () if self.keeps else self.vfs.values():
             port = self.bed.seen(pf)[index].port or self.held.get(index)
             if port == _guid(address):
                 self._set((pf, index), ONES, "down")
@@ -196,6 +199,40 @@ def test_one_refusal_takes_all_back(bed, eswitchd):
     assert failure.device == bed.vf(0, 2)
     assert "ebrctl add-port" in str(failure)
     assert set(eswitchd.held.values()) == {ONES}
+
+
+def test_what_is_not_given_back_is_told(bed, eswitchd):
+    eswitchd.refuse.add(bed.vf(0, 2))
+    eswitchd.keeps = True
+    host = bed.connect(ebrctl=eswitchd)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(named(bed, 1, 2, 3))
+    first, second, third = caught.value.result.results
+    assert isinstance(first.error, RollbackFailed)
+    assert isinstance(second.error, RollbackFailed)
+    assert first.after.port_guid == Vif.parse(None, mac(1)).guid
+    assert isinstance(third.error, CommandFailed)
+
+
+def test_a_rollback_needs_no_name_of_a_network(bed, eswitchd):
+    eswitchd.refuse.add(bed.vf(0, 1))
+    host = bed.connect(ebrctl=eswitchd)
+    vifs = [Vif.parse(bed.vf(0, index), mac(index)) for index in range(2)]
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(vifs)
+    assert isinstance(caught.value.result.results[0].error, RolledBack)
+    assert eswitchd.held == {0: ONES}
+
+
+def test_a_guest_is_not_stripped(bed, eswitchd):
+    host = bed.connect(ebrctl=eswitchd)
+    host.plug(named(bed, 1))
+    eswitchd.calls.clear()
+    bed.bind(bed.vf(0, 0), "vfio-pci")
+    with bed.hold(bed.vf(0, 0)), pytest.raises(BatchFailed) as caught:
+        host.unplug(named(bed, 1))
+    assert isinstance(caught.value.result.failures[0], DeviceInUse)
+    assert eswitchd.calls == []
 
 
 def test_with_continue_the_others_stay(bed, eswitchd):
@@ -369,6 +406,29 @@ def test_its_own_time_out_is_told(program, listening, bed, eswitchd):
     with pytest.raises(BatchFailed) as caught:
         bed.connect(ebrctl=Command()).plug(named(bed, 1))
     assert isinstance(caught.value.result.failures[0], NotRunning)
+
+
+def test_a_daemon_that_was_not_heard_may_have_it_still(
+    program, listening, bed, eswitchd
+):
+    program(
+        "echo no result received; echo Failed to deallocate it >&2; exit 1"
+    )
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect(ebrctl=Command()).unplug(named(bed, 1))
+    assert isinstance(caught.value.result.failures[0], NotRunning)
+
+
+@pytest.mark.parametrize("folder", ["", ".", "here"])
+def test_where_somebody_happens_to_be_does_not_count(
+    program, listening, monkeypatch, tmp_path, folder
+):
+    program("echo somebody")
+    (tmp_path / "here").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{folder}:/nowhere")
+    with pytest.raises(NoMechanism):
+        Command()(DELETE)
 
 
 def test_one_that_cannot_be_run(tmp_path, monkeypatch, listening):

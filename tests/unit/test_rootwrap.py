@@ -5,7 +5,13 @@ tests/kernel/test_rootwrap.py has the real sudo."""
 import gc
 import io
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +23,7 @@ from ibhostdev.errors import (
     AccessDenied,
     CommandFailed,
     DeviceNotFound,
+    IbHostdevError,
     InvalidInput,
     TimedOut,
 )
@@ -47,8 +54,33 @@ def privileged(bed, monkeypatch, tmp_path, capsys):
         code = rootwrap.privileged()
         return code, capsys.readouterr().out
 
+    monkeypatch.setattr(rootwrap, "_stand_apart", lambda: None)
     call.settings = settings
     return call
+
+
+PROGRAM = """
+import sys
+from ibhostdev.privilege import rootwrap
+rootwrap.CONFIGURATION = sys.argv.pop()
+sys.exit(rootwrap.privileged())
+"""
+
+
+@pytest.fixture
+def process(bed, privileged):
+    """The program as a process of its own, started by who is no friend."""
+
+    def start(**how):
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, privileged.settings],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **how,
+        )
+
+    return start
 
 
 def answered(outcome):
@@ -88,11 +120,104 @@ def test_bad_requests(bed, privileged, data):
         answered(privileged(data))
 
 
-def test_the_environment_does_not_steer_it(bed, privileged, monkeypatch):
+def test_the_environment_does_not_steer_it(
+    bed, privileged, monkeypatch, tmp_path
+):
+    folder = tmp_path / ".ibhostdev/ibhostdev.conf.d"
+    folder.mkdir(parents=True)
+    (folder / "mine.conf").write_text(
+        "[ibhostdev]\nsimulated_host = /nowhere\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OS_IBHOSTDEV__SIMULATED_HOST", "/nowhere")
     monkeypatch.setenv("IBHOSTDEV_HOST", "/nowhere")
     monkeypatch.setenv("IBHOSTDEV_PRIVILEGE", "rootwrap")
     answered(privileged(asked(bed, 1).to_json()))
     assert bed.seen(0)[0].port == guid(1)
+
+
+@pytest.fixture
+def no_netdev(bed, privileged):
+    bed.build(Hca("mlx5", vfs=4, netdev=False))
+    return bed
+
+
+def test_a_program_of_the_caller_s_is_not_run(no_netdev, process, tmp_path):
+    (tmp_path / "ebrctl").write_text(f"#!/bin/sh\ntouch {tmp_path}/run\n")
+    (tmp_path / "ebrctl").chmod(0o755)
+    started = process(env=os.environ | {"PATH": str(tmp_path)}, cwd=tmp_path)
+    with ExitStack() as stack:
+        with suppress(OSError):  # somebody has to listen, if not eswitchd
+            stack.enter_context(socket.create_server(("127.0.0.1", 60001)))
+        out, _ = started.communicate(
+            asked(no_netdev, 1, mechanism="ebrctl").to_json()
+        )
+    with pytest.raises(IbHostdevError):
+        read_answer(json.loads(out))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+)
+def test_a_signal_leaves_nothing_half_done(bed, process, number):
+    before = bed.seen(0)
+    bed.delay(command=0.1)
+    bed.reset_counts()
+    started = process()
+    started.stdin.write(asked(bed, 1, 2, 3, 4).to_json())
+    started.stdin.close()
+    started.stdin = None
+    while not bed.counts().modify:
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.send_signal(number)
+    time.sleep(0.05)
+    started.send_signal(number)
+    out, _ = started.communicate(timeout=60)
+    bed.delay()
+    assert (started.returncode, out) == (128 + number, b"")
+    for seen, was in zip(bed.seen(0), before, strict=True):
+        assert seen.port not in {guid(n) for n in (1, 2, 3, 4)}
+        assert seen.policy == was.policy
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTSTP])
+def test_a_terminal_does_not_stop_it(bed, process, number):
+    bed.delay(command=0.05)
+    bed.reset_counts()
+    started = process()
+    started.stdin.write(asked(bed, 1, 2).to_json())
+    started.stdin.close()
+    started.stdin = None
+    while not bed.counts().modify:
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.send_signal(number)
+    out, _ = started.communicate(timeout=60)
+    bed.delay()
+    assert read_answer(json.loads(out)).ok
+
+
+def test_root_has_named_the_mechanism(bed, privileged):
+    with privileged.settings.open("a") as file:
+        file.write("mechanism = mlx5_netlink\n")
+    result = answered(privileged(asked(bed, 1).to_json()))
+    assert result.results[0].mechanism == "mlx5_netlink"
+    with pytest.raises(InvalidInput, match="only mechanism mlx5_netlink"):
+        answered(privileged(asked(bed, 2, mechanism="ebrctl").to_json()))
+
+
+def test_root_has_ruled_out_rebinding(bed, privileged):
+    with privileged.settings.open("a") as file:
+        file.write("rebind = false\n")
+    answered(privileged(asked(bed, 1).to_json()))
+    bed.bind(bed.vf(0, 0), None)
+    bed.bind(bed.vf(0, 0), "mlx5_core")
+    bed.reset_counts()
+    vifs = asked(bed, 1).vifs
+    answered(privileged(Request("unplug", vifs).to_json()))
+    assert bed.counts().probe == 0
 
 
 def test_failures_are_answers(bed, privileged):
