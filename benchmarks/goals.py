@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks import plan
+from benchmarks import contenders, plan
 from benchmarks.plan import Case
 from benchmarks.results import Results, duration, summary, three
 
@@ -124,10 +124,12 @@ def _others(results: Results) -> Iterator[Goal]:
 def other(
     results: Results, case: Case, name: str, operation: str
 ) -> float | None:
-    """Its median; for who was measured with one VF only, as many times that
-    as there are VFs, one after another."""
+    """Its median; for who makes a call for each VF and was measured with
+    few, as many times that as there are VFs, one after another."""
     if found := results.summary(case.name, name, operation):
         return found.median
+    if contenders.make(name).most is None:
+        return None
     single = [
         one
         for one in _cases(results, family=case.family, vfs=case.vfs)
