@@ -2,7 +2,7 @@
 """What a batch has to write, decided before anything is written."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -124,19 +124,22 @@ class Planner:
         inventory: Inventory,
         vifs: Sequence[Vif],
         sides: Mapping[Key, Side],
+        apart: Callable[[Vif, Pf], bool],
         blind: bool = False,
     ) -> None:
-        """``blind`` says that PFs of the fabric are missing from ``sides``
-        that could not be asked."""
+        """``apart`` tells whether a PF is on another fabric than a VIF, where
+        its GUID may be somebody else's; ``blind`` says that PFs of the fabric
+        are missing from ``sides`` that could not be asked."""
         self._vifs = vifs
         self._sides = sides
         self._holders: dict[Guid, list[tuple[Side, int]]] = {
             vif.guid: [] for vif in vifs
         }
+        named = {vif.guid: vif for vif in vifs}
         for side in sides.values():
             for index, state in side.states.items():
                 for guid in {state.node_guid, state.port_guid}:
-                    if guid is not None and guid in self._holders:
+                    if guid in named and not apart(named[guid], side.pf):
                         self._holders[guid].append((side, index))
         # Whether some VF could not be asked about.
         self._blind = blind or any(

@@ -100,7 +100,9 @@ class Plugging:
             if waited:
                 vfs, serving = self._resolve(vifs, mechanism)
             sides, doubts = self._survey(scope, vfs, serving, mechanism)
-            plan = Planner(self._inventory, vifs, sides).plug(vfs, policy)
+            plan = Planner(self._inventory, vifs, sides, self._apart).plug(
+                vfs, policy
+            )
             plan.warnings[:0] = doubts
             if not dry_run:
                 self._apply(plan, on_error, progress)
@@ -126,9 +128,9 @@ class Plugging:
             if waited:
                 vfs, serving = self._resolve(vifs, mechanism)
             sides, doubts = self._survey(scope, vfs, serving, mechanism)
-            plan = Planner(self._inventory, vifs, sides, bool(doubts)).unplug(
-                vfs
-            )
+            plan = Planner(
+                self._inventory, vifs, sides, self._apart, bool(doubts)
+            ).unplug(vfs)
             plan.warnings[:0] = doubts
             if not dry_run:
                 self._apply(plan, on_error, progress)
@@ -251,6 +253,13 @@ class Plugging:
             if netdev.name in devices:
                 return netdev.port
         return pf.port if devices & {pf.pci, pf.ib_device} else None
+
+    def _apart(self, vif: Vif, pf: Pf) -> bool:
+        """Whether a PF, on its port, is not behind the VIF's network."""
+        network = vif.physical_network
+        return network in self._networks and (
+            self._port_on(pf, network) != pf.port
+        )
 
     def _scope(
         self, vifs: Sequence[Vif], vfs: Sequence[Vf | IbHostdevError]

@@ -238,6 +238,27 @@ def test_pfs_of_all_families_in_one_batch(bed):
         ]  # fmt: skip
 
 
+def test_a_batch_of_two_fabrics_keeps_them_apart(bed):
+    """MACs are unique in a network only: the same GUID on the other one is
+    another tenant's."""
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    host = bed.connect(
+        physical_networks={"red": [bed.pfs[0]], "blue": [bed.pfs[1]]}
+    )
+    host.plug([Vif.parse(bed.vf(1, 0), mac(1), "blue")])
+    batch = [
+        Vif.parse(bed.vf(0, 0), mac(1), "red"),
+        Vif.parse(bed.vf(1, 1), mac(2), "blue"),
+    ]
+    host.plug(batch)
+    assert bed.seen(0)[0].port == guid(1)
+    assert [seen.port for seen in bed.seen(1)] == [guid(1), guid(2)]
+    host.unplug(batch)
+    idle = "ff:ff:ff:ff:ff:ff:ff:ff"
+    assert bed.seen(0)[0].port == idle
+    assert [seen.port for seen in bed.seen(1)] == [guid(1), idle]
+
+
 def test_the_physical_network_tells_the_port_of_a_dual_port_mlx4(bed):
     bed.build(Hca("mlx4", vfs=2, ports=2))
     first, second = (n.name for n in bed.connect().pfs[0].netdevs)
