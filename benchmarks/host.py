@@ -14,6 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ibhostdev import simulate
+from ibhostdev.ebrctl import PROGRAM
+
 Tell = Callable[..., None]
 _COMMAND = str(Path(sys.executable).with_name("ibhostdev"))
 
@@ -51,9 +54,12 @@ def simulated(pfs: int, vfs: int) -> Iterator[str]:
             process.terminate()
 
 
-def _took(*command: str) -> float:
+def _took(*command: str, **variables: str) -> float:
+    environment = os.environ | variables
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, env=environment
+    )
     return time.perf_counter() - start
 
 
@@ -74,6 +80,31 @@ def listing(tell: Tell, rounds: int, pfs: int, vfs: int) -> None:
                 what=f"ibhostdev list, {pfs} x {vfs} VFs",
                 seconds=_took(_COMMAND, "--host", folder, "list"),
             )
+
+
+def standin(tell: Tell, rounds: int, vfs: int = 127) -> None:
+    """The stand-in for ebrctl, by turns with a program that does nothing:
+    a VF is plugged, plugged again and unplugged."""
+    mac = "fa:16:3e:00:00:01"
+    with simulated(1, vfs) as folder:
+        (pf,) = simulate.connect(folder).pfs
+        plug = (
+            PROGRAM, "add-port", mac, "instance", "default", "ib_hostdev",
+            pf.vf_address(0),
+        )  # fmt: skip
+        unplug = (PROGRAM, "del-port", "default", mac)
+        for _ in range(rounds):
+            bare = _took("true")
+            for what, command in (
+                ("plug", plug), ("repeated plug", plug), ("unplug", unplug),
+            ):  # fmt: skip
+                more = _took(*command, IBHOSTDEV_HOST=folder) - bare
+                tell(
+                    "host",
+                    what=f"stand-in, {what}: more than true",
+                    seconds=more,
+                )
+            tell("host", what="true", seconds=bare)
 
 
 def memory(tell: Tell, vifs: int) -> None:
@@ -136,6 +167,7 @@ def inprocess(tell: Tell, options: tuple[str, ...]) -> None:
 def run(tell: Tell, short: bool) -> None:
     start(tell, 3 if short else 25)
     listing(tell, 2 if short else 15, *(2, 16) if short else (8, 127))
+    standin(tell, 3 if short else 50)
     memory(tell, 100 if short else 1000)
     if not short:
         instructions(tell)
