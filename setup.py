@@ -49,6 +49,7 @@ class BuildExt(build_ext):
             ext.sources,
             output_dir=self.build_temp,
             include_dirs=ext.include_dirs,
+            macros=[("VERSION", f'"{self.distribution.get_version()}"')],
             extra_postargs=ext.extra_compile_args,
             depends=ext.depends,
         )

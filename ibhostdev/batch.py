@@ -55,8 +55,9 @@ class VfResult:
 
     ``pci`` is the VF that was dealt with, which unplug may have found
     elsewhere than its hint said; ``after`` is None where nothing was
-    written for want of trying. ``verified`` is False where the kernel cannot
-    show what it accepted.
+    written for want of trying. ``verified`` says that the kernel has shown
+    the state to be as wanted, or that no VF has the GUID to be unplugged;
+    False where it cannot, and where nobody has looked.
     """
 
     pci: PciAddress | None
@@ -65,7 +66,7 @@ class VfResult:
     after: VfState | None = None
     mechanism: str | None = None
     changed: bool = False
-    verified: bool = True
+    verified: bool = False
     error: IbHostdevError | None = None
 
 

@@ -81,7 +81,7 @@ class Guid(int):
                     attribute="mac",
                     cure="write fa:16:3e:12:34:56 or fa:16:3e:00:00:12:34:56",
                 ) from None
-        guid.require_identity()
+        guid._require_identity(repr(text))
         return guid
 
     def require_identity(self) -> None:
@@ -90,6 +90,9 @@ class Guid(int):
         :raises InvalidInput: for zero, all ones, group addresses, and what
             has more than 64 bits
         """
+        self._require_identity(f"GUID {self}")
+
+    def _require_identity(self, called: str) -> None:
         if not 0 <= self <= _ALL_ONES:
             what = "no 64-bit number"
         elif self == 0:
@@ -101,9 +104,9 @@ class Guid(int):
         else:
             return
         raise InvalidInput(
-            f"GUID {self} is {what} and cannot identify a VF",
+            f"{called} is {what} and cannot identify a VF",
             attribute="guid",
-            cure="use the MAC address of the Neutron port",
+            cure="use the MAC address of the port",
         )
 
     @property

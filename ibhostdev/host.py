@@ -62,6 +62,11 @@ class Host:
         """PFs with an InfiniBand port, by PCI address, as they are now."""
         return self.inventory.pfs(anew=True)
 
+    def doubts(self) -> list[str]:
+        """What is not as the mapping of physical networks says: devices that
+        are no PF here, maybe for a slip of the pen."""
+        return self._plugging.doubts(self.pfs)
+
     def vf(self, pci: str) -> Vf:
         """The VF at a PCI address.
 

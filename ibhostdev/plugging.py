@@ -190,7 +190,8 @@ class Plugging:
                     "no PF",
                     vif.pci,
                     "physical_network",
-                    cure="add it to the physical device mappings",
+                    cure="add it to the physical device mappings, which have "
+                    + ", ".join(sorted(self._networks)),
                 )
 
     # -- 2. resolve ---------------------------------------------------
@@ -239,13 +240,28 @@ class Plugging:
         if port is None:
             return WrongPhysicalNetwork(
                 f"PF {vf.pf.pci} is not on physical network "
-                f"{vif.physical_network!r}",
+                f"{vif.physical_network!r}, which is mapped to "
+                + ", ".join(sorted(self._networks[vif.physical_network])),
                 vf.pci,
                 "physical_network",
                 cure="correct the port's binding or the physical device "
                 "mappings",
             )
         return replace(vf, pf=vf.pf.on_port(port))
+
+    def doubts(self, pfs: Sequence[Pf]) -> list[str]:
+        """Of the mapping; see Host.doubts()."""
+        here = {
+            name
+            for pf in pfs
+            for name in (pf.pci, pf.ib_device, *(n.name for n in pf.netdevs))
+        }
+        return [
+            f"physical network {network!r} is mapped to {device}, which is "
+            "no InfiniBand PF here"
+            for network, devices in self._networks.items()
+            for device in sorted(devices - here)
+        ]
 
     def _port_on(self, pf: Pf, network: str) -> int | None:
         devices = self._networks[network]
@@ -743,6 +759,8 @@ def _result(change: Change, dry_run: bool) -> VfResult:
         changed=change.needed
         if dry_run
         else change.tried and not _same(change.before, after),
-        verified=change.verified,
+        verified=change.verified
+        and change.error is None
+        and not (dry_run and change.needed),
         error=change.error,
     )

@@ -77,6 +77,7 @@ class Vendor(Ours):
     title = "Nova as it is, ebrctl and eswitchd"
     words = "Nova plugs", "Nova unplugs"
     families = ("mlx5", "mlx4")
+    most = 1
     ebrctl = PROGRAMS / "ebrctl"
 
     def obstacle(self, place: Place) -> str | None:

@@ -14,7 +14,7 @@ import click
 from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
 from ibhostdev.cli import listing, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
-from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.errors import CommandFailed, IbHostdevError, InvalidInput
 from ibhostdev.host import Host
 from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
@@ -51,14 +51,10 @@ class Settings:
             options["physical_networks"] = self.physical_device_mappings
         return simulate.connect(self.host, run_dir=self.locks, **options)
 
-    def run(
-        self, asked: Request, dry_run: bool, progress: Progress | None
-    ) -> BatchResult:
+    def run(self, asked: Request, progress: Progress | None) -> BatchResult:
         """Do a batch, in this process or with the rights of another."""
-        if self.privilege == "none" or dry_run:
-            return asked.run(
-                self.connect(), dry_run=dry_run, progress=progress
-            )
+        if self.privilege == "none":
+            return asked.run(self.connect(), progress)
         for option, given in (
             ("--host", self.host),
             ("--run-dir", self.run_dir),
@@ -70,8 +66,14 @@ class Settings:
                     cure="leave one out: the privileged side goes by its own "
                     "configuration",
                 )
-        from ibhostdev.privilege.rootwrap import Rootwrap
-
+        try:
+            from ibhostdev.privilege.rootwrap import Rootwrap
+        except ImportError as error:
+            raise CommandFailed(
+                f"cannot be used ({error})",
+                f"--privilege {self.privilege}",
+                cure="install the package with its extra 'rootwrap'",
+            ) from None
         mappings = self.physical_device_mappings
         if mappings is not None:
             asked = replace(
@@ -380,8 +382,9 @@ def plug(
         policy=None if policy is None else Policy(policy),
         on_error=OnError(on_error),
         mechanism=mechanism,
+        dry_run=dry_run,
     )
-    return _run(settings, asked, "plugged", dry_run, as_json)
+    return _run(settings, asked, "plugged", as_json)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -420,8 +423,9 @@ def unplug(
         on_error=OnError(on_error),
         rebind=not no_rebind,
         mechanism=mechanism,
+        dry_run=dry_run,
     )
-    return _run(settings, asked, "unplugged", dry_run, as_json)
+    return _run(settings, asked, "unplugged", as_json)
 
 
 def _vifs(
@@ -444,20 +448,21 @@ def _run(
     settings: Settings,
     asked: Request,
     done: str,
-    dry_run: bool,
     as_json: bool,
 ) -> int:
     batch = asked.vifs
     code = Exit.DONE
     try:
         with terminal.progress(len(batch)) as progress:
-            result = settings.run(asked, dry_run, progress)
+            result = settings.run(asked, progress)
     except BatchFailed as error:
         result, code = error.result, outcome.exit_code(error)
     if as_json:
         _write_json(outcome.as_json(batch, result))
     else:
-        terminal.show(outcome.as_lines(batch, result, done, dry_run))
+        terminal.show(outcome.as_lines(batch, result, done, asked.dry_run))
+    if code is Exit.DONE and any(map(outcome.not_searched, result.results)):
+        code = Exit.FAILED
     for warning in result.warnings:
         terminal.warn(warning)
     if code is not Exit.DONE:

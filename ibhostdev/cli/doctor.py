@@ -116,6 +116,18 @@ def adapters(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def mapping(patient: Patient) -> Iterator[Finding]:
+    """Devices in the mapping of physical networks that are none."""
+    for doubt in patient.host.doubts():
+        yield Finding(
+            "mapping",
+            Severity.PROBLEM,
+            f"{doubt}: ports of that network are refused on other PFs",
+            cure="name a PF by IPoIB network device, IB device or PCI "
+            "address; 'ibhostdev list' shows them",
+        )
+
+
 def _other_adapters(patient: Patient) -> Iterator[Finding]:
     sysfs = patient.host.sysfs
     known = {str(view.pf.pci) for view in patient.views}
@@ -624,6 +636,7 @@ def own_drivers(patient: Patient) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     adapters,
+    mapping,
     mechanism,
     large_answers,
     rights,

@@ -5,7 +5,7 @@ the end of libvirt's hook that is Python."""
 from collections.abc import Sequence
 from typing import Any
 
-from ibhostdev.batch import BatchFailed, Vif
+from ibhostdev.batch import BatchFailed
 from ibhostdev.cli import outcome, vifs
 from ibhostdev.cli.listing import text
 from ibhostdev.cli.outcome import Exit
@@ -33,14 +33,18 @@ def attachments(
     if file is None:
         found = vifs.from_arguments(words[1:], network, need_pci=True)
         return [Attachment(words[0], vif) for vif in found]
+    named = vifs.with_domains(file, network)
     return [
         Attachment(domain, vif)
-        for domain, vif in _from_file(words, file, network)
+        for domain, (_, vif) in zip(
+            _domains(words, file, named), named, strict=True
+        )
     ]
 
 
 def detachments(words: Sequence[str], file: str | None) -> list[Detachment]:
-    """From DOMAIN PCI …, or the file that served to attach.
+    """From DOMAIN PCI …, or the file that served to attach; of that only
+    domains and addresses count.
 
     :raises InvalidInput: for the first thing that is malformed
     """
@@ -50,19 +54,21 @@ def detachments(words: Sequence[str], file: str | None) -> list[Detachment]:
             Detachment(words[0], PciAddress.parse(word.partition("=")[0]))
             for word in words[1:]
         ]
+    named = vifs.addresses(file)
     return [
-        Detachment(domain, vif.pci)
-        for domain, vif in _from_file(words, file, None)
-        if vif.pci is not None
+        Detachment(domain, pci)
+        for domain, (_, pci) in zip(
+            _domains(words, file, named), named, strict=True
+        )
     ]
 
 
-def _from_file(
-    words: Sequence[str], file: str, network: str | None
-) -> list[tuple[str, Vif]]:
+def _domains(
+    words: Sequence[str], file: str, named: Sequence[tuple[str | None, object]]
+) -> list[str]:
+    """The domain of each entry, or the one that is named for all."""
     default = words[0] if words else None
-    found = vifs.with_domains(file, network)
-    for number, (domain, _) in enumerate(found, 1):
+    for number, (domain, _) in enumerate(named, 1):
         if (domain or default) is None:
             raise InvalidInput(
                 f"entry {number} names no domain",
@@ -70,7 +76,7 @@ def _from_file(
                 "domain",
                 cure="give each entry a domain, or name one for all",
             )
-    return [(domain or default or "", vif) for domain, vif in found]
+    return [domain or default or "" for domain, _ in named]
 
 
 def exit_code(error: IbHostdevError) -> Exit:

@@ -18,6 +18,7 @@ from ibhostdev.errors import (
 )
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
+from ibhostdev.mechanisms.ebrctl import Ebrctl
 from ibhostdev.plain import error_to_plain
 
 
@@ -47,6 +48,18 @@ def exit_code(error: IbHostdevError) -> Exit:
     if isinstance(error, _BAD_INPUT):
         return Exit.BAD_INPUT
     return Exit.FAILED
+
+
+def not_searched(one: VfResult) -> bool:
+    """Of an unplug: nobody was found to have the GUID, but not all could be
+    asked. ebrctl's daemon looks by itself."""
+    return (
+        one.wanted.owner is None
+        and one.error is None
+        and not one.changed
+        and not one.verified
+        and one.mechanism != Ebrctl.name
+    )
 
 
 # -- for programs ---------------------------------------------------------
@@ -150,12 +163,14 @@ def _outcome(one: VfResult, done: str, dry_run: bool) -> Cell:
         return one.error.message, "yellow"
     if one.error is not None:
         return "failed", "bold red"
-    if dry_run:
-        if one.changed:
-            return f"would be {done}", "cyan"
-        return "nothing to write", "dim"
     if not one.changed:
+        if not_searched(one):
+            return "not found where it could be looked for", "yellow"
+        if one.wanted.owner is None:
+            return "no VF has it", "dim"
         return "nothing to write", "dim"
+    if dry_run:
+        return f"would be {done}", "cyan"
     if not one.verified:
         return f"{done}, unverified", "yellow"
     return done, "green"

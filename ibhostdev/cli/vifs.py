@@ -8,6 +8,7 @@ from typing import Any
 
 from ibhostdev.batch import Vif
 from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.pci import PciAddress
 
 _LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
 _KEYS = ("pci", "mac", "guid", "physical_network")
@@ -27,6 +28,13 @@ def from_arguments(
     vifs = []
     for word in words:
         pci, equals, identity = word.rpartition("=")
+        if not equals and not need_pci and _is_pci(word):
+            raise InvalidInput(
+                f"{word!r} is an address, no identity",
+                attribute="vif",
+                cure="unplug by MAC or GUID: 'ibhostdev list' shows whose the "
+                "VF is",
+            )
         if need_pci and not equals:
             raise InvalidInput(
                 f"{word!r} is not of the form PCI=MAC",
@@ -37,25 +45,53 @@ def from_arguments(
     return vifs
 
 
+def _is_pci(word: str) -> bool:
+    try:
+        PciAddress.parse(word)
+    except InvalidInput:
+        return False
+    return True
+
+
 def from_file(name: str, network: str | None, need_pci: bool) -> list[Vif]:
     """From a YAML or JSON file, ``-`` for standard input; VIFs that name no
     physical network get this one.
 
     :raises InvalidInput: naming the first bad entry
     """
-    return [vif for _, vif in _read(name, network, need_pci, _KEYS)]
+    return [
+        _vif(given, where, network, need_pci)
+        for where, given in _read(name, _KEYS)
+    ]
 
 
 def with_domains(
     name: str, network: str | None
 ) -> list[tuple[str | None, Vif]]:
     """Likewise, of entries that may have a libvirt domain, too."""
-    return _read(name, network, True, (*_KEYS, "domain"))
+    return [
+        (given.get("domain"), _vif(given, where, network, need_pci=True))
+        for where, given in _read(name, (*_KEYS, "domain"))
+    ]
+
+
+def addresses(name: str) -> list[tuple[str | None, PciAddress]]:
+    """The VFs that such a file names; whose they are does not matter."""
+    found = []
+    for where, given in _read(name, (*_KEYS, "domain")):
+        pci = _pci(given, where)
+        try:
+            found.append((given.get("domain"), PciAddress.parse(pci)))
+        except IbHostdevError as error:
+            error.device = where
+            raise
+    return found
 
 
 def _read(
-    name: str, network: str | None, need_pci: bool, keys: Sequence[str]
-) -> list[tuple[str | None, Vif]]:
+    name: str, keys: Sequence[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Entries, each with the place where it stands."""
     shown = "standard input" if name == "-" else name
     try:
         if name == "-":
@@ -80,19 +116,14 @@ def _read(
         raise InvalidInput(
             f"is not UTF-8 at byte {error.start}", shown, "file", cure=_FORM
         ) from None
-    return [
-        _vif(entry, f"{shown}, entry {number}", network, need_pci, keys)
-        for number, entry in enumerate(_entries(text, shown), 1)
-    ]
+    for number, entry in enumerate(_entries(text, shown), 1):
+        where = f"{shown}, entry {number}"
+        yield where, _given(entry, where, keys)
 
 
-def _vif(
-    entry: _Entry | None,
-    where: str,
-    network: str | None,
-    need_pci: bool,
-    keys: Sequence[str],
-) -> tuple[str | None, Vif]:
+def _given(
+    entry: _Entry | None, where: str, keys: Sequence[str]
+) -> dict[str, str]:
     if entry is None:
         raise InvalidInput("is no mapping", where, cure=_FORM)
     given: dict[str, str] = {}
@@ -113,6 +144,20 @@ def _vif(
         if not isinstance(value, str):
             raise InvalidInput("is no text", where, key, cure="quote it")
         given[key] = value
+    return given
+
+
+def _pci(given: dict[str, str], where: str) -> str:
+    if "pci" not in given:
+        raise InvalidInput(
+            "has no pci", where, "pci", cure="name the VF by its PCI address"
+        )
+    return given["pci"]
+
+
+def _vif(
+    given: dict[str, str], where: str, network: str | None, need_pci: bool
+) -> Vif:
     if ("mac" in given) == ("guid" in given):
         raise InvalidInput(
             "has both mac and guid"
@@ -121,12 +166,10 @@ def _vif(
             where,
             cure="write one of them",
         )
-    if need_pci and "pci" not in given:
-        raise InvalidInput(
-            "has no pci", where, "pci", cure="name the VF by its PCI address"
-        )
+    if need_pci:
+        _pci(given, where)
     try:
-        return given.get("domain"), Vif.parse(
+        return Vif.parse(
             given.get("pci"),
             given.get("mac") or given.get("guid", ""),
             given.get("physical_network") or network,

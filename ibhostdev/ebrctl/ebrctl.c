@@ -25,8 +25,12 @@
 #define REBIND_TRIES 5
 #define REBIND_PAUSE_NS 200000000
 
+#ifndef VERSION
+#define VERSION "of a version that was not told"
+#endif
+
 /* By this the package knows its own program from the vendor's. */
-static const char about[] = "ibhostdev's stand-in for ebrctl\n";
+static const char about[] = "ibhostdev's stand-in for ebrctl " VERSION "\n";
 
 static const char usage[] =
 	"usage: ebrctl add-port MAC DEVICE_ID FABRIC VNIC_TYPE DEV_NAME\n"

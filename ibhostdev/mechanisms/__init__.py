@@ -90,7 +90,7 @@ class Mechanisms:
         """
         if forced is not None and forced not in self.names:
             raise InvalidInput(
-                f"{forced!r} is no mechanism",
+                f"{forced!r} is no mechanism of this host",
                 attribute="mechanism",
                 cure=f"choose from {', '.join(self.names)}",
             )
@@ -113,6 +113,8 @@ class Mechanisms:
                 + "; ".join(f"{name}: {why}" for name, why in against.items())
                 + ")",
                 pf.pci,
-                cure="load ib_ipoib, or install MLNX_OFED",
+                cure="load ib_ipoib, or install MLNX_OFED"
+                if forced is None
+                else "leave it to be chosen: 'ibhostdev list' tells which",
             )
         return mechanism

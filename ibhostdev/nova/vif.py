@@ -44,7 +44,8 @@ class IbHostdevs:
         What is in the way may have passed by then: it is told and no more.
         """
         try:
-            self._run(request.Request("plug", ()))
+            for doubt in self._run(request.Request("plug", ())).warnings:
+                LOG.warning("%s", doubt)
         except Exception as error:
             LOG.error(
                 "InfiniBand ports cannot be plugged for now: %s", _told(error)

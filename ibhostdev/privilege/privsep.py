@@ -91,7 +91,8 @@ def start() -> None:
 
     :raises IbHostdevError: if that cannot be had
     """
-    call(Request("plug", ()))
+    for doubt in call(Request("plug", ())).warnings:
+        LOG.warning("%s", doubt)
 
 
 def call(asked: Request) -> BatchResult:

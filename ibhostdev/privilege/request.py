@@ -37,6 +37,7 @@ _KEYS = frozenset(
         "on_error",
         "rebind",
         "mechanism",
+        "dry_run",
         "physical_networks",
     }
 )
@@ -58,6 +59,7 @@ class Request:
     on_error: OnError = OnError.ROLLBACK
     rebind: bool = True
     mechanism: str | None = None
+    dry_run: bool = False
     physical_networks: Mapping[str, tuple[str, ...]] | None = None
 
     def to_plain(self) -> Plain:
@@ -76,6 +78,7 @@ class Request:
             "on_error": str(self.on_error),
             "rebind": self.rebind,
             "mechanism": self.mechanism,
+            "dry_run": self.dry_run,
             "physical_networks": None
             if networks is None
             else {name: list(devices) for name, devices in networks.items()},
@@ -92,9 +95,6 @@ class Request:
         if action not in ("plug", "unplug"):
             raise _wrong("action", "is neither plug nor unplug")
         vifs = _list(given.get("vifs"), "vifs", MAX_VIFS)
-        rebind = given.get("rebind", True)
-        if type(rebind) is not bool:
-            raise _wrong("rebind", "is no boolean")
         return cls(
             action,
             tuple(
@@ -102,8 +102,9 @@ class Request:
             ),
             _policy(given.get("policy")),
             _on_error(given.get("on_error", "rollback")),
-            rebind,
+            _switch(given.get("rebind", True), "rebind"),
             _name(given.get("mechanism"), "mechanism"),
+            _switch(given.get("dry_run", False), "dry_run"),
             _networks(given.get("physical_networks")),
         )
 
@@ -125,24 +126,17 @@ class Request:
             raise _wrong("request", "is no JSON") from None
         return cls.from_plain(plain)
 
-    def run(
-        self,
-        host: Host,
-        *,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> BatchResult:
+    def run(self, host: Host, progress: Progress | None = None) -> BatchResult:
         """Do it. Raises what Host.plug() and Host.unplug() raise."""
         if not self.vifs:
-            _ = host.pfs
-            return BatchResult(())
+            return BatchResult((), tuple(host.doubts()))
         if self.action == "plug":
             return host.plug(
                 self.vifs,
                 policy=self.policy,
                 on_error=self.on_error,
                 mechanism=self.mechanism,
-                dry_run=dry_run,
+                dry_run=self.dry_run,
                 progress=progress,
             )
         return host.unplug(
@@ -150,7 +144,7 @@ class Request:
             rebind=self.rebind,
             on_error=self.on_error,
             mechanism=self.mechanism,
-            dry_run=dry_run,
+            dry_run=self.dry_run,
             progress=progress,
         )
 
@@ -248,6 +242,12 @@ def _vif(value: object, where: str) -> Vif:
         raise InvalidInput(
             error.message, where, error.attribute, cure=error.cure
         ) from None
+
+
+def _switch(value: object, where: str) -> bool:
+    if type(value) is not bool:
+        raise _wrong(where, "is no boolean")
+    return value
 
 
 def _policy(value: object) -> Policy | None:

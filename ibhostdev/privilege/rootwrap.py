@@ -252,9 +252,9 @@ class Rootwrap:
             raise AccessDenied(
                 f"cannot be kept running ({type(error).__name__}: {error})",
                 " ".join(self._command),
-                cure="see what it says when run by hand; sudoers must let "
-                "this user run it without a password: see "
-                "etc/sudoers.d/ibhostdev",
+                cure="see what it says when run by hand, or by the one-shot "
+                "form; sudoers must let this user run it without a password: "
+                "see etc/sudoers.d/ibhostdev",
             ) from error
         return code, output, errors
 
@@ -264,7 +264,7 @@ class Rootwrap:
         device = " ".join(self._command)
         if code == 97:
             return AccessDenied(
-                f"its configuration is wrong: {said}",
+                f"its configuration is wrong or missing: {said}",
                 device,
                 cure=f"correct {ROOTWRAP}; etc/rootwrap.conf is an example",
             )

@@ -39,6 +39,22 @@ def test_a_healthy_host(host, run):
     assert done.out.splitlines()[-1] == "2 notes"
 
 
+def test_a_slip_in_the_mapping(host, run):
+    mapping = f"--physical-device-mappings=red:ib0,red:{host.pfs[1]},red:ib9"
+    done = run("doctor", mapping, "--json")
+    assert done.code == 1
+    (one,) = [
+        one for one in done.json["findings"] if one["severity"] == "problem"
+    ]
+    assert one["check"] == "mapping"
+    assert "'red' is mapped to ib9" in one["message"]
+    plug = f"{host.vf(0, 0)}={MAC}"
+    mapping = "--physical-device-mappings=red:ib9"
+    done = run("plug", mapping, "--physical-network=red", plug)
+    assert done.code == 2
+    assert "'red', which is mapped to ib9" in done.err
+
+
 def test_no_network_device_and_nothing_else(bed, run):
     bed.build(Hca(vfs=2, netdev=False))
     done = run("doctor", "--json")

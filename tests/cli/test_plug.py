@@ -117,6 +117,50 @@ def test_a_dry_run_writes_nothing(host, run, command):
     assert host.seen(0) == before
 
 
+def test_unplug_of_what_no_vf_has(host, run):
+    done = run("unplug", MACS[3])
+    assert done.code == 0
+    assert "no VF has it" in done.out
+    (one,) = run("unplug", "--json", MACS[3]).json["results"]
+    assert (one["changed"], one["verified"]) == (False, True)
+
+
+def test_unplug_that_could_not_look(bed, run):
+    bed.build(Hca(vfs=2), Hca(vfs=2, netdev=False))
+    done = run("unplug", MACS[3])
+    assert done.code == 1
+    assert "not found where it could be looked for" in done.out
+    assert f"not searched for the GUIDs: {bed.pfs[1]}" in done.err
+
+
+def test_unplug_of_an_address(host, run):
+    done = run("unplug", host.vf(0, 1))
+    assert done.code == 2
+    assert "is an address, no identity" in done.err
+
+
+def test_what_nobody_looked_at_is_not_verified(host, run):
+    (one,) = run("plug", "--dry-run", "--json", *words(host, 1)).json[
+        "results"
+    ]
+    assert (one["changed"], one["verified"]) == (True, False)
+    host.fail(host.vf(0, 0), errno.EIO)
+    (one,) = run("plug", "--json", *words(host, 1)).json["results"]
+    assert (one["ok"], one["verified"]) == (False, False)
+
+
+def test_a_mac_is_told_as_it_was_typed(host, run):
+    done = run("plug", f"{host.vf(0, 0)}=01:00:5E:00:00:01")
+    assert done.code == 2
+    assert "'01:00:5E:00:00:01' is a multicast address" in done.err
+
+
+def test_a_forced_mechanism_that_does_not_serve(host, run):
+    done = run("plug", "--mechanism=mlx4_sysfs", *words(host, 1))
+    assert "leave it to be chosen" in done.err
+    assert "ib_ipoib" not in done.err.partition("leave it")[2]
+
+
 def test_unplug_leaves_the_own_driver_alone_if_told_to(host, run):
     host.seed(0, 0, GUIDS[1], GUIDS[1], "follow")
     host.bind(host.vf(0, 0), None)

@@ -139,6 +139,12 @@ def test_start_has_it_running_and_touches_nothing(daemon):
     assert daemon.host.counts().modify == 0
 
 
+def test_start_tells_of_a_slip_in_the_mapping(daemon, caplog):
+    daemon.configure(physical_device_mappings="default:ib0,default:ib9")
+    privsep.start()
+    assert "mapped to ib9, which is no InfiniBand PF here" in caplog.text
+
+
 def test_it_has_its_own_mapping(daemon):
     """Neither the request's nor that of who asks."""
     daemon.configure(physical_device_mappings="default:ib0")

@@ -34,6 +34,7 @@ FULL = Request(
     OnError.CONTINUE,
     False,
     "mlx5_sysfs",
+    True,
     {"default": ("ib0", "0000:3b:00.0")},
 )
 
@@ -288,6 +289,14 @@ def test_a_batch_runs_on_the_other_side(bed):
     plug = Request("plug", vifs).to_plain()
     result = read_answer(tuples(run(tuples(plug), lambda _: host)))
     assert [one.changed for one in result.results] == [True, True]
+    assert {seen.node for seen in bed.seen(0)} == {
+        str(vif.guid) for vif in vifs
+    }
+
+    dry = Request("unplug", vifs, dry_run=True).to_plain()
+    result = read_answer(run(dry, lambda _: host))
+    assert [one.changed for one in result.results] == [True, True]
+    assert not any(one.verified for one in result.results)
     assert {seen.node for seen in bed.seen(0)} == {
         str(vif.guid) for vif in vifs
     }
