@@ -6,7 +6,7 @@ from os import PathLike
 
 from ibhostdev._native.sysfs import Tree
 from ibhostdev.batch import BatchResult, OnError, Progress, Vif
-from ibhostdev.inventory import Endpoint, Inventory, Pf, Policy, Vf
+from ibhostdev.inventory import Endpoint, Inventory, Pf, Policy, Vf, VfState
 from ibhostdev.mechanisms import Mechanisms
 from ibhostdev.mechanisms.ebrctl import Command, Run
 from ibhostdev.pci import PciAddress
@@ -139,3 +139,21 @@ class Host:
             dry_run=dry_run,
             progress=progress,
         )
+
+    def restore(
+        self, vifs: Sequence[Vif], states: Sequence[VfState]
+    ) -> BatchResult:
+        """Make VFs again what they were before they were plugged: ``states``
+        are the ``before`` of these VIFs' results.
+
+        For who only borrowed idle VFs; it gives back policies and GUIDs that
+        unplug() does not, which leaves every VF idle in the same way. A VF
+        that a guest or another identity has by now is left alone and fails;
+        that does not stop the others. What the kernel could not show is made
+        idle.
+
+        :raises BatchFailed: when a VF failed; its ``result`` tells of each
+        :raises IbHostdevError: when the VFs' states cannot be read, or the
+            locks not be taken; nothing was touched
+        """
+        return self._plugging.restore(vifs, states)

@@ -303,6 +303,56 @@ class Planner:
             plan.answers.append(change)
         return plan
 
+    def restore(
+        self, vfs: Sequence[Vf | IbHostdevError], states: Sequence[VfState]
+    ) -> Plan:
+        """``states`` has, for each VIF, what its VF is to be again."""
+        plan = Plan()
+        for vif, vf, state in zip(self._vifs, vfs, states, strict=True):
+            try:
+                if isinstance(vf, IbHostdevError):
+                    raise vf
+                change = self._back(vif, vf, state)
+            except IbHostdevError as error:
+                plan.answers.append(VfResult(vif.pci, state, error=error))
+                continue
+            plan.then.append(change)
+            plan.answers.append(change)
+        return plan
+
+    def _back(self, vif: Vif, vf: Vf, state: VfState) -> Change:
+        side = self._sides[vf.pf.pci, vf.pf.port]
+        before, idle = _told(side, vf), side.mechanism.idle(vf.pf)
+        wanted = VfState(
+            _former(state.node_guid, before.node_guid, idle.node_guid),
+            _former(state.port_guid, before.port_guid, idle.port_guid),
+            _former(state.policy, before.policy, idle.policy),
+            state.pkeys,
+        )
+        write = _difference(before, wanted)
+        # mlx4 has them written with the GUID or not at all.
+        if state.pkeys is not None and (
+            write.port_guid is not None or state.pkeys != before.pkeys
+        ):
+            write = replace(
+                write, port_guid=wanted.port_guid, pkeys=state.pkeys
+            )
+        if write != NOTHING and before.owner not in (None, vif.guid):
+            raise DeviceInUse(
+                f"has been given GUID {before.owner} meanwhile",
+                vf.pci,
+                cure="see whose it is; nothing was written",
+            )
+        if write != NOTHING and vf.in_use:
+            raise DeviceInUse(
+                "a guest has taken the VF meanwhile",
+                vf.pci,
+                cure="detach it from the guest, then unplug it",
+            )
+        return Change(
+            vf, side.mechanism, before, wanted, write, vif.physical_network
+        )
+
     def _not_held(
         self, plan: Plan, vif: Vif, hint: Vf | IbHostdevError
     ) -> VfResult:
@@ -400,6 +450,12 @@ def _difference(before: VfState, wanted: VfState) -> VfState:
         else wanted.port_guid,
         None if before.policy == wanted.policy else wanted.policy,
     )
+
+
+def _former(then: T | None, now: T | None, idle: T | None) -> T | None:
+    """As Change.undo, what the kernel could not show goes back to idle, but
+    where it cannot show anything now either, nothing was done."""
+    return now if then == now else known(then, idle)
 
 
 def known(value: T | None, otherwise: T) -> T:

@@ -140,6 +140,24 @@ class Plugging:
             self._refresh(plan, progress)
         return _report(plan, dry_run)
 
+    def restore(
+        self, vifs: Sequence[Vif], states: Sequence[VfState]
+    ) -> BatchResult:
+        """Make VFs again what they were; see Host.restore()."""
+        self._check(vifs, plugging=True)
+        vfs, serving = self._resolve(vifs, None)
+        found = [vf for vf in vfs if isinstance(vf, Vf)]
+        scope = list({(vf.pf.pci, vf.pf.port): vf.pf for vf in found}.values())
+        with self._locked(scope, False) as waited:
+            if waited:
+                vfs, serving = self._resolve(vifs, None)
+            sides, _ = self._survey(scope, vfs, serving, None)
+            plan = Planner(self._inventory, vifs, sides, self._apart).restore(
+                vfs, states
+            )
+            self._apply(plan, OnError.CONTINUE, None)
+        return _report(plan, False)
+
     # -- 1. check -----------------------------------------------------
 
     def _check(self, vifs: Sequence[Vif], plugging: bool) -> None:

@@ -32,6 +32,7 @@ _STAGES = {
     "rebind": "binding anew",
     "attach": "attaching",
     "detach": "detaching",
+    "measure": "measuring",
 }
 
 
@@ -128,9 +129,10 @@ def explain(error: IbHostdevError) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Progress | None]:
+def progress(total: int, first: str = "write") -> Iterator[Progress | None]:
     """Bars on standard error if that is a terminal and what is done
-    meanwhile, to so many VFs, takes longer than a second."""
+    meanwhile, to so many VFs, takes longer than a second. ``first`` is the
+    stage that it begins with."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -176,7 +178,7 @@ def progress(total: int) -> Iterator[Progress | None]:
                 transient=True,
             )
             # The first report may come late: something moves all the same.
-            stages.setdefault("write", (0, total))
+            stages.setdefault(first, (0, total))
             draw()
             bars.start()
 
