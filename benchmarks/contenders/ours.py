@@ -129,6 +129,7 @@ class Privsep(Base):
         from oslo_config import cfg
 
         from ibhostdev.privilege import privsep
+        from ibhostdev.privilege.request import Request
 
         super().open(place)
         cfg.CONF([], project="ibhostdev", default_config_files=[])
@@ -138,7 +139,7 @@ class Privsep(Base):
             group="ibhostdev_privileged",
         )
         self._privsep = privsep
-        privsep.start()
+        privsep.call(Request("plug", ()))
 
     def _call(self, action: Any, targets: Sequence[Target]) -> None:
         from ibhostdev.privilege.request import Request

@@ -85,18 +85,9 @@ def host() -> Host:
 # -- the other side ---------------------------------------------------
 
 
-def start() -> None:
-    """Have the daemon running, and the topology known to it, so that the
-    first plug need not wait for that.
-
-    :raises IbHostdevError: if that cannot be had
-    """
-    for doubt in call(Request("plug", ())).warnings:
-        LOG.warning("%s", doubt)
-
-
 def call(asked: Request) -> BatchResult:
-    """Have the daemon do it; starts the daemon if there is none.
+    """Have the daemon do it; starts the daemon if there is none. A request
+    without VIFs makes it know the topology, so that no plug waits for that.
 
     :raises AccessDenied: if the daemon cannot be started
     :raises TimedOut: if it does not answer within the time limit
@@ -152,4 +143,4 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-__all__ = ["CONTEXT", "IbHostdevError", "call", "host", "run", "start"]
+__all__ = ["CONTEXT", "IbHostdevError", "call", "host", "run"]
