@@ -81,7 +81,10 @@ def _main(folder: str, vfs: str) -> None:
         while True:
             counts = host.counts()
             host.reset_counts()
-            print(json.dumps(counts), flush=True)
+            try:
+                os.write(1, json.dumps(counts).encode() + b"\n")
+            except BrokenPipeError:
+                return
             if not sys.stdin.readline():
                 return
 
