@@ -7,7 +7,7 @@
 >>> with Guests(Host(), "qemu:///system") as guests:
 ...     guests.attach([Attachment("web1", vif)], live=True, config=True)
 
-Needs libvirt-python: ``pip install 'ibhostdev[libvirt]'``.
+Needs libvirt-python, which the extra ``libvirt`` brings.
 """
 
 from ibhostdev.guest.guests import Guests

@@ -47,7 +47,7 @@ def libvirt() -> Any:
     except ImportError as error:
         raise LibvirtMissing(
             f"libvirt-python cannot be imported ({error})",
-            cure="pip install 'ibhostdev[libvirt]', which needs pkg-config, "
+            cure="install the package's extra 'libvirt', with pkg-config, "
             "a C compiler and libvirt's headers (libvirt-dev, "
             "libvirt-devel)",
         ) from None
