@@ -50,9 +50,10 @@ def main() -> int:
         from benchmarks import run
 
         run.run(given.short).write(out / "results.json")
-    report.write(Results.read(out / "results.json"), out)
+    results = Results.read(out / "results.json")
+    report.write(results, out)
     print(f"bench: {out / 'report.md'}", file=sys.stderr)
-    return 0
+    return 1 if "incomplete" in results.machine else 0
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Case:
     contenders: tuple[str, ...] = EVERYBODY
     operations: tuple[str, ...] = USUAL
     rounds: int = 20
-    seconds: float = 4.0
+    seconds: float = 2.5
     series: str = "table"
 
     @property
@@ -83,12 +83,13 @@ def full() -> dict[str, list[Case]]:
         for n in (1, 8, 64, 127)
     )
     table[0] = replace(table[0], contenders=EVERYBODY)
+    table[6] = replace(table[6], contenders=(*BRISK, "command"))
     refresh = [
         replace(
             one, asked=64, delays=True, operations=(REFRESH,), rounds=3,
             contenders=(
-                "floor", "bulk", "command", "ip", "ip-batch",
-                "pyroute2-best", "ebrctl",
+                "floor", "bulk", "command", "ip-batch", "pyroute2-best",
+                "ebrctl",
             ),
         )
     ]  # fmt: skip
@@ -104,7 +105,7 @@ def full() -> dict[str, list[Case]]:
     ]  # fmt: skip
     counts = [
         replace(one, asked=n, operations=(COUNTS,), rounds=1, contenders=who)
-        for n, who in ((1, few), (64, BRISK))
+        for n, who in ((1, (*BRISK, "command", "ip")), (64, BRISK))
     ]
     nova = [
         replace(

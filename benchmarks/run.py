@@ -139,7 +139,12 @@ def run(short: bool) -> Results:
     for shape, cases in (plan.short() if short else plan.full()).items():
         say(f"a virtual machine ({shape})")
         results.cases += [case.plain() for case in cases]
-        rig(shape, cases, tell)
+        try:
+            rig(shape, cases, tell)
+        except RuntimeError as error:
+            # What was measured until then is worth keeping.
+            say(str(error))
+            results.machine["incomplete"] = str(error)
     say("this machine")
     host.run(tell_host, short)
     results.machine["took"] = round(time.monotonic() - started)
