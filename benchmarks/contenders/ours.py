@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.contenders import Base, CannotList, Place, Target
 from ibhostdev import Host, Vif
+from ibhostdev.privilege.request import Request
 
 
 def vifs(targets: Sequence[Target]) -> list[Vif]:
@@ -120,7 +121,23 @@ class Standin(Base):
         raise CannotList("ebrctl has no list")
 
 
-class Privsep(Base):
+class Entrusted(Base):
+    """A batch as one request to who has the rights."""
+
+    def call(self, request: Request) -> None:
+        raise NotImplementedError
+
+    def plug(self, targets: Sequence[Target]) -> None:
+        self.call(Request("plug", tuple(vifs(targets))))
+
+    def unplug(self, targets: Sequence[Target]) -> None:
+        self.call(Request("unplug", tuple(vifs(targets))))
+
+    def list(self) -> None:
+        raise CannotList("listing needs no rights")
+
+
+class Privsep(Entrusted):
     """One call for all, through a daemon of oslo.privsep."""
 
     title = "ibhostdev, oslo.privsep"
@@ -129,7 +146,6 @@ class Privsep(Base):
         from oslo_config import cfg
 
         from ibhostdev.privilege import privsep
-        from ibhostdev.privilege.request import Request
 
         super().open(place)
         cfg.CONF([], project="ibhostdev", default_config_files=[])
@@ -141,25 +157,14 @@ class Privsep(Base):
         self._privsep = privsep
         privsep.call(Request("plug", ()))
 
-    def _call(self, action: Any, targets: Sequence[Target]) -> None:
-        from ibhostdev.privilege.request import Request
-
-        self._privsep.call(Request(action, tuple(vifs(targets))))
-
-    def plug(self, targets: Sequence[Target]) -> None:
-        self._call("plug", targets)
-
-    def unplug(self, targets: Sequence[Target]) -> None:
-        self._call("unplug", targets)
-
-    def list(self) -> None:
-        raise CannotList("listing needs no rights")
+    def call(self, request: Request) -> None:
+        self._privsep.call(request)
 
     def close(self) -> None:
         self._privsep.CONTEXT.stop()
 
 
-class Rootwrap(Base):
+class Rootwrap(Entrusted):
     """One process of root's for each call, by sudo and oslo.rootwrap."""
 
     title = "ibhostdev, oslo.rootwrap"
@@ -171,25 +176,10 @@ class Rootwrap(Base):
 
         super().open(place)
         rights.rootwrap()
-        # Where sudo is told to let them be found.
-        programs = str(Path(sys.executable).parent)
-        if programs not in os.environ["PATH"].split(":"):
-            os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
         self._rootwrap = rootwrap.Rootwrap(daemon=self.daemon)
 
-    def _call(self, action: Any, targets: Sequence[Target]) -> None:
-        from ibhostdev.privilege.request import Request
-
-        self._rootwrap.call(Request(action, tuple(vifs(targets))))
-
-    def plug(self, targets: Sequence[Target]) -> None:
-        self._call("plug", targets)
-
-    def unplug(self, targets: Sequence[Target]) -> None:
-        self._call("unplug", targets)
-
-    def list(self) -> None:
-        raise CannotList("listing needs no rights")
+    def call(self, request: Request) -> None:
+        self._rootwrap.call(request)
 
 
 class RootwrapDaemon(Rootwrap):
