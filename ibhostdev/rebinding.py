@@ -96,6 +96,9 @@ class Rebinding:
             answer = self._poke(f"{folder}/bind", vf.pci)
         if not answer:
             return None
+        (driver,) = self._sysfs.readlink([f"{path}/driver"])
+        if isinstance(driver, str):
+            return None  # somebody took it in between
         return RebindFailed(
             f"is idle, but could not be bound to {vf.driver} again",
             vf.pci,

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unplugging: keyed by GUID, and nobody else's VF."""
 
+import errno
+
 import pytest
 
 from ibhostdev import BatchFailed, Vif
-from ibhostdev.errors import DeviceInUse, NoMechanism
+from ibhostdev.errors import DeviceInUse, NoMechanism, RebindFailed
+from ibhostdev.rebinding import Rebinding
 from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
 
@@ -221,3 +224,34 @@ def test_vfs_are_rebound_at_the_same_time(bed, returned):
         ),
     )
     assert ("rebind", 1, 0) in seen
+
+
+def test_a_vf_that_its_driver_is_not_to_have_again(bed, returned):
+    """Somebody has set driver_override meanwhile."""
+    vf = bed.vf(0, 0)
+    override = f"bus/pci/devices/{vf}/driver_override"
+    assert returned.sysfs.write([(override, b"vfio-pci")]) == [0]
+    with pytest.raises(BatchFailed) as caught:
+        returned.unplug(vifs(bed, 1))
+    (failure,) = caught.value.result.failures
+    assert isinstance(failure, RebindFailed)
+    assert (failure.device, failure.errno) == (vf, errno.ENODEV)
+    assert "/sys/bus/pci/drivers/mlx5_core/bind" in failure.cure
+    assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
+    returned.sysfs.write([(override, b"\n")])
+
+
+def test_a_vf_that_another_driver_takes_meanwhile(bed, returned, monkeypatch):
+    vf = bed.vf(0, 0)
+    poke = Rebinding._poke
+
+    def overtaken(self, path, pci):
+        answer = poke(self, path, pci)
+        if path.endswith("/unbind"):
+            bed.bind(vf, "vfio-pci")
+        return answer
+
+    monkeypatch.setattr(Rebinding, "_poke", overtaken)
+    (result,) = returned.unplug(vifs(bed, 1)).results
+    assert result.error is None
+    assert bed.driver(vf) == "vfio-pci"
