@@ -138,9 +138,10 @@ class Planner:
         named = {vif.guid: vif for vif in vifs}
         for side in sides.values():
             for index, state in side.states.items():
-                for guid in {state.node_guid, state.port_guid}:
-                    if guid in named and not apart(named[guid], side.pf):
-                        self._holders[guid].append((side, index))
+                if state.node_guid in named or state.port_guid in named:
+                    for guid in {state.node_guid, state.port_guid}:
+                        if guid in named and not apart(named[guid], side.pf):
+                            self._holders[guid].append((side, index))
         # Whether some VF could not be asked about.
         self._blind = blind or any(
             len(side.states) < side.pf.numvfs

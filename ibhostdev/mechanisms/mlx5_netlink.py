@@ -9,7 +9,7 @@ the link state is asked of firmware, for every VF of the PF.
 """
 
 import errno
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 
 from ibhostdev._native.rtnetlink import LINK_STATE, NODE_GUID, PORT_GUID
 from ibhostdev._native.sysfs import Tree
@@ -106,15 +106,17 @@ class Mlx5Netlink:
         # Firmware's own word, for these VFs only, where there are files.
         if pf.family is Family.MLX5_OFED:
             return self._files.read_back(pf, wanted)
-        states = self._ask(pf)
-        return {index: states[index] for index in wanted if index in states}
+        return dict(self._ask(pf, wanted))
 
     def shows(self, pf: Pf) -> bool:
         """Whether the kernel shows what was last set by netlink, as found
         when it was last asked: then "not known" says that nothing was."""
         return _netdev(pf).ifindex in self._shown
 
-    def _ask(self, pf: Pf) -> dict[int, VfState]:
+    def _ask(
+        self, pf: Pf, only: Container[int] | None = None
+    ) -> dict[int, VfState]:
+        """Of all VFs or some; the kernel tells of all at once."""
         netdev = _netdev(pf)
         try:
             with self._endpoint.open() as socket:
@@ -132,14 +134,22 @@ class Mlx5Netlink:
                 f"RTM_GETLINK of {netdev.name}",
                 "the VFs' state cannot be read",
             ) from error
-        return {
-            index: VfState(
-                Guid(node) if node else None,
-                Guid(port) if port else None,
-                None if state is None else _POLICIES.get(state),
-            )
-            for index, node, port, state in vfs
-        }
+        states: dict[int, VfState] = {}
+        # Most are idle, and so the same.
+        made: dict[tuple[int | None, ...], VfState] = {}
+        for index, *told in vfs:
+            if only is not None and index not in only:
+                continue
+            key = tuple(told)
+            if key not in made:
+                node, port, link = told
+                made[key] = VfState(
+                    Guid(node) if node else None,
+                    Guid(port) if port else None,
+                    None if link is None else _POLICIES.get(link),
+                )
+            states[index] = made[key]
+        return states
 
     def write(
         self, pf: Pf, states: Mapping[int, VfState], whose: object = None, /
