@@ -359,12 +359,14 @@ def counted(text: str) -> dict[str, int]:
             begun = True
         elif _END in call:
             break
-        elif begun and call[:1].isalpha() and "(" in call:
-            found["system calls"] += 1
-            if call.startswith(("sendto(", "sendmsg(", "sendmmsg(")):
-                found["netlink messages"] += call.count("nlmsg_len=")
-            elif call.startswith("execve(") and "= 0" in call:
-                found["processes"] += 1
+        elif begun:
+            if call[:1].isalpha() and "(" in call:
+                found["system calls"] += 1
+                if call.startswith(("sendto(", "sendmsg(", "sendmmsg(")):
+                    found["netlink messages"] += call.count("nlmsg_len=")
+            # Its end is on a line of its own while its parent waits for it.
+            if call.startswith(("execve(", "<... execve ")):
+                found["processes"] += call.endswith("= 0")
     return found
 
 

@@ -160,6 +160,14 @@ class Privsep(Entrusted):
     def call(self, request: Request) -> None:
         self._privsep.call(request)
 
+    def daemons(self) -> Sequence[int]:
+        name = f"{self._privsep.__name__}.CONTEXT".encode()
+        return [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if name in path.read_bytes()
+        ]
+
     def close(self) -> None:
         self._privsep.CONTEXT.stop()
 
