@@ -28,6 +28,7 @@ from typing import Any
 from benchmarks import contenders, plan
 from benchmarks.contenders import (
     BUILD,
+    REPO,
     CannotList,
     Contender,
     Place,
@@ -126,7 +127,7 @@ class Bench:
             except Exception:
                 why = traceback.format_exc()
         if why is not None:
-            tell("absent", case=case.name, contender=name, why=why)
+            _absent(case, name, why)
             return None
         self.open[name] = contender
         return contender
@@ -162,6 +163,14 @@ class Bench:
         return None
 
 
+def _absent(case: Case, name: str, why: str) -> None:
+    """Who could not take part, without the paths of this machine."""
+    tell(
+        "absent", case=case.name, contender=name,
+        why=why.replace(str(REPO), "."),
+    )  # fmt: skip
+
+
 def _mac(number: int) -> str:
     return "fa:16:3e:" + (number % (1 << 24)).to_bytes(3).hex(":")
 
@@ -189,10 +198,7 @@ def run_case(bench: Bench, case: Case) -> None:
             try:
                 _turn(bench, case, name, number)
             except Exception:
-                tell(
-                    "absent", case=case.name, contender=name,
-                    why=traceback.format_exc(),
-                )  # fmt: skip
+                _absent(case, name, traceback.format_exc())
                 names.remove(name)
                 break
             spent[name] += time.monotonic() - start

@@ -58,6 +58,11 @@ class Eswitchd:
                 raise RuntimeError(f"eswitchd:\n{told[-3000:]}")
             time.sleep(0.2)
 
+    def last_words(self) -> str:
+        log = Path(self._folder.name, "log")
+        lines = log.read_text().split("\n") if log.exists() else []
+        return " | ".join(line for line in lines[-8:] if line)
+
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
@@ -90,19 +95,25 @@ class Ebrctl(Base):
         super().open(place)
         self._eswitchd = Eswitchd(place)
 
+    def _ebrctl(self, *words: str) -> None:
+        try:
+            run(PROGRAMS / "ebrctl", *words, env=ENVIRONMENT)
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(
+                f"ebrctl {words[0]}: {error.stderr.decode().strip()} "
+                f"(eswitchd: {self._eswitchd.last_words()})"
+            ) from None
+
     def plug(self, targets: Sequence[Target]) -> None:
         for target in targets:
-            run(
-                PROGRAMS / "ebrctl", "add-port", target.mac, "instance",
-                "default", "ib_hostdev", target.pci, env=ENVIRONMENT,
+            self._ebrctl(
+                "add-port", target.mac, "instance", "default", "ib_hostdev",
+                target.pci,
             )  # fmt: skip
 
     def unplug(self, targets: Sequence[Target]) -> None:
         for target in targets:
-            run(
-                PROGRAMS / "ebrctl", "del-port", "default", target.mac,
-                env=ENVIRONMENT,
-            )  # fmt: skip
+            self._ebrctl("del-port", "default", target.mac)
 
     def list(self) -> None:
         raise CannotList("ebrctl has no list")
