@@ -2,6 +2,7 @@
 """The host that the common suite runs on: simulated, or in the kernel rig."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "large: builds PFs of 127 VFs, in the rig's large shape"
     )
+    # A shell starts what is to run behind it with Ctrl-C ignored, which the
+    # programs under test would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
