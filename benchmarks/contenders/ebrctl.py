@@ -19,6 +19,9 @@ ENVIRONMENT = os.environ | {
     "PYTHONWARNINGS": "ignore",
 }
 _PORT = 60001  # neither end can be told to use another
+# Of a PF that is function 0 of device 0: the next VF is 0a.0, in the driver's
+# folders 10.0 (drivers/infiniband/hw/mlx4/sysfs.c, get_name()).
+_MOST_ON_MLX4 = 79
 _START = 300.0  # seconds; it takes 40 s in emulation
 _CONFIGURATION = """
 [DEFAULT]
@@ -89,6 +92,12 @@ class Ebrctl(Base):
     def obstacle(self, place: Place) -> str | None:
         if not (PROGRAMS / "ebrctl").exists():
             return "networking-mlnx is not installed"
+        if place.family == "mlx4" and place.vfs > _MOST_ON_MLX4:
+            return (
+                f"eswitchd finds no more than {_MOST_ON_MLX4} VFs of a PF: "
+                "it looks for the folder of each by its PCI address, and the "
+                "driver writes the device's number in decimal"
+            )
         return super().obstacle(place)
 
     def open(self, place: Place) -> None:
