@@ -90,9 +90,9 @@ class Guid(int):
         :raises InvalidInput: for zero, all ones, group addresses, and what
             has more than 64 bits
         """
-        self._require_identity(f"GUID {self}")
+        self._require_identity(None)
 
-    def _require_identity(self, called: str) -> None:
+    def _require_identity(self, called: str | None) -> None:
         if not 0 <= self <= _ALL_ONES:
             what = "no 64-bit number"
         elif self == 0:
@@ -104,7 +104,7 @@ class Guid(int):
         else:
             return
         raise InvalidInput(
-            f"{called} is {what} and cannot identify a VF",
+            f"{called or f'GUID {self}'} is {what} and cannot identify a VF",
             attribute="guid",
             cure="use the MAC address of the port",
         )

@@ -11,6 +11,10 @@ from ibhostdev.errors import InvalidInput
 _FORM = re.compile(
     r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.ASCII
 )
+_LONG_FORM = re.compile(
+    r"(?:[0-9a-f]{4}|[1-9a-f][0-9a-f]{4,7}):[0-9a-f]{2}:[01][0-9a-f]\.[0-7]",
+    re.ASCII,
+)
 
 
 class PciAddress(str):
@@ -34,6 +38,11 @@ class PciAddress(str):
             )
         domain, bus, device, function = match.groups(default="0")
         return cls(f"{int(domain, 16):04x}:{bus}:{device}.{function}")
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is in the kernel's form, as parse() makes them."""
+        return _LONG_FORM.fullmatch(self) is not None
 
     @property
     def rid(self) -> int:

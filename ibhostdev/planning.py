@@ -410,8 +410,8 @@ class Planner:
 def _untold(state: VfState) -> bool:
     """Whether a VF may have any GUID for all that is known: one that is idle
     has its link down."""
-    return state == NOTHING or (
-        state.port_guid is None and state.policy not in (None, Policy.DOWN)
+    return state.port_guid is None and (
+        state == NOTHING or state.policy not in (None, Policy.DOWN)
     )
 
 

@@ -167,7 +167,7 @@ class Plugging:
         guids: set[Guid] = set()
         for vif in vifs:
             Guid(vif.guid).require_identity()
-            if vif.pci is not None and PciAddress.parse(vif.pci) != vif.pci:
+            if vif.pci is not None and not PciAddress(vif.pci).is_long:
                 raise InvalidInput(
                     f"{vif.pci!r} is not in its long form",
                     attribute="pci",
@@ -714,6 +714,8 @@ def _compare(
 
 
 def _overlaid(state: VfState, written: VfState) -> VfState:
+    if None not in (written.node_guid, written.port_guid, written.policy):
+        return written
     return VfState(
         known(written.node_guid, state.node_guid),
         known(written.port_guid, state.port_guid),

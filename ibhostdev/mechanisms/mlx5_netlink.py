@@ -137,18 +137,18 @@ class Mlx5Netlink:
         states: dict[int, VfState] = {}
         # Most are idle, and so the same.
         made: dict[tuple[int | None, ...], VfState] = {}
-        for index, *told in vfs:
+        for index, node, port, link in vfs:
             if only is not None and index not in only:
                 continue
-            key = tuple(told)
-            if key not in made:
-                node, port, link = told
-                made[key] = VfState(
+            told = node, port, link
+            state = made.get(told)
+            if state is None:
+                state = made[told] = VfState(
                     Guid(node) if node else None,
                     Guid(port) if port else None,
                     None if link is None else _POLICIES.get(link),
                 )
-            states[index] = made[key]
+            states[index] = state
         return states
 
     def write(
