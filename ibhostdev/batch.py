@@ -2,9 +2,8 @@
 """What goes into a batch and what comes out of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 from ibhostdev.errors import IbHostdevError, RolledBack
 from ibhostdev.guid import Guid
@@ -19,8 +18,7 @@ class OnError(StrEnum):
     CONTINUE = "continue"
 
 
-@dataclass(frozen=True, slots=True)
-class Vif:
+class Vif(NamedTuple):
     """A port: the GUID it is to have and the VF it is to have it on.
 
     For unplug ``pci`` is a hint and may be missing.
@@ -49,8 +47,7 @@ class Vif:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class VfResult:
+class VfResult(NamedTuple):
     """What became of one VIF.
 
     ``pci`` is the VF that was dealt with, which unplug may have found
@@ -70,8 +67,7 @@ class VfResult:
     error: IbHostdevError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResult:
+class BatchResult(NamedTuple):
     """One result for each VIF, in the order of the call."""
 
     results: tuple[VfResult, ...]

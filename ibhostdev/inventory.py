@@ -11,8 +11,8 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from ibhostdev._native import ioctl
 from ibhostdev._native.rtnetlink import Socket
@@ -52,8 +52,7 @@ class Family(StrEnum):
     MLX4 = "mlx4"
 
 
-@dataclass(frozen=True, slots=True)
-class VfState:
+class VfState(NamedTuple):
     """Identity and policy of a VF; None is not known, or not there (mlx4 has
     neither node GUIDs nor policies of VFs).
 
@@ -76,8 +75,7 @@ class VfState:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Netdev:
+class Netdev(NamedTuple):
     """An IPoIB network device of a PF, not one of its P_Key children."""
 
     name: str
@@ -85,8 +83,7 @@ class Netdev:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """A physical port: ``state`` as the kernel writes it (ACTIVE, INIT,
     DOWN, …), ``sm_lid`` the LID of the subnet manager, 0 if none is seen."""
 
@@ -95,8 +92,7 @@ class Port:
     sm_lid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pf:
+class Pf(NamedTuple):
     """An HCA function with InfiniBand ports.
 
     ``port`` is the HCA port that the VFs' identity is meant for: always 1 on
@@ -129,7 +125,7 @@ class Pf:
         return f"{DEVICES}/{self.pci}"
 
     def on_port(self, port: int) -> "Pf":
-        return self if port == self.port else replace(self, port=port)
+        return self if port == self.port else self._replace(port=port)
 
     def vf_address(self, index: int) -> PciAddress:
         """By the SR-IOV capability's offset and stride (drivers/pci/iov.c):
@@ -141,8 +137,7 @@ class Pf:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Vf:
+class Vf(NamedTuple):
     """A VF: where it is and who drives it.
 
     ``in_use`` says that it is in a guest's hands: its driver is of the VFIO
@@ -151,7 +146,7 @@ class Vf:
     """
 
     pf: Pf
-    index: int
+    index: int  # type: ignore[assignment]  # for tuple's method
     pci: PciAddress
     driver: str | None
     in_use: bool
@@ -161,8 +156,7 @@ def _identify(name: str) -> tuple[int, str]:
     return ioctl.ifindex(name), ioctl.driver_info(name)[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Whom to talk netlink with: the kernel, or a process that stands in
     for it (``protocol`` 2, NETLINK_USERSOCK, ``port`` its port id).
 

@@ -3,8 +3,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ibhostdev.batch import VfResult, Vif
 from ibhostdev.errors import (
@@ -30,8 +29,7 @@ Key = tuple[PciAddress, int]
 NOTHING = VfState()
 
 
-@dataclass(slots=True)
-class Side:
+class Side(NamedTuple):
     """A PF on one of its ports, what serves it, and its VFs' states as found
     before anything was written."""
 
@@ -40,7 +38,6 @@ class Side:
     states: dict[int, VfState]
 
 
-@dataclass(slots=True)
 class Change:
     """What is to be written to one VF, and what came of it.
 
@@ -50,17 +47,26 @@ class Change:
     taken a part.
     """
 
-    vf: Vf
-    mechanism: Mechanism
-    before: VfState
-    wanted: VfState
-    write: VfState
-    network: str | None = None
-    moves: list["Change"] = field(default_factory=list)
-    tried: bool = False
-    after: VfState | None = None
-    verified: bool = True
-    error: IbHostdevError | None = None
+    def __init__(
+        self,
+        vf: Vf,
+        mechanism: Mechanism,
+        before: VfState,
+        wanted: VfState,
+        write: VfState,
+        network: str | None = None,
+    ) -> None:
+        self.vf = vf
+        self.mechanism = mechanism
+        self.before = before
+        self.wanted = wanted
+        self.write = write
+        self.network = network
+        self.moves: list[Change] = []
+        self.tried = False
+        self.after: VfState | None = None
+        self.verified = True
+        self.error: IbHostdevError | None = None
 
     @property
     def needed(self) -> bool:
@@ -85,7 +91,6 @@ class Change:
         )
 
 
-@dataclass(slots=True)
 class Plan:
     """``first`` makes VFs idle that hold a GUID which another is to get, or
     hold it besides the one that was named; ``then`` is the batch itself.
@@ -93,11 +98,12 @@ class Plan:
     there is nothing to write. ``stale`` are idle VFs whose own driver still
     shows the VIF's identity."""
 
-    first: list[Change] = field(default_factory=list)
-    then: list[Change] = field(default_factory=list)
-    answers: list[Change | VfResult] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    stale: list[tuple[Vf, Guid]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.first: list[Change] = []
+        self.then: list[Change] = []
+        self.answers: list[Change | VfResult] = []
+        self.warnings: list[str] = []
+        self.stale: list[tuple[Vf, Guid]] = []
 
     @property
     def changes(self) -> list[Change]:
@@ -204,7 +210,7 @@ class Planner:
             # The Neutron agent owns the policy of a VF that is plugged; only
             # one that an unplug or a reset left down is raised, unless
             # somebody says what it is to be.
-            change.write = replace(write, policy=None)
+            change.write = write._replace(policy=None)
         return change
 
     def _spare_guest(
@@ -219,7 +225,7 @@ class Planner:
                 change.vf.pci,
                 cure="detach it from that guest and unplug it first",
             )
-        change.write = replace(change.write, policy=None)
+        change.write = change.write._replace(policy=None)
         if equal:
             change.write = NOTHING
         elif before.port_guid is None or (
@@ -335,8 +341,8 @@ class Planner:
         if state.pkeys is not None and (
             write.port_guid is not None or state.pkeys != before.pkeys
         ):
-            write = replace(
-                write, port_guid=wanted.port_guid, pkeys=state.pkeys
+            write = write._replace(
+                port_guid=wanted.port_guid, pkeys=state.pkeys
             )
         if write != NOTHING and before.owner not in (None, vif.guid):
             raise DeviceInUse(

@@ -20,7 +20,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 from ibhostdev._native.sysfs import Tree
 from ibhostdev.batch import (
@@ -265,7 +264,7 @@ class Plugging:
                 cure="correct the port's binding or the physical device "
                 "mappings",
             )
-        return replace(vf, pf=vf.pf.on_port(port))
+        return vf._replace(pf=vf.pf.on_port(port))
 
     def doubts(self, pfs: Sequence[Pf]) -> list[str]:
         """Of the mapping; see Host.doubts()."""
@@ -586,8 +585,8 @@ class Plugging:
             stopped = None
 
         def forget(at: int, answer: VfResult) -> VfResult:
-            answer = replace(
-                answer, mechanism=ebrctl.name, verified=False, error=stopped
+            answer = answer._replace(
+                mechanism=ebrctl.name, verified=False, error=stopped
             )
             if stopped is not None:
                 return answer
@@ -595,8 +594,8 @@ class Plugging:
             try:
                 done = ebrctl.forget(vif.guid, vif.physical_network)
             except IbHostdevError as error:
-                return replace(answer, error=error)
-            return replace(answer, changed=done)
+                return answer._replace(error=error)
+            return answer._replace(changed=done)
 
         unknown = [
             (at, answer)
@@ -643,7 +642,7 @@ class Plugging:
         for pci, change in changed.items():
             change.error = failed.get(pci)
         plan.answers = [
-            replace(answer, error=failed[answer.pci])
+            answer._replace(error=failed[answer.pci])
             if isinstance(answer, VfResult) and answer.pci in failed
             else answer
             for answer in plan.answers

@@ -4,7 +4,7 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ibhostdev.batch import BatchFailed, BatchResult, OnError, Vif
 from ibhostdev.cli import listing
@@ -217,7 +217,7 @@ def _state(view: listing.View, vf: Vf) -> VfState:
     state = view.state(vf, numbers.index(vf.pf.port))
     if view.pf.family is Family.MLX4 and state.port_guid == 0:
         # Written, it asks the subnet manager for a GUID.
-        return replace(state, port_guid=None)
+        return state._replace(port_guid=None)
     return state
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -76,8 +76,7 @@ class Settings:
             ) from None
         mappings = self.physical_device_mappings
         if mappings is not None:
-            asked = replace(
-                asked,
+            asked = asked._replace(
                 physical_networks={
                     name: tuple(devices) for name, devices in mappings.items()
                 },

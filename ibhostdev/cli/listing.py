@@ -2,8 +2,7 @@
 """``ibhostdev list``: the host's PFs and VFs in their present state."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ibhostdev.cli.terminal import Cell, Line, aligned
 from ibhostdev.errors import DeviceNotFound, IbHostdevError, InvalidInput
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 _NOTHING = VfState()
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A PF and its VFs as they are now.
 
     ``groups`` are the VFs' IOMMU groups. ``states`` has a mapping for each

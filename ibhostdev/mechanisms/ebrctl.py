@@ -10,7 +10,6 @@ not know and leaves the policy of a plugged VF to the Neutron agent
 import os
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ibhostdev.errors import (
@@ -59,7 +58,6 @@ class Answer(NamedTuple):
     errors: str
 
 
-@dataclass(frozen=True)
 class Command:
     """The program in PATH, run by this process.
 
@@ -67,7 +65,8 @@ class Command:
     that does not answer.
     """
 
-    seconds: float = 30.0
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
 
     def missing(self) -> str | None:
         """Why there is nothing to run; None if there is."""

@@ -8,7 +8,6 @@ call for each port.
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from dataclasses import replace
 import functools
 import os
 import threading
@@ -114,8 +113,7 @@ def _unplug(native: Native, asked: request.Request) -> batch.BatchResult:
     ]
     if any(left) and _serves_any():
         results = iter(_outcome(_part(asked, left, True)).results)
-        result = replace(
-            result,
+        result = result._replace(
             results=tuple(
                 _either(vf, next(results)) if one else vf
                 for vf, one in zip(result.results, left, strict=True)
@@ -143,8 +141,7 @@ def _either(by_daemon: batch.VfResult, by_ebrctl: batch.VfResult) -> Any:
 def _part(
     asked: request.Request, left: Sequence[bool], which: bool
 ) -> request.Request:
-    return replace(
-        asked,
+    return asked._replace(
         vifs=tuple(
             vif
             for vif, one in zip(asked.vifs, left, strict=True)

@@ -8,8 +8,7 @@ command. The privileged side takes nothing for granted about it.
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
 from ibhostdev.errors import IbHostdevError, InvalidInput
@@ -44,8 +43,7 @@ _KEYS = frozenset(
 _VIF_KEYS = frozenset({"pci", "guid", "physical_network"})
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A call of Host.plug() or Host.unplug(), with their parameters.
 
     ``physical_networks`` is the mapping of who asks, where the privileged

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from ibhostdev.batch import BatchResult
@@ -134,8 +133,7 @@ def _permitted(asked: Request, options: Any) -> Request:
             "mechanism",
             cure="leave yours out",
         )
-    return replace(
-        asked,
+    return asked._replace(
         mechanism=mechanism or asked.mechanism,
         rebind=asked.rebind and options.rebind,
     )
