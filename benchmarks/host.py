@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from sysconfig import get_path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.contenders import REPO
 from ibhostdev import simulate
 from ibhostdev.ebrctl import PROGRAM
 
@@ -69,10 +71,15 @@ def _took(*command: str, **variables: str) -> float:
 
 
 def start(tell: Tell, rounds: int) -> None:
-    """The import, by turns with a Python that does nothing."""
+    """The import, by turns with a Python that does nothing.
+
+    Without site: what an editable installation's finder has imported for
+    itself would cost the package nothing.
+    """
+    paths = f"import sys; sys.path += {[str(REPO), get_path('platlib')]}"
     for _ in range(rounds):
-        bare = _took(sys.executable, "-c", "pass")
-        package = _took(sys.executable, "-c", "import ibhostdev")
+        bare = _took(sys.executable, "-SIc", paths)
+        package = _took(sys.executable, "-SIc", f"{paths}; import ibhostdev")
         tell("host", what="python", seconds=bare)
         tell("host", what="import", seconds=package - bare)
 

@@ -82,6 +82,13 @@ def full() -> dict[str, list[Case]]:
         replace(one, asked=n, contenders=few if n == 64 else BRISK)
         for n in (1, 8, 64, 127)
     )
+    # A list is the same for any number that is asked for.
+    table = [
+        case
+        if case.asked in (1, 64)
+        else replace(case, operations=(PLUG, REPEAT, UNPLUG))
+        for case in table
+    ]
     table[0] = replace(table[0], contenders=EVERYBODY)
     table[6] = replace(table[6], contenders=(*BRISK, "command"))
     refresh = [
