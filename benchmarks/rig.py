@@ -138,8 +138,6 @@ class Bench:
         self.clear()
         targets = self.targets(1)
         contender.plug(targets)
-        with suppress(CannotList):
-            contender.list()
         contender.unplug(targets)
 
     def close(self) -> None:
