@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host that the common suite runs on: simulated, or in the kernel rig."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -49,3 +51,22 @@ def flavour(request: pytest.FixtureRequest, bed: Testbed) -> Flavour:
     chosen = FLAVOURS[request.param]
     bed.build(chosen.hca)
     return chosen
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """The process's open descriptors, with what they lead to."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # listdir's own
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return found
+
+
+@pytest.fixture
+def nothing_left_open() -> Iterator[None]:
+    """The test opens nothing that outlives it. What others close meanwhile
+    does not count: a thread of an earlier test may."""
+    before = descriptors()
+    yield
+    gc.collect()
+    assert descriptors() - before == set()
