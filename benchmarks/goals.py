@@ -72,7 +72,8 @@ def _floor(results: Results) -> Iterator[Goal]:
 
 
 def _between(results: Results, cases: list[Case], delays: bool) -> str:
-    """The difference to the floor, in time and in system calls."""
+    """The difference to the floor, in time and in system calls, and what the
+    Python between takes."""
     parts = []
     for case in cases:
         if case.delays is not delays:
@@ -81,20 +82,28 @@ def _between(results: Results, cases: list[Case], delays: bool) -> str:
             results.summary(case.name, name, plan.PLUG)
             for name in ("bulk", "floor")
         )
-        if ours and floor:
-            parts.append(
-                f"{case.asked}: {duration(ours.median - floor.median)} more"
-            )
+        if not (ours and floor):
+            continue
         counts = {
             one["contender"]: one["counts"]["system calls"]
             for one in results.of(
                 "counts", case=case.name, operation=plan.PLUG
             )
         }
-        if {"bulk", "floor"} <= counts.keys():
-            parts.append(
-                f"{counts['bulk']:.0f} system calls to {counts['floor']:.0f}"
-            )
+        calls = (
+            f" ({counts['bulk']:.0f} system calls to {counts['floor']:.0f})"
+            if {"bulk", "floor"} <= counts.keys()
+            else ""
+        )
+        parts.append(
+            f"{case.asked} VFs: {duration(ours.median - floor.median)} "
+            f"more{calls}"
+        )
+    parts += [
+        f"Python takes {one['each']:,.0f} instructions for each VF, which "
+        "emulation slows down more than C"
+        for one in results.of("instructions")
+    ]
     return "; ".join(parts)
 
 

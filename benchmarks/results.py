@@ -114,7 +114,7 @@ class Results:
 def duration(seconds: float) -> str:
     """For people, in three digits."""
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
-        if seconds < limit:
+        if abs(seconds) < limit:
             return f"{three(seconds * factor)} {unit}"
     if seconds < 600:
         return f"{three(seconds)} s"

@@ -28,9 +28,10 @@ def test_a_line_through_points():
 
 
 def test_figures_for_people():
-    seconds = (0.00001234, 0.01234, 1.234, 123.4, 1234)
+    seconds = (0.00001234, 0.01234, 1.234, 123.4, 1234, -0.05)
     assert [duration(one) for one in seconds] == [
         "12.3 µs", "12.3 ms", "1.23 s", "123 s", "20.6 min",
+        "-50.0 ms",
     ]  # fmt: skip
     assert three(12345.6) == "12,346"
 
