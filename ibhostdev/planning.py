@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from ibhostdev.batch import VfResult, Vif
@@ -136,8 +137,10 @@ class Planner:
         """``apart`` tells whether a PF is on another fabric than a VIF, where
         its GUID may be somebody else's; ``blind`` says that PFs of the fabric
         are missing from ``sides`` that could not be asked."""
+        self._inventory = inventory
         self._vifs = vifs
         self._sides = sides
+        self._vfs: dict[tuple[Key, int], Vf] = {}
         self._holders: dict[Guid, list[tuple[Side, int]]] = {
             vif.guid: [] for vif in vifs
         }
@@ -148,22 +151,26 @@ class Planner:
                     for guid in {state.node_guid, state.port_guid}:
                         if guid in named and not apart(named[guid], side.pf):
                             self._holders[guid].append((side, index))
-        # Whether some VF could not be asked about.
-        self._blind = blind or any(
+        self._unasked = blind
+
+    @cached_property
+    def _blind(self) -> bool:
+        """Whether some VF could not be asked about."""
+        return self._unasked or any(
             len(side.states) < side.pf.numvfs
             or any(map(_untold, side.states.values()))
-            for side in sides.values()
+            for side in self._sides.values()
         )
-        # Who drives the holders, in one pass for each PF.
-        self._vfs: dict[tuple[Key, int], Vf] = {}
-        for key, side in sides.items():
-            indices = {
-                index
-                for found in self._holders.values()
-                for holder, index in found
-                if holder is side
-            }
-            for vf in inventory.vfs(side.pf, sorted(indices)):
+
+    def _look_at_holders(self) -> None:
+        """Who drives the VFs that hold the GUIDs, in one pass for each PF."""
+        indices: dict[Key, set[int]] = {}
+        for found in self._holders.values():
+            for side, index in found:
+                key = side.pf.pci, side.pf.port
+                indices.setdefault(key, set()).add(index)
+        for key, chosen in indices.items():
+            for vf in self._inventory.vfs(self._sides[key].pf, sorted(chosen)):
                 self._vfs[key, vf.index] = vf
 
     def plug(
@@ -171,6 +178,10 @@ class Planner:
     ) -> Plan:
         """``vfs`` has, for each VIF, its VF or why there is none."""
         plan = Plan()
+        for vif, vf in zip(self._vifs, vfs, strict=True):
+            if isinstance(vf, Vf) and self._holders[vif.guid]:
+                self._leave_out(vif, vf)
+        self._look_at_holders()
         for vif, vf in zip(self._vifs, vfs, strict=True):
             try:
                 if isinstance(vf, IbHostdevError):
@@ -238,14 +249,19 @@ class Planner:
                 f"kernel does not tell whether it is GUID {vif.guid} already"
             )
 
+    def _leave_out(self, vif: Vif, vf: Vf) -> None:
+        """Of the holders of a VIF's GUID, the VF that is to have it."""
+        mine = vf.pf.pci, vf.pf.port, vf.index
+        self._holders[vif.guid] = [
+            (side, index)
+            for side, index in self._holders[vif.guid]
+            if (side.pf.pci, side.pf.port, index) != mine
+        ]
+
     def _move_others(self, plan: Plan, vif: Vif, change: Change) -> None:
         """Make the stale holders of a GUID idle, unless a guest has them: a
         resize to the same host plugs before it unplugs."""
         for side, index in self._holders[vif.guid]:
-            if (side.pf.pci, side.pf.port) == change.key and (
-                index == change.vf.index
-            ):
-                continue
             holder = self._vf(side, index)
             if holder.in_use:
                 raise GuidConflict(
@@ -267,6 +283,7 @@ class Planner:
         """Keyed by GUID: what holds it becomes idle, wherever it is; what
         does not hold it is somebody else's."""
         plan = Plan()
+        self._look_at_holders()
         for vif, hint in zip(self._vifs, hints, strict=True):
             found = self._holders[vif.guid]
             if not found:
