@@ -7,8 +7,6 @@ devices is taken from the daemon's only.
 
 from oslo_config import cfg, types
 
-from ibhostdev.errors import InvalidInput
-
 GROUP = cfg.OptGroup(
     "ibhostdev",
     title="Virtual InfiniBand adapters",
@@ -128,26 +126,3 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """For oslo-config-generator; entry point oslo.config.opts."""
     return [(GROUP, OPTS)]
-
-
-def physical_networks(
-    mappings: list[str],
-) -> dict[str, tuple[str, ...]] | None:
-    """What physical_device_mappings says, as Host takes it; None if it says
-    nothing.
-
-    :raises InvalidInput: for an entry that is no mapping
-    """
-    networks: dict[str, tuple[str, ...]] = {}
-    for mapping in mappings:
-        # The first colon: a PCI address has some of its own.
-        name, _, device = (part.strip() for part in mapping.partition(":"))
-        if not name or not device:
-            raise InvalidInput(
-                f"{mapping!r} is not of the form NETWORK:DEVICE",
-                "[ibhostdev]",
-                "physical_device_mappings",
-                cure="write as in default:ib0,default:ib1",
-            )
-        networks[name] = (*networks.get(name, ()), device)
-    return networks or None

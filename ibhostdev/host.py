@@ -9,6 +9,7 @@ from ibhostdev.batch import BatchResult, OnError, Progress, Vif
 from ibhostdev.inventory import Endpoint, Inventory, Pf, Policy, Vf, VfState
 from ibhostdev.mechanisms import Mechanisms
 from ibhostdev.mechanisms.ebrctl import Command, Run
+from ibhostdev.networks import PhysicalNetworks
 from ibhostdev.pci import PciAddress
 from ibhostdev.plugging import Plugging
 
@@ -44,17 +45,17 @@ class Host:
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
         self.run_dir = run_dir
-        self.physical_networks = physical_networks
         self.inventory = Inventory(self.sysfs)
         self.mechanisms = Mechanisms(
             self.sysfs, self.netlink, ebrctl, ebrctl_at_once
         )
+        self._networks = PhysicalNetworks(physical_networks or {})
         self._plugging = Plugging(
             self.sysfs,
             self.inventory,
             self.mechanisms,
             run_dir,
-            physical_networks,
+            self._networks,
         )
 
     @property
@@ -65,7 +66,7 @@ class Host:
     def doubts(self) -> list[str]:
         """What is not as the mapping of physical networks says: devices that
         are no PF here, maybe for a slip of the pen."""
-        return self._plugging.doubts(self.pfs)
+        return self._networks.doubts(self.pfs)
 
     def vf(self, pci: str) -> Vf:
         """The VF at a PCI address.

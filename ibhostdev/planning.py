@@ -2,7 +2,7 @@
 """What a batch has to write, decided before anything is written."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +18,7 @@ from ibhostdev.errors import (
 from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
 from ibhostdev.mechanisms import Mechanism
+from ibhostdev.networks import PhysicalNetworks
 from ibhostdev.pci import PciAddress
 
 LOG = logging.getLogger(__name__)
@@ -131,12 +132,11 @@ class Planner:
         inventory: Inventory,
         vifs: Sequence[Vif],
         sides: Mapping[Key, Side],
-        apart: Callable[[Vif, Pf], bool],
+        networks: PhysicalNetworks,
         blind: bool = False,
     ) -> None:
-        """``apart`` tells whether a PF is on another fabric than a VIF, where
-        its GUID may be somebody else's; ``blind`` says that PFs of the fabric
-        are missing from ``sides`` that could not be asked."""
+        """``blind`` says that PFs of the fabric are missing from ``sides``
+        that could not be asked."""
         self._inventory = inventory
         self._vifs = vifs
         self._sides = sides
@@ -144,13 +144,15 @@ class Planner:
         self._holders: dict[Guid, list[tuple[Side, int]]] = {
             vif.guid: [] for vif in vifs
         }
-        named = {vif.guid: vif for vif in vifs}
+        named: dict[Guid | None, Vif] = {vif.guid: vif for vif in vifs}
         for side in sides.values():
             for index, state in side.states.items():
                 if state.node_guid in named or state.port_guid in named:
                     for guid in {state.node_guid, state.port_guid}:
-                        if guid in named and not apart(named[guid], side.pf):
-                            self._holders[guid].append((side, index))
+                        vif = named.get(guid)
+                        # On another fabric it may be somebody else's.
+                        if vif and not networks.apart(vif, side.pf):
+                            self._holders[vif.guid].append((side, index))
         self._unasked = blind
 
     @cached_property

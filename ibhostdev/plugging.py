@@ -5,21 +5,16 @@ A batch runs in five steps: check, resolve, plan, apply, verify. Which
 mechanism writes what is not known here.
 """
 
-import errno
-import fcntl
 import logging
-import os
 import threading
-import time
 from collections.abc import (
     Callable,
     Container,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 
 from ibhostdev._native.sysfs import Tree
 from ibhostdev.batch import (
@@ -38,22 +33,18 @@ from ibhostdev.errors import (
     NotVerified,
     RollbackFailed,
     RolledBack,
-    WrongPhysicalNetwork,
-    from_errno,
 )
 from ibhostdev.guid import IDLE, Guid
 from ibhostdev.inventory import Inventory, Pf, Policy, Vf, VfState
+from ibhostdev.locks import Locks
 from ibhostdev.mechanisms import Mechanism, Mechanisms, Whose
+from ibhostdev.networks import PhysicalNetworks
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
 from ibhostdev.planning import Change, Key, Plan, Planner, Side, known
 from ibhostdev.rebinding import Rebinding
 
 LOG = logging.getLogger(__name__)
-
-# The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
-_LOCK_SECONDS = 180
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Plugging:
@@ -65,17 +56,14 @@ class Plugging:
         inventory: Inventory,
         mechanisms: Mechanisms,
         run_dir: str,
-        physical_networks: Mapping[str, Iterable[str]] | None = None,
+        networks: PhysicalNetworks,
     ) -> None:
         self._sysfs = sysfs
         self._inventory = inventory
         self._mechanisms = mechanisms
         self._rebinding = Rebinding(sysfs, inventory)
-        self._run_dir = run_dir
-        self._networks = {
-            name: frozenset(devices)
-            for name, devices in (physical_networks or {}).items()
-        }
+        self._locks = Locks(run_dir)
+        self._networks = networks
 
     def plug(
         self,
@@ -99,7 +87,7 @@ class Plugging:
             if waited:
                 vfs, serving = self._resolve(vifs, mechanism)
             sides, doubts = self._survey(scope, vfs, serving, mechanism)
-            plan = Planner(self._inventory, vifs, sides, self._apart).plug(
+            plan = Planner(self._inventory, vifs, sides, self._networks).plug(
                 vfs, policy
             )
             plan.warnings[:0] = doubts
@@ -128,7 +116,11 @@ class Plugging:
                 vfs, serving = self._resolve(vifs, mechanism)
             sides, doubts = self._survey(scope, vfs, serving, mechanism)
             plan = Planner(
-                self._inventory, vifs, sides, self._apart, bool(doubts)
+                self._inventory,
+                vifs,
+                sides,
+                self._networks,
+                bool(doubts),
             ).unplug(vfs)
             plan.warnings[:0] = doubts
             if not dry_run:
@@ -151,9 +143,9 @@ class Plugging:
             if waited:
                 vfs, serving = self._resolve(vifs, None)
             sides, _ = self._survey(scope, vfs, serving, None)
-            plan = Planner(self._inventory, vifs, sides, self._apart).restore(
-                vfs, states
-            )
+            plan = Planner(
+                self._inventory, vifs, sides, self._networks
+            ).restore(vfs, states)
             self._apply(plan, OnError.CONTINUE, None)
         return _report(plan, False)
 
@@ -196,20 +188,8 @@ class Plugging:
             if vif.pci is not None:
                 vfs.add(vif.pci)
             # To unplug, any PF may have it: the mapping may have changed.
-            if (
-                plugging
-                and self._networks
-                and vif.physical_network is not None
-                and vif.physical_network not in self._networks
-            ):
-                raise WrongPhysicalNetwork(
-                    f"physical network {vif.physical_network!r} is mapped to "
-                    "no PF",
-                    vif.pci,
-                    "physical_network",
-                    cure="add it to the physical device mappings, which have "
-                    + ", ".join(sorted(self._networks)),
-                )
+            if plugging:
+                self._networks.check(vif)
 
     # -- 2. resolve ---------------------------------------------------
 
@@ -229,7 +209,7 @@ class Plugging:
             else:
                 vf = next(located)
             if isinstance(vf, Vf):
-                vf = self._on_network(vif, vf)
+                vf = self._networks.place(vif, vf)
             if isinstance(vf, Vf):
                 key = vf.pf.pci, vf.pf.port
                 if key not in served:
@@ -249,51 +229,6 @@ class Plugging:
         except NoMechanism as error:
             return error
 
-    def _on_network(self, vif: Vif, vf: Vf) -> Vf | WrongPhysicalNetwork:
-        """The VF, on the port that its VIF's physical network is behind."""
-        if vif.physical_network not in self._networks:
-            return vf
-        port = self._port_on(vf.pf, vif.physical_network)
-        if port is None:
-            return WrongPhysicalNetwork(
-                f"PF {vf.pf.pci} is not on physical network "
-                f"{vif.physical_network!r}, which is mapped to "
-                + ", ".join(sorted(self._networks[vif.physical_network])),
-                vf.pci,
-                "physical_network",
-                cure="correct the port's binding or the physical device "
-                "mappings",
-            )
-        return vf._replace(pf=vf.pf.on_port(port))
-
-    def doubts(self, pfs: Sequence[Pf]) -> list[str]:
-        """Of the mapping; see Host.doubts()."""
-        here = {
-            name
-            for pf in pfs
-            for name in (pf.pci, pf.ib_device, *(n.name for n in pf.netdevs))
-        }
-        return [
-            f"physical network {network!r} is mapped to {device}, which is "
-            "no InfiniBand PF here"
-            for network, devices in self._networks.items()
-            for device in sorted(devices - here)
-        ]
-
-    def _port_on(self, pf: Pf, network: str) -> int | None:
-        devices = self._networks[network]
-        for netdev in pf.netdevs:
-            if netdev.name in devices:
-                return netdev.port
-        return pf.port if devices & {pf.pci, pf.ib_device} else None
-
-    def _apart(self, vif: Vif, pf: Pf) -> bool:
-        """Whether a PF, on its port, is not behind the VIF's network."""
-        network = vif.physical_network
-        return network in self._networks and (
-            self._port_on(pf, network) != pf.port
-        )
-
     def _scope(
         self, vifs: Sequence[Vif], vfs: Sequence[Vf | IbHostdevError]
     ) -> list[Pf]:
@@ -301,49 +236,25 @@ class Plugging:
         two VFs of a fabric may hold the same GUID. Without a mapping all
         PFs are taken for one fabric."""
         networks = {vif.physical_network for vif in vifs}
-        mapped = networks <= self._networks.keys()
         scope: dict[Key, Pf] = {}
         for pf in self._inventory.last_pfs:
-            ports = [port.number for port in pf.ports]
-            if mapped:
-                found = (self._port_on(pf, name) for name in networks if name)
-                ports = [port for port in found if port is not None]
             if pf.numvfs:
                 scope.update(
-                    ((pf.pci, port), pf.on_port(port)) for port in ports
+                    ((pf.pci, port), pf.on_port(port))
+                    for port in self._networks.ports(pf, networks)
                 )
         for vf in vfs:
             if isinstance(vf, Vf):
                 scope[vf.pf.pci, vf.pf.port] = vf.pf
         return [scope[key] for key in sorted(scope)]
 
-    @contextmanager
-    def _locked(self, scope: Sequence[Pf], dry_run: bool) -> Iterator[bool]:
+    def _locked(
+        self, scope: Sequence[Pf], dry_run: bool
+    ) -> AbstractContextManager[bool]:
         """The PFs to ourselves, from reading their state to verifying it.
-        In the order of their addresses, so that no two batches wait for each
-        other. The kernel drops the locks of a process that dies. Tells
-        whether they had to be waited for: then who has which VF may have
-        changed since it was looked up."""
-        waited = False
-        with ExitStack() as stack:
-            for pci in [] if dry_run else sorted({pf.pci for pf in scope}):
-                path = os.path.join(self._run_dir, f"{pci}.lock")
-                try:
-                    try:
-                        lock = os.open(path, _LOCK_FLAGS, 0o600)
-                    except FileNotFoundError:
-                        os.makedirs(self._run_dir, mode=0o755, exist_ok=True)
-                        lock = os.open(path, _LOCK_FLAGS, 0o600)
-                    stack.callback(os.close, lock)
-                    waited |= _lock(lock)
-                except OSError as error:
-                    raise from_errno(
-                        error.errno or errno.EIO,
-                        path,
-                        "lock",
-                        "cannot be taken",
-                    ) from error
-            yield waited
+        Tells whether they had to be waited for: then who has which VF may
+        have changed since it was looked up."""
+        return self._locks.hold([] if dry_run else {pf.pci for pf in scope})
 
     # -- 3. plan ------------------------------------------------------
 
@@ -647,24 +558,6 @@ class Plugging:
             else answer
             for answer in plan.answers
         ]
-
-
-def _lock(descriptor: int) -> bool:
-    """Take a lock; whether it had to be waited for. TimeoutError if it is
-    held for longer than firmware can take to fail."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    pause = 0.001
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return pause > 0.001
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)
-                ) from None
-        time.sleep(pause)
-        pause = min(2 * pause, 0.02)
 
 
 def _by_pf(changes: Iterable[Change]) -> list[list[Change]]:

@@ -18,6 +18,7 @@ from ibhostdev.errors import CommandFailed, IbHostdevError, InvalidInput
 from ibhostdev.host import Host
 from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
+from ibhostdev.networks import parse_mappings
 from ibhostdev.plain import error_to_plain
 from ibhostdev.privilege.request import Request
 
@@ -34,7 +35,7 @@ class Settings:
     """The options that every command takes."""
 
     host: str | None = None
-    physical_device_mappings: dict[str, list[str]] | None = None
+    physical_device_mappings: dict[str, tuple[str, ...]] | None = None
     run_dir: str | None = None
     privilege: str = "none"
 
@@ -76,11 +77,7 @@ class Settings:
             ) from None
         mappings = self.physical_device_mappings
         if mappings is not None:
-            asked = asked._replace(
-                physical_networks={
-                    name: tuple(devices) for name, devices in mappings.items()
-                },
-            )
+            asked = asked._replace(physical_networks=mappings)
         return Rootwrap(daemon=self.privilege == "rootwrap-daemon").call(asked)
 
     @property
@@ -95,24 +92,6 @@ class Settings:
 # -- options --------------------------------------------------------------
 
 
-def _parse_mappings(text: str) -> dict[str, list[str]]:
-    """``default:ib0,default:ib1,other:ib2``, as eswitchd takes it."""
-    mappings: dict[str, list[str]] = {}
-    for part in text.split(","):
-        if not part.strip():
-            continue
-        # Only the first colon: the device may be a PCI address.
-        network, _, device = (p.strip() for p in part.partition(":"))
-        if not network or not device:
-            raise InvalidInput(
-                f"{part!r} is not of the form NETWORK:DEVICE",
-                attribute="physical-device-mappings",
-                cure="write as in default:ib0,default:ib1,other:ib2",
-            )
-        mappings.setdefault(network, []).append(device)
-    return mappings
-
-
 def _settle(
     context: click.Context, parameter: click.Parameter, value: Any
 ) -> None:
@@ -121,7 +100,7 @@ def _settle(
     if value is None:
         return
     if parameter.name == "physical_device_mappings":
-        value = _parse_mappings(value)
+        value = parse_mappings(filter(str.strip, value.split(",")))
     assert parameter.name is not None
     setattr(settings, parameter.name, value)
 

@@ -3,9 +3,9 @@
 
 from typing import Any
 
-from ibhostdev import conf
 from ibhostdev.host import Host
 from ibhostdev.mechanisms.ebrctl import Command
+from ibhostdev.networks import parse_mappings
 
 
 def host(options: Any, **parameters: Any) -> Host:
@@ -14,8 +14,7 @@ def host(options: Any, **parameters: Any) -> Host:
 
     :raises InvalidInput: for a mapping that is none
     """
-    networks = conf.physical_networks(options.physical_device_mappings)
-    if networks is not None:
+    if networks := parse_mappings(options.physical_device_mappings):
         parameters["physical_networks"] = networks
     if options.simulated_host is not None:
         from ibhostdev import simulate

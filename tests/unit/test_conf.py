@@ -5,6 +5,7 @@ import pytest
 from oslo_config import cfg
 
 from ibhostdev import conf, errors
+from ibhostdev.networks import parse_mappings
 
 
 def parse(tmp_path, *lines):
@@ -17,12 +18,12 @@ def parse(tmp_path, *lines):
 
 
 def networks(options):
-    return conf.physical_networks(options.physical_device_mappings)
+    return parse_mappings(options.physical_device_mappings)
 
 
 def test_no_mapping_is_needed(tmp_path):
-    assert networks(parse(tmp_path)) is None
-    assert networks(parse(tmp_path, "physical_device_mappings =")) is None
+    assert networks(parse(tmp_path)) == {}
+    assert networks(parse(tmp_path, "physical_device_mappings =")) == {}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_what_is_no_mapping_is_refused(tmp_path, value):
 def test_what_is_no_mapping_is_refused_from_elsewhere_too():
     for mapping in ("default", "default:", " : ib0"):
         with pytest.raises(errors.InvalidInput, match="NETWORK:DEVICE"):
-            conf.physical_networks([mapping])
+            parse_mappings([mapping])
 
 
 @pytest.mark.parametrize("value", ["0", "3601", "soon"])
