@@ -1,183 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: options, subcommands, exit codes, signals."""
+"""The command line: subcommands, exit codes, signals."""
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
-from ibhostdev.cli import listing, outcome, terminal, vifs
+from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
+from ibhostdev.cli import listing, options, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
-from ibhostdev.errors import CommandFailed, IbHostdevError, InvalidInput
-from ibhostdev.host import Host
+from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
-from ibhostdev.networks import parse_mappings
 from ibhostdev.plain import error_to_plain
 from ibhostdev.privilege.request import Request
 
 if TYPE_CHECKING:
     from ibhostdev.guest.guests import Guests
     from ibhostdev.guest.results import GuestsResult
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-_RUN_DIR = "/run/ibhostdev"
-
-
-@dataclass
-class Settings:
-    """The options that every command takes."""
-
-    host: str | None = None
-    physical_device_mappings: dict[str, tuple[str, ...]] | None = None
-    run_dir: str | None = None
-    privilege: str = "none"
-
-    def connect(self) -> Host:
-        if self.host is None:
-            return Host(
-                run_dir=self.locks,
-                physical_networks=self.physical_device_mappings,
-            )
-        from ibhostdev import simulate
-
-        options: dict[str, Any] = {}
-        if self.physical_device_mappings is not None:
-            options["physical_networks"] = self.physical_device_mappings
-        return simulate.connect(self.host, run_dir=self.locks, **options)
-
-    def run(self, asked: Request, progress: Progress | None) -> BatchResult:
-        """Do a batch, in this process or with the rights of another."""
-        if self.privilege == "none":
-            return asked.run(self.connect(), progress)
-        for option, given in (
-            ("--host", self.host),
-            ("--run-dir", self.run_dir),
-        ):
-            if given is not None:
-                raise InvalidInput(
-                    f"{option} and --privilege do not go together",
-                    attribute="privilege",
-                    cure="leave one out: the privileged side goes by its own "
-                    "configuration",
-                )
-        try:
-            from ibhostdev.privilege.rootwrap import Rootwrap
-        except ImportError as error:
-            raise CommandFailed(
-                f"cannot be used ({error})",
-                f"--privilege {self.privilege}",
-                cure="install the package with its extra 'rootwrap'",
-            ) from None
-        mappings = self.physical_device_mappings
-        if mappings is not None:
-            asked = asked._replace(physical_networks=mappings)
-        return Rootwrap(daemon=self.privilege == "rootwrap-daemon").call(asked)
-
-    @property
-    def locks(self) -> str:
-        if self.run_dir is not None:
-            return self.run_dir
-        if self.host is not None:
-            return os.path.join(self.host, "run")
-        return _RUN_DIR
-
-
-# -- options --------------------------------------------------------------
-
-
-def _settle(
-    context: click.Context, parameter: click.Parameter, value: Any
-) -> None:
-    """Keep what was given; the later place on the command line wins."""
-    settings = context.ensure_object(Settings)
-    if value is None:
-        return
-    if parameter.name == "physical_device_mappings":
-        value = parse_mappings(filter(str.strip, value.split(",")))
-    assert parameter.name is not None
-    setattr(settings, parameter.name, value)
-
-
-def _log(context: click.Context, _: click.Parameter, verbose: bool) -> None:
-    """The package's log goes to standard error if that is asked for. Its
-    warnings are in the results too, so they are told anyway."""
-    log = logging.getLogger("ibhostdev")
-    if verbose:
-        logging.basicConfig(format="%(name)s: %(message)s")
-        log.setLevel(logging.DEBUG)
-    elif not log.handlers:
-        log.addHandler(logging.NullHandler())
-
-
-def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    if not asked:
-        return
-    from importlib import metadata
-
-    try:
-        version = metadata.version("ibhostdev")
-    except metadata.PackageNotFoundError:
-        version = "(not installed)"
-    terminal.write(f"ibhostdev {version}\n")
-    context.exit()
-
-
-def _everywhere(first: bool) -> Callable[[_F], _F]:
-    """The options of every command. They are taken before and behind its
-    name; the environment counts as the first place."""
-
-    def option(*names: str, variable: str = "", **how: Any) -> Any:
-        if variable and first:
-            how |= {"envvar": variable, "show_envvar": True}
-        how.setdefault("callback", _settle)
-        return click.option(*names, expose_value=False, **how)
-
-    options = [
-        option(
-            "--host",
-            metavar="DIR",
-            variable="IBHOSTDEV_HOST",
-            help="Work on the simulated host in DIR, not on this machine.",
-        ),
-        option(
-            "--physical-device-mappings",
-            metavar="NETWORK:DEVICE,…",
-            variable="IBHOSTDEV_PHYSICAL_DEVICE_MAPPINGS",
-            help="Which PFs are behind which physical network; repeat a "
-            "network that has several.",
-        ),
-        option(
-            "--run-dir",
-            metavar="DIR",
-            help=f"Where the PFs' locks are.  [default: {_RUN_DIR}]",
-        ),
-        option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            callback=_log,
-            help="Say on standard error what is done.",
-        ),
-    ]
-
-    def decorate(function: _F) -> _F:
-        for one in reversed(options):
-            function = one(function)
-        return function
-
-    return decorate
-
-
-_json = click.option(
-    "--json", "as_json", is_flag=True, help="Write JSON, for programs."
-)
 
 EXIT_CODES = """\b
 Exit codes:
@@ -194,13 +37,13 @@ Exit codes:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
-@_everywhere(first=True)
+@options.everywhere(first=True)
 @click.option(
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_version,
+    callback=options.show_version,
     help="Show the version and exit.",
 )
 def cli() -> None:
@@ -215,11 +58,14 @@ def cli() -> None:
 @click.option(
     "--connect", "uri", metavar="URI", help="The libvirt to ask who has a VF."
 )
-@_json
-@_everywhere(first=False)
+@options.json
+@options.everywhere(first=False)
 @click.pass_obj
 def list_(
-    settings: Settings, names: Sequence[str], uri: str | None, as_json: bool
+    settings: options.Settings,
+    names: Sequence[str],
+    uri: str | None,
+    as_json: bool,
 ) -> int:
     """Show PFs and their VFs as they are now.
 
@@ -276,55 +122,6 @@ def _uses(
 # -- plug, unplug ---------------------------------------------------------
 
 
-def _batch(function: _F) -> _F:
-    """The options that plug and unplug share."""
-    options: list[Callable[[_F], _F]] = [
-        click.option(
-            "--file",
-            metavar="FILE",
-            help="YAML or JSON list of entries with pci, mac or guid, "
-            "physical_network; - for standard input.",
-        ),
-        click.option(
-            "--physical-network",
-            metavar="NAME",
-            help="Of the VIFs that name none.",
-        ),
-        click.option(
-            "--on-error",
-            type=click.Choice([str(value) for value in OnError]),
-            default=str(OnError.ROLLBACK),
-            show_default=True,
-            help="What becomes of the others when a VF fails.",
-        ),
-        click.option(
-            "--mechanism",
-            metavar="NAME",
-            help="Force one: mlx5_netlink, mlx5_sysfs, mlx4_sysfs or ebrctl.",
-        ),
-        click.option(
-            "--privilege",
-            type=click.Choice(["none", "rootwrap", "rootwrap-daemon"]),
-            envvar="IBHOSTDEV_PRIVILEGE",
-            show_envvar=True,
-            expose_value=False,
-            callback=_settle,
-            help="How to get the rights: none but those of this process, or "
-            "by oslo.rootwrap under sudo.  [default: none]",
-        ),
-        click.option(
-            "--dry-run",
-            is_flag=True,
-            help="Show what would be written, write nothing.",
-        ),
-        _json,
-        _everywhere(first=False),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
 @cli.command(epilog=EXIT_CODES)
 @click.argument("words", nargs=-1, metavar="[PCI=MAC]…")
 @click.option(
@@ -332,10 +129,10 @@ def _batch(function: _F) -> _F:
     type=click.Choice([str(policy) for policy in Policy]),
     help="Administrative link state.  [default: follow]",
 )
-@_batch
+@options.batch
 @click.pass_obj
 def plug(
-    settings: Settings,
+    settings: options.Settings,
     words: Sequence[str],
     policy: str | None,
     file: str | None,
@@ -372,10 +169,10 @@ def plug(
     is_flag=True,
     help="Leave a VF alone whose driver on this host shows its old identity.",
 )
-@_batch
+@options.batch
 @click.pass_obj
 def unplug(
-    settings: Settings,
+    settings: options.Settings,
     words: Sequence[str],
     no_rebind: bool,
     file: str | None,
@@ -423,7 +220,7 @@ def _vifs(
 
 
 def _run(
-    settings: Settings,
+    settings: options.Settings,
     asked: Request,
     done: str,
     as_json: bool,
@@ -452,40 +249,6 @@ def _run(
 # -- attach, detach -------------------------------------------------------
 
 
-def _guests(function: _F) -> _F:
-    """The options that attach and detach share."""
-    options: list[Callable[[_F], _F]] = [
-        click.option(
-            "--file",
-            metavar="FILE",
-            help="YAML or JSON list of entries with domain, pci, mac or "
-            "guid, physical_network; - for standard input.",
-        ),
-        click.option("--live", is_flag=True, help="Of the running guest."),
-        click.option(
-            "--config",
-            is_flag=True,
-            help="Of the domain's definition.  [default: the running guest, "
-            "or the definition if it does not run]",
-        ),
-        click.option(
-            "--connect",
-            "uri",
-            metavar="URI",
-            envvar="LIBVIRT_DEFAULT_URI",
-            show_envvar=True,
-            default="qemu:///system",
-            show_default=True,
-            help="The libvirt.",
-        ),
-        _json,
-        _everywhere(first=False),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
 @cli.command(epilog=EXIT_CODES)
 @click.argument("words", nargs=-1, metavar="DOMAIN PCI=MAC…")
 @click.option(
@@ -493,10 +256,10 @@ def _guests(function: _F) -> _F:
     metavar="NAME",
     help="Of the VIFs that name none.",
 )
-@_guests
+@options.guests
 @click.pass_obj
 def attach(
-    settings: Settings,
+    settings: options.Settings,
     words: Sequence[str],
     physical_network: str | None,
     file: str | None,
@@ -545,10 +308,10 @@ def attach(
     is_flag=True,
     help="Leave a VF alone whose driver on this host shows its old identity.",
 )
-@_guests
+@options.guests
 @click.pass_obj
 def detach(
-    settings: Settings,
+    settings: options.Settings,
     words: Sequence[str],
     timeout: float,
     no_rebind: bool,
@@ -596,7 +359,7 @@ def _need_guests(words: Sequence[str], file: str | None) -> None:
 
 
 def _guests_run(
-    settings: Settings,
+    settings: options.Settings,
     uri: str,
     total: int,
     done: str,
@@ -630,10 +393,10 @@ def _guests_run(
 @click.argument("operation")
 @click.argument("suboperation")
 @click.argument("extra", default="-")
-@_everywhere(first=False)
+@options.everywhere(first=False)
 @click.pass_obj
 def libvirt_hook(
-    settings: Settings,
+    settings: options.Settings,
     domain: str,
     operation: str,
     suboperation: str,
@@ -662,10 +425,10 @@ def libvirt_hook(
 
 
 @cli.command()
-@_json
-@_everywhere(first=False)
+@options.json
+@options.everywhere(first=False)
 @click.pass_obj
-def doctor(settings: Settings, as_json: bool) -> int:
+def doctor(settings: options.Settings, as_json: bool) -> int:
     """Find what would keep a plug from working here, or make it slow.
 
     Each finding comes with its cure. Exit code 1 says that there is a
@@ -698,11 +461,11 @@ def doctor(settings: Settings, as_json: bool) -> int:
     help="VFs in a batch.  [default: 1,8,64,127 as far as there are so "
     "many, and all]",
 )
-@_json
-@_everywhere(first=False)
+@options.json
+@options.everywhere(first=False)
 @click.pass_obj
 def bench(
-    settings: Settings,
+    settings: options.Settings,
     names: Sequence[str],
     rounds: int,
     sizes: str | None,
@@ -783,7 +546,7 @@ def bench(
     "--no-netdev", is_flag=True, help="PFs without IPoIB network devices."
 )
 @click.option("--no-iommu", is_flag=True, help="VFs without IOMMU groups.")
-@_everywhere(first=False)
+@options.everywhere(first=False)
 def simulate(
     folder: str,
     pfs: int,
