@@ -100,8 +100,7 @@ def _between(results: Results, cases: list[Case], delays: bool) -> str:
             f"more{calls}"
         )
     parts += [
-        f"Python takes {one['each']:,.0f} instructions for each VF, which "
-        "emulation slows down more than C"
+        f"Python takes {one['each']:,.0f} instructions for each VF"
         for one in results.of("instructions")
     ]
     return "; ".join(parts)
