@@ -5,7 +5,11 @@ Both sides read them, nova-compute and its privileged daemon; what is about
 devices is taken from the daemon's only.
 """
 
-from oslo_config import cfg, types
+import logging
+
+from oslo_config import cfg
+
+LOG = logging.getLogger(__name__)
 
 GROUP = cfg.OptGroup(
     "ibhostdev",
@@ -21,7 +25,6 @@ The privileged daemon that does it is configured in
 OPTS = [
     cfg.ListOpt(
         "physical_device_mappings",
-        item_type=types.String(regex=r"^[^:\s]+\s*:\s*\S+$"),
         default=[],
         sample_default="default:ib0,default:ib1,storage:mlx5_2",
         help="""
@@ -72,7 +75,8 @@ Seconds that the privileged daemon may take for the ports of an instance.
 
 A plug that takes longer fails, and Nova tries another host. Nothing is
 left half done by that: the daemon finishes what it has begun before it
-does anything else on the same device.
+does anything else on the same device. It waits for the others that are
+changing a device for half of this at most.
 """,
     ),
     cfg.IntOpt(
@@ -121,6 +125,20 @@ For trying Nova with InfiniBand ports where there is no adapter; see
 def register_opts(conf: cfg.ConfigOpts) -> None:
     conf.register_group(GROUP)
     conf.register_opts(OPTS, group=GROUP)
+
+
+def mend(conf: cfg.ConfigOpts) -> None:
+    """Have the default instead of a value that is none, and say so.
+
+    oslo.service reads all options to log them when a service is up, and a
+    bad one would end it there (oslo_service.service.ServiceLauncher).
+    """
+    for option in OPTS:
+        try:
+            conf[GROUP.name][option.dest]
+        except (cfg.Error, ValueError) as error:
+            LOG.error("%s: has its default instead", error)
+            conf.set_override(option.dest, option.default, GROUP.name)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

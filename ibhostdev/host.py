@@ -7,6 +7,7 @@ from os import PathLike
 from ibhostdev._native.sysfs import Tree
 from ibhostdev.batch import BatchResult, OnError, Progress, Vif
 from ibhostdev.inventory import Endpoint, Inventory, Pf, Policy, Vf, VfState
+from ibhostdev.locks import SECONDS, Locks
 from ibhostdev.mechanisms import Mechanisms
 from ibhostdev.mechanisms.ebrctl import Command, Run
 from ibhostdev.networks import PhysicalNetworks
@@ -41,6 +42,7 @@ class Host:
         physical_networks: Mapping[str, Iterable[str]] | None = None,
         ebrctl: Run | None = _EBRCTL,
         ebrctl_at_once: int = 4,
+        lock_seconds: float = SECONDS,
     ) -> None:
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
@@ -54,7 +56,7 @@ class Host:
             self.sysfs,
             self.inventory,
             self.mechanisms,
-            run_dir,
+            Locks(run_dir, lock_seconds),
             self._networks,
         )
 

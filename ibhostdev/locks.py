@@ -12,15 +12,16 @@ from ibhostdev.errors import from_errno
 from ibhostdev.pci import PciAddress
 
 # The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
-_SECONDS = 180
+SECONDS = 180
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Locks:
     """Those in a folder. The kernel drops the locks of a process that dies."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, seconds: float = SECONDS) -> None:
         self._folder = folder
+        self._seconds = seconds
 
     @contextmanager
     def hold(self, pfs: Iterable[PciAddress]) -> Iterator[bool]:
@@ -29,8 +30,7 @@ class Locks:
         waited for.
 
         :raises AccessDenied: if a lock may not be taken
-        :raises IbHostdevError: if it cannot be, or is held for longer than
-            firmware can take to fail
+        :raises IbHostdevError: if it cannot be, or is held for too long
         """
         waited = False
         with ExitStack() as stack:
@@ -39,7 +39,7 @@ class Locks:
                 try:
                     lock = self._open(path)
                     stack.callback(os.close, lock)
-                    waited |= _take(lock)
+                    waited |= _take(lock, self._seconds)
                 except OSError as error:
                     raise from_errno(
                         error.errno or errno.EIO,
@@ -57,9 +57,9 @@ class Locks:
             return os.open(path, _FLAGS, 0o600)
 
 
-def _take(lock: int) -> bool:
+def _take(lock: int, seconds: float) -> bool:
     """Whether it had to be waited for."""
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + seconds
     pause = 0.001
     while True:
         try:

@@ -20,7 +20,7 @@ def parse_mappings(mappings: Iterable[str]) -> dict[str, tuple[str, ...]]:
     for mapping in mappings:
         # The first colon: a PCI address has some of its own.
         name, _, device = (part.strip() for part in mapping.partition(":"))
-        if not name or not device:
+        if len(name.split()) != 1 or len(device.split()) != 1:
             raise InvalidInput(
                 f"{mapping!r} is not of the form NETWORK:DEVICE",
                 attribute="physical_device_mappings",

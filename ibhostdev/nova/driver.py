@@ -6,8 +6,6 @@ from collections.abc import Iterable
 import inspect
 from typing import Any
 
-from nova.compute import power_state
-from nova.compute import vm_states
 from nova import exception
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
@@ -23,10 +21,22 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         self.vif_driver = ib_vif.LibvirtGenericVIFDriver(self._host)
+        self._resumed: set[str] = set()
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
         self.vif_driver.start()
+
+    def resume_state_on_host_boot(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._resumed.add(instance.uuid)
+        try:
+            super().resume_state_on_host_boot(
+                context, instance, *args, **kwargs
+            )
+        finally:
+            self._resumed.discard(instance.uuid)
 
     def plug_vifs(self, instance: Any, network_info: Iterable[Any]) -> None:
         """InfiniBand ports first.
@@ -44,9 +54,10 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
             self.vif_driver.plug_ib_hostdevs(instance, vifs)
         except exception.VirtualInterfacePlugException:
             # Nova plugs the ports of every guest again when it starts. One
-            # that is running keeps what it has, one that is off is plugged
-            # before it is started; ERROR would take either from its user.
-            if not _is_off(instance) and not self._is_running(instance):
+            # that is running keeps what it has, one that is off (stopped,
+            # shelved, down with its host, …) is plugged again before it is
+            # started; ERROR would take either from its user.
+            if self._is_started(instance) and not self._is_running(instance):
                 raise
             LOG.warning(
                 "The guest needs nothing of it for now and is left as it is",
@@ -63,20 +74,21 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
     def _is_running(self, instance: Any) -> bool:
         try:
-            guest = self._host.get_guest(instance)
-            state = guest.get_power_state(self._host)
-        except Exception as error:
-            LOG.debug("Taken for not running: %s", error, instance=instance)
+            return bool(self._host.get_guest(instance).is_active())
+        except exception.InstanceNotFound:
             return False
-        return state in (power_state.RUNNING, power_state.PAUSED)
+        except Exception as error:
+            LOG.warning("Taken for not running: %s", error, instance=instance)
+            return False
 
+    def _is_started(self, instance: Any) -> bool:
+        """Whether somebody is about to start the guest.
 
-def _is_off(instance: Any) -> bool:
-    """Whether a guest is not to run: whatever starts one has a task."""
-    return instance.task_state is None and instance.vm_state in (
-        vm_states.STOPPED,
-        vm_states.SUSPENDED,
-    )
+        That is a task, but for the resumption of guests with their host.
+        """
+        return (
+            instance.task_state is not None or instance.uuid in self._resumed
+        )
 
 
 def _sorted(network_info: Iterable[Any]) -> tuple[list[Any], list[Any]]:

@@ -20,7 +20,9 @@ from oslo_log import log as logging
 
 from ibhostdev import batch
 from ibhostdev import errors
+from ibhostdev import guid
 from ibhostdev import host
+from ibhostdev import inventory
 from ibhostdev.mechanisms import ebrctl
 from ibhostdev.privilege import configured
 from ibhostdev.privilege import request
@@ -95,7 +97,9 @@ def _take_back(
         if vf.changed
     )
     try:
-        native(request.Request("unplug", changed))
+        native(
+            request.Request("unplug", changed, rebind=CONF.ibhostdev.rebind)
+        )
     except errors.IbHostdevError as error:
         LOG.error("Ports could not be unplugged again: %s", error)
 
@@ -129,6 +133,15 @@ def _outcome(asked: request.Request) -> batch.BatchResult:
         return asked.run(_host())
     except batch.BatchFailed as error:
         return error.result
+    except errors.IbHostdevError as error:
+        # What the daemon has to tell of the others must not be lost.
+        idle = inventory.VfState(guid.IDLE, guid.IDLE, inventory.Policy.DOWN)
+        return batch.BatchResult(
+            tuple(
+                batch.VfResult(vif.pci, idle, error=error)
+                for vif in asked.vifs
+            )
+        )
 
 
 def _either(by_daemon: batch.VfResult, by_ebrctl: batch.VfResult) -> Any:

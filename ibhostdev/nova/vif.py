@@ -13,6 +13,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from ibhostdev import batch
+from ibhostdev import conf
 from ibhostdev import errors
 from ibhostdev.nova import fallback
 import ibhostdev.privilege.privsep
@@ -43,6 +44,7 @@ class IbHostdevs:
 
         What is in the way may have passed by then: it is told and no more.
         """
+        conf.mend(CONF)
         try:
             for doubt in self._run(request.Request("plug", ())).warnings:
                 LOG.warning("%s", doubt)
@@ -85,6 +87,8 @@ class IbHostdevs:
             raise exception.VirtualInterfacePlugException(
                 _("Failed to plug InfiniBand ports: %s") % why
             ) from error
+        for warning in result.warnings:
+            LOG.warning("%s", warning, instance=instance)
         for vif, vf in zip(vifs, result.results, strict=False):
             if vf.changed:
                 LOG.info(
@@ -103,30 +107,48 @@ class IbHostdevs:
     def unplug_ib_hostdevs(self, instance: Any, vifs: Sequence[Any]) -> None:
         """Unplug as many of them as can be.
 
-        Nothing is raised. An identity that is left on a device that no guest
-        has harms nobody, and the next plug takes it away; whereas where Nova
-        unplugs (behind a live migration, to confirm a resize) an exception
-        would put a guest into ERROR that is well on another host.
+        Nothing is raised. Where Nova unplugs (behind a live migration, to
+        confirm a resize) an exception would put a guest into ERROR that is
+        well on another host; an identity that is left behind may disturb it
+        at worst, until the device is plugged again.
         """
-        ours, ports = [], []
+        # Identities are unique in a batch, MACs in a network only.
+        batches: list[dict[int, tuple[Any, batch.Vif]]] = []
         for vif in vifs:
             try:
-                ports.append(_port(vif, hint=True))
-                ours.append(vif)
+                port = _port(vif, hint=True)
             except Exception as error:
                 LOG.error(
                     "Failed to unplug an InfiniBand port: %s",
                     _why(error, [vif]),
                     instance=instance,
                 )
-        if not ports:
-            return
+                continue
+            for one in batches:
+                if port.guid not in one:
+                    break
+            else:
+                batches.append(one := {})
+            one[port.guid] = vif, port
+        for one in batches:
+            self._unplug(
+                instance,
+                [vif for vif, _ in one.values()],
+                tuple(port for _, port in one.values()),
+            )
+
+    def _unplug(
+        self,
+        instance: Any,
+        ours: Sequence[Any],
+        ports: tuple[batch.Vif, ...],
+    ) -> None:
         try:
             fallback.run(
                 self._run,
                 request.Request(
                     "unplug",
-                    tuple(ports),
+                    ports,
                     on_error=batch.OnError.CONTINUE,
                     rebind=CONF.ibhostdev.rebind,
                     mechanism=CONF.ibhostdev.mechanism,

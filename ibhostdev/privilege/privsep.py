@@ -8,6 +8,7 @@ import this module: nothing in here may depend on Nova.
 
 import logging
 import threading
+import time
 from functools import cache
 from typing import Any
 
@@ -51,8 +52,12 @@ _starting = threading.Lock()
 
 
 @CONTEXT.entrypoint
-def run(plain: Any) -> dict[str, Any]:
-    """The one thing that the daemon does: a request in, its answer out."""
+def run(plain: Any, until: float) -> dict[str, Any]:
+    """The one thing that the daemon does: a request in, its answer out. One
+    that nobody waits for any more, by the system's monotonic clock, must not
+    be done after what has been asked since."""
+    if time.monotonic() > until:
+        raise TimeoutError("it came too late")
     return request.run(plain, _connect)
 
 
@@ -78,8 +83,14 @@ def _connect(asked: Request) -> Host:
 def host() -> Host:
     """The host as this process's own configuration tells, whatever the
     request. One for all calls, for it remembers the topology."""
-    # Nova has a way of its own to run ebrctl.
-    return configured.host(CONF.ibhostdev, ebrctl=None)
+    options = CONF.ibhostdev
+    return configured.host(
+        options,
+        # Nova has a way of its own to run ebrctl.
+        ebrctl=None,
+        # For the same reason; the rest is for what is done with the lock.
+        lock_seconds=options.privileged_call_timeout / 2,
+    )
 
 
 # -- the other side ---------------------------------------------------
@@ -94,11 +105,36 @@ def call(asked: Request) -> BatchResult:
     :raises CommandFailed: if it died
     :raises IbHostdevError: whatever Host.plug() and Host.unplug() raise
     """
+    plain = asked.to_plain()
+    try:
+        answer = _ask(plain)
+    except _Ended as ended:
+        # To plug and to unplug again is harmless, and where Nova attaches
+        # the ports of a guest that has arrived, an error would cost its user
+        # a guest that runs.
+        LOG.warning("%s; it is asked once more", ended)
+        try:
+            answer = _ask(plain)
+        except _Ended as error:
+            raise CommandFailed(
+                str(error),
+                _DAEMON,
+                cure="it is started again by the next call; its end should "
+                "be in the kernel log or in the service's",
+            ) from error
+    return request.read_answer(answer)
+
+
+class _Ended(Exception):
+    """The daemon died."""
+
+
+def _ask(plain: dict[str, Any]) -> Any:
     _ensure_daemon()
     seconds = CONF.ibhostdev.privileged_call_timeout
     CONTEXT.timeout = seconds
     try:
-        answer = run(asked.to_plain())
+        return run(plain, time.monotonic() + seconds)
     except comm.PrivsepTimeout as error:
         raise TimedOut(
             f"did not answer within {seconds} s",
@@ -107,13 +143,7 @@ def call(asked: Request) -> BatchResult:
             "[ibhostdev] privileged_call_timeout is the limit",
         ) from error
     except Exception as error:
-        raise CommandFailed(
-            f"ended during the call ({_told(error)})",
-            _DAEMON,
-            cure="it is started again by the next call; its end should be "
-            "in the kernel log or in the service's",
-        ) from error
-    return request.read_answer(answer)
+        raise _Ended(f"ended during the call ({_told(error)})") from error
 
 
 def _ensure_daemon() -> None:

@@ -3,6 +3,7 @@
 # (tests here are as Nova's are, without types)
 """Ports that nothing but ebrctl serves."""
 
+import os
 import socket
 import time
 from unittest import mock
@@ -18,8 +19,11 @@ from oslo_concurrency import processutils
 from oslo_config import cfg
 
 import hardware
+from ibhostdev import batch
 from ibhostdev.mechanisms import ebrctl
 from ibhostdev.nova import fallback
+from ibhostdev.nova import vif as ib_vif
+from ibhostdev.privilege import request
 import test_ib_driver
 
 CONF = cfg.CONF
@@ -166,6 +170,24 @@ class FallbackTest(test_ib_driver.IbTestCase):
         )
         self.driver.unplug(self.instance, self.vif(0))
         self.assertIn("gone", self.stdlog.logger.output)
+
+    def test_unplug_tells_of_each_port_what_it_can(self):
+        """Where its own locks cannot be made, too."""
+        file = os.path.join(CONF.state_path, "ibhostdev")
+        with open(file, "w"):
+            pass
+        with self.assertRaises(batch.BatchFailed) as caught:
+            fallback.run(
+                self.hardware.run,
+                request.Request(
+                    "unplug",
+                    (ib_vif._port(self.vif(0)), ib_vif._port(self.vif(1))),
+                    on_error=batch.OnError.CONTINUE,
+                ),
+            )
+        one, other = caught.exception.result.results
+        self.assertIn(file, str(one.error))
+        self.assertEqual(one.error, other.error)
 
     def test_not_where_something_better_serves(self):
         self.hardware = self.host("native", netdev=True)

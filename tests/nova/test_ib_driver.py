@@ -2,6 +2,7 @@
 """The driver's contract with Nova: what it raises, what it never raises."""
 
 import errno
+import logging
 from unittest import mock
 
 # First of all: they choose threads or eventlet, in Nova 31 the one and in
@@ -10,7 +11,6 @@ import nova.monkey_patch
 import nova.tests.unit  # noqa: F401
 
 import fixtures
-from nova.compute import power_state
 from nova.compute import task_states
 from nova.compute import vm_states
 from nova import exception
@@ -256,6 +256,22 @@ class VifDriverTest(IbTestCase):
         ):
             self.plug_failing(self.vif(0))
 
+    def test_bad_configuration_does_not_end_nova_compute(self):
+        """When it is up, oslo.service reads all options to log them."""
+        group = CONF.ibhostdev
+        file = self.useFixture(fixtures.TempDir()).join("nova.conf")
+        with open(file, "w") as out:
+            out.write(
+                "[ibhostdev]\nprivileged_call_timeout = soon\n"
+                "ebrctl_timeout = 0\nphysical_device_mappings = default\n"
+            )
+        CONF([], default_config_files=[file], project="nova", version="0")
+        self.driver.start()
+        CONF.log_opt_values(logging.getLogger(__name__), logging.DEBUG)
+        self.assertEqual(120, group.privileged_call_timeout)
+        self.assertEqual(30, group.ebrctl_timeout)
+        self.assertIn("soon", self.stdlog.logger.output)
+
     # -- unplug does not
 
     def test_unplug_goes_by_identity(self):
@@ -266,6 +282,15 @@ class VifDriverTest(IbTestCase):
             self.instance, self.vif(0, profile={"pci_slot": self.vfs[1]})
         )
         self.expect(theirs)
+
+    def test_unplug_of_the_same_mac_on_two_networks(self):
+        """Or of a port that Nova's cache has twice."""
+        self.plug(self.vif(0), self.vif(1))
+        twin = self.vif(2, address=self.vif(0)["address"])
+        self.driver.unplug_ib_hostdevs(
+            self.instance, [self.vif(0), twin, self.vif(1)]
+        )
+        self.expect()
 
     def test_unplug_needs_no_address(self):
         slots = ("nowhere", None, 7, "0000:3b:1f.7")
@@ -333,7 +358,7 @@ class DriverTest(IbTestCase):
         )
         self.libvirt.vif_driver = self.driver
         self.guest = mock.Mock()
-        self.guest.get_power_state.return_value = power_state.SHUTDOWN
+        self.guest.is_active.return_value = False
         self.useFixture(
             fixtures.MockPatchObject(
                 self.libvirt._host, "get_guest", return_value=self.guest
@@ -393,6 +418,7 @@ class DriverTest(IbTestCase):
     def test_failure_is_raised_before_other_ports(self):
         plug = self.patch("plug")
         self.hardware.lost = True
+        self.instance.task_state = task_states.SPAWNING
         self.assertRaises(
             exception.VirtualInterfacePlugException,
             self.libvirt.plug_vifs,
@@ -404,16 +430,21 @@ class DriverTest(IbTestCase):
     def test_failure_is_no_matter_for_a_running_guest(self):
         plug = self.patch("plug")
         self.hardware.lost = True
-        for state in (power_state.RUNNING, power_state.PAUSED):
-            plug.reset_mock()
-            self.guest.get_power_state.return_value = state
-            self.libvirt.plug_vifs(self.instance, [7, self.vif(0)])
-            plug.assert_called_once_with(self.instance, 7)
+        self.instance.task_state = task_states.REBOOTING
+        self.guest.is_active.return_value = True
+        self.libvirt.plug_vifs(self.instance, [7, self.vif(0)])
+        plug.assert_called_once_with(self.instance, 7)
         self.assertIn("could not be started", self.stdlog.logger.output)
 
     def test_failure_is_no_matter_for_a_guest_that_stays_off(self):
         self.hardware.lost = True
-        for vm_state in (vm_states.STOPPED, vm_states.SUSPENDED):
+        for vm_state in (
+            vm_states.ACTIVE,  # as it was before its host went down
+            vm_states.RESIZED,
+            vm_states.SHELVED,
+            vm_states.STOPPED,
+            vm_states.SUSPENDED,
+        ):
             self.instance.vm_state = vm_state
             self.instance.task_state = None
             self.libvirt.plug_vifs(self.instance, [self.vif(0)])
@@ -426,8 +457,27 @@ class DriverTest(IbTestCase):
                 [self.vif(0)],
             )
 
+    def test_failure_is_raised_for_a_guest_that_starts_with_its_host(self):
+        self.hardware.lost = True
+        with mock.patch.object(
+            libvirt_driver.LibvirtDriver, "_hard_reboot"
+        ) as reboot:
+            reboot.side_effect = lambda *_, **__: self.libvirt.plug_vifs(
+                self.instance, [self.vif(0)]
+            )
+            self.assertRaises(
+                exception.VirtualInterfacePlugException,
+                self.libvirt.resume_state_on_host_boot,
+                None,
+                self.instance,
+                [self.vif(0)],
+                [],
+            )
+        self.libvirt.plug_vifs(self.instance, [self.vif(0)])
+
     def test_failure_without_a_guest_is_raised(self):
         self.hardware.lost = True
+        self.instance.task_state = task_states.SPAWNING
         for error in (exception.InstanceNotFound(instance_id="x"), OSError()):
             self.libvirt._host.get_guest.side_effect = error
             self.assertRaises(
@@ -449,7 +499,7 @@ class DriverTest(IbTestCase):
 
     def test_attach_fails_as_nova_expects(self):
         self.hardware.lost = True
-        self.guest.get_power_state.return_value = power_state.RUNNING
+        self.guest.is_active.return_value = True
         self.assertRaises(
             exception.VirtualInterfacePlugException,
             self.libvirt.attach_interface,

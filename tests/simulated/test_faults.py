@@ -14,6 +14,7 @@ from ibhostdev.errors import (
     NotVerified,
     TimedOut,
 )
+from ibhostdev.inventory import Policy
 from ibhostdev.mechanisms.mlx4_sysfs import Mlx4Sysfs
 from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
@@ -151,6 +152,18 @@ def test_guids_that_are_garbage(bed, flavour, garble):
     assert [seen.policy for seen in bed.seen(0)[1:]] == [
         seen.policy for seen in before
     ]
+
+
+@pytest.mark.parametrize("flavour", ["files"], indirect=True)
+def test_a_link_that_somebody_else_raises_meanwhile(bed, flavour, garble):
+    """Neutron's agent does, wherever it sees the GUID of a port."""
+    host = bed.connect()
+    garble(host, ("sriov/0/policy",), b"Up")
+    (vf,) = host.plug(vifs(bed, 1)).results
+    assert (vf.verified, vf.after.policy) == (True, Policy.UP)
+    garble(host, ("sriov/0/policy",), b"Down")
+    with pytest.raises(BatchFailed, match="policy reads down"):
+        host.plug([Vif.parse(bed.vf(0, 0), mac(1))], policy=Policy.UP)
 
 
 @pytest.mark.parametrize(

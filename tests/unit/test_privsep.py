@@ -10,7 +10,9 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import warnings
+from contextlib import suppress
 
 import pytest
 from oslo_config import cfg
@@ -69,9 +71,26 @@ class Daemon:
         assert found, self._caplog.text
         return found[-1]
 
+    @property
+    def pid(self):
+        return int(self.logged(r"daemon running as pid (\d+)"))
+
     def kill(self):
-        pid = int(self.logged(r"daemon running as pid (\d+)"))
-        os.kill(pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
+
+    def let_die(self, times):
+        """At its first write, and so do those that come after it."""
+        killed = set()
+        ask = self.host.machine.change
+
+        def change(vf):
+            if self.pid not in killed and len(killed) < times:
+                killed.add(self.pid)
+                self.kill()
+                raise OSError(errno.EIO, "not heard of any more")
+            ask(vf)
+
+        self.host.machine.change = change
 
     def vifs(self, *indices):
         return tuple(
@@ -164,8 +183,19 @@ def test_it_has_its_own_mapping(daemon):
 
 def test_its_own_mapping_has_to_be_one(daemon):
     daemon.configure(physical_device_mappings="default")
-    with pytest.raises(errors.InvalidInput, match="mappings") as caught:
+    with pytest.raises(errors.InvalidInput, match="NETWORK:DEVICE") as caught:
         privsep.call(Request("plug", daemon.vifs(0)))
+    assert caught.value.attribute == "physical_device_mappings"
+
+
+def test_its_other_options_have_to_be_right(daemon):
+    daemon.configure(privileged_call_timeout="soon")
+    cfg.CONF.set_override("privileged_call_timeout", 60, group="ibhostdev")
+    try:
+        with pytest.raises(errors.InvalidInput, match="soon") as caught:
+            privsep.call(Request("plug", daemon.vifs(0)))
+    finally:
+        cfg.CONF.clear_override("privileged_call_timeout", group="ibhostdev")
     assert "restart" in caught.value.cure
 
 
@@ -190,22 +220,17 @@ def test_one_that_died_is_started_again(daemon):
     assert len(daemon.guids()) == 2
 
 
-def test_one_that_dies_meanwhile_is_told(daemon):
-    privsep.call(READY)
-    daemon.host.delay(command=0.3)
-    asked = threading.Event()
-    ask = daemon.host.machine.change
+def test_one_that_dies_meanwhile_is_asked_again(daemon):
+    daemon.let_die(1)
+    assert privsep.call(Request("plug", daemon.vifs(0))).ok
+    assert daemon.guids() == [daemon.vifs(0)[0].guid]
+    assert "asked once more" in daemon.logged(".*ended during the call.*")
 
-    def change(vf):
-        asked.set()
-        ask(vf)
 
-    daemon.host.machine.change = change
-    killer = threading.Thread(target=lambda: (asked.wait(), daemon.kill()))
-    killer.start()
+def test_one_that_dies_each_time_is_told(daemon):
+    daemon.let_die(2)
     with pytest.raises(errors.CommandFailed, match="ended during the call"):
         privsep.call(Request("plug", daemon.vifs(0)))
-    killer.join()
 
 
 def test_one_that_takes_too_long_is_told(daemon):
@@ -215,11 +240,22 @@ def test_one_that_takes_too_long_is_told(daemon):
     with pytest.raises(errors.TimedOut, match="within 1 s") as caught:
         privsep.call(Request("plug", daemon.vifs(0)))
     assert "privileged_call_timeout" in caught.value.cure
-    # What comes next waits for it, and is done all the same.
     daemon.host.delay()
     cfg.CONF.set_override("privileged_call_timeout", 60, group="ibhostdev")
-    privsep.call(Request("unplug", daemon.vifs(0)))
+    # What comes next is not done before it: it waits, or is refused.
+    for _ in range(60):
+        with suppress(errors.TimedOut):
+            privsep.call(Request("unplug", daemon.vifs(0)))
+            break
     assert daemon.guids() == []
+
+
+def test_what_nobody_waits_for_is_not_done(daemon):
+    plain = Request("plug", daemon.vifs(0)).to_plain()
+    privsep.call(READY)
+    with pytest.raises(TimeoutError, match="too late"):
+        privsep.run(plain, time.monotonic() - 0.1)
+    assert daemon.host.counts().modify == 0
 
 
 @pytest.mark.parametrize("command", ["false", "/nonexistent/privsep-helper"])
