@@ -70,7 +70,7 @@ def _connect(asked: Request) -> Host:
         )
     try:
         return host()
-    except cfg.Error as error:
+    except (cfg.Error, InvalidInput) as error:
         raise InvalidInput(
             str(error),
             "[ibhostdev]",

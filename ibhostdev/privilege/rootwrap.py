@@ -26,6 +26,7 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.interruption import interruptible
+from ibhostdev.networks import parse_mappings
 from ibhostdev.plain import outcome_to_plain
 from ibhostdev.privilege import configured, request
 from ibhostdev.privilege.request import MAX_BYTES, Request
@@ -105,7 +106,8 @@ def _options() -> Any:
         )
         for option in conf.OPTS:  # a bad value is told when it is asked for
             own.ibhostdev[option.dest]
-    except cfg.Error as error:
+        parse_mappings(own.ibhostdev.physical_device_mappings)
+    except (cfg.Error, InvalidInput) as error:
         raise InvalidInput(
             str(error),
             CONFIGURATION,
