@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nova's libvirt driver, with all InfiniBand ports of an instance at once."""
 
-from collections.abc import Callable
 from collections.abc import Iterable
 import inspect
 from typing import Any
@@ -28,12 +27,17 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         self.vif_driver.start()
 
     def resume_state_on_host_boot(
-        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        share_info: Any,
+        block_device_info: Any = None,
     ) -> None:
         self._resumed.add(instance.uuid)
         try:
             super().resume_state_on_host_boot(
-                context, instance, *args, **kwargs
+                context, instance, network_info, share_info, block_device_info
             )
         finally:
             self._resumed.discard(instance.uuid)
@@ -100,16 +104,18 @@ def _sorted(network_info: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     return ours, others
 
 
-def _takes(method: Callable[..., Any], *names: str) -> bool:
-    return tuple(inspect.signature(method).parameters) == ("self", *names)
+def _takes(driver: Any, name: str) -> tuple[str, ...]:
+    """The parameters of a driver's method."""
+    method = getattr(driver, name, lambda: None)
+    return tuple(inspect.signature(method).parameters)
 
 
-# Private to Nova, so it may change. One port at a time is slower, not wrong.
-if not _takes(
-    getattr(libvirt_driver.LibvirtDriver, "_unplug_vifs", lambda: None),
-    "instance",
-    "network_info",
-    "ignore_errors",
-):
-    LOG.warning("This Nova is not known: ports are unplugged one by one")
-    del LibvirtDriver._unplug_vifs
+# They may change with Nova. Without them ports are unplugged one at a time,
+# and a failure to plug those of a guest that starts with its host is logged:
+# worse, but better than a driver that cannot be called.
+for _name in ("_unplug_vifs", "resume_state_on_host_boot"):
+    if _takes(libvirt_driver.LibvirtDriver, _name) != _takes(
+        LibvirtDriver, _name
+    ):
+        LOG.warning("This Nova is not known: %s is left to it", _name)
+        delattr(LibvirtDriver, _name)
