@@ -23,12 +23,12 @@ class Host:
     """The machine, or with other parameters a simulated one.
 
     ``sysfs`` is its sysfs, ``netlink`` whom to talk netlink with, ``run_dir``
-    where the locks of the PFs are. ``physical_networks`` maps Neutron's
-    names for networks to the PFs behind them, by IPoIB network device, IB
-    device or PCI address; without it no VIF is checked for its network and
-    all PFs are taken for one fabric. ``ebrctl`` runs the vendor's program
-    for PFs that nothing else serves, ``ebrctl_at_once`` calls at a time; with
-    None there is none.
+    where the locks of the PFs are, which are waited for ``lock_seconds`` at
+    most. ``physical_networks`` maps Neutron's names for networks to the PFs
+    behind them, by IPoIB network device, IB device or PCI address; without it
+    no VIF is checked for its network and all PFs are taken for one fabric.
+    ``ebrctl`` runs the vendor's program for PFs that nothing else serves,
+    ``ebrctl_at_once`` calls at a time; with None there is none.
 
     Instances may be shared by threads; several of them, in any processes,
     keep out of each other's way by the locks.

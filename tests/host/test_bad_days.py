@@ -21,6 +21,7 @@ from ibhostdev.errors import (
     NotVerified,
     RollbackFailed,
     RolledBack,
+    TimedOut,
 )
 from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
@@ -189,6 +190,21 @@ def test_a_guest_that_starts_while_the_lock_is_waited_for(bed):
         thread.join()
     assert isinstance(failed[0].result.failures[0], DeviceInUse)
     assert bed.seen(0)[0].port == guid(1)
+
+
+def test_a_lock_is_not_waited_for_for_ever(bed):
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect(lock_seconds=0.1)
+    host.plug(vifs(bed, 1))
+    path = f"{host.run_dir}/{bed.pfs[0]}.lock"
+    lock = os.open(path, os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    bed.reset_counts()
+    with pytest.raises(TimedOut, match="lock") as caught:
+        host.plug(vifs(bed, 2))
+    os.close(lock)
+    assert (caught.value.device, caught.value.errno) == (path, errno.ETIMEDOUT)
+    assert bed.counts().modify == 0
 
 
 def test_vfs_that_vanish_in_the_middle(bed):
