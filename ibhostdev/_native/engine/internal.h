@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the engine share. From the bottom up:
+ *
+ *   error.c       errors as values, and the texts of all of them
+ *   system.c      struct io on the real system: sysfs, netlink sockets
+ *   simulated.c   the same where a process stands in for the kernel
+ *   lock.c        the locks of PFs, first come, first served
+ *   parallel.c    work that waits for the kernel, in threads
+ *   host.c        a host, opened and closed
+ *   topology.c    which PFs there are
+ *   vf.c          which VFs there are, who drives them
+ *   network.c     physical networks
+ *   netlink.c     rtnetlink requests about VFs (messages: rtnetlink.h)
+ *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
+ *                 a mechanism each
+ *   choose.c      which mechanism serves a PF
+ *   check.c, resolve.c, plan.c, unplug.c, restore.c, apply.c, verify.c,
+ *   undo.c, rebind.c
+ *                 the steps of a batch
+ *   run.c         all of them, in their order
+ *   report.c      what became of a batch
+ *
+ * Functions that can fail return NULL or 0 for success and else the error,
+ * which then is the caller's; or an errno, negative, where it is a system
+ * call's. An error may be the one that stands for "no memory"; it is freed
+ * as any other.
+ */
+#ifndef IBHOSTDEV_INTERNAL_H
+#define IBHOSTDEV_INTERNAL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include "ibhostdev/engine.h"
+
+#define DEVICES "bus/pci/devices"
+#define DRIVERS "bus/pci/drivers"
+#define PATH_SIZE 256 /* below the sysfs root; longer leads to nothing */
+#define VALUE_SIZE 4097 /* a page and a byte: what fills it is no attribute */
+#define SHORT_VALUE 64 /* of the attributes that are read by the hundred */
+
+/* ---- error.c ----------------------------------------------------------- */
+
+/* What is said of an error; error.c has the words. {1} … {3} in them are
+ * the arguments of fail(). */
+enum text {
+	/* an errno's; kind and cure are those of the errno */
+	T_REFUSED,
+	T_UNREADABLE,
+	T_STATE_UNREADABLE,
+	T_UNLISTED,
+	T_NO_NUMBER, /* {1} value */
+	T_TOO_MANY, /* {1} value */
+	T_NO_LOCK,
+	T_NO_HOST, /* the sysfs root */
+	T_NO_THREADS,
+	/* bad input */
+	T_NO_IDENTITY, /* {1} GUID, {2} what it is */
+	T_NO_VF_NAMED, /* {1} GUID */
+	T_GUID_TWICE, /* {1} GUID */
+	T_VF_TWICE,
+	T_NO_POLICY, /* {1} policy */
+	T_NETWORK_UNMAPPED, /* {1} network, {2} those that are */
+	/* what an address leads to */
+	T_NO_VF_GIVEN,
+	T_NO_DEVICE,
+	T_NO_PHYSFN, /* {1} what it is */
+	T_NO_IB_PORT, /* {1} PF */
+	T_NOT_ENABLED, /* {1} numvfs, {2} PF */
+	T_NOT_LISTED, /* {1} PF, {2} index */
+	T_OTHER_NETWORK, /* {1} PF, {2} network, {3} its devices */
+	T_NO_MECHANISM, /* {1} why not */
+	T_NOT_FORCED, /* {1} why not */
+	/* whose it is */
+	T_GUEST_HAS, /* {1} GUID */
+	T_GUEST_HAS_HOLDER, /* {1} GUID, {2} VF */
+	T_GUEST_HAS_GUID, /* {1} GUID */
+	T_GUEST_HAS_UNTOLD,
+	T_GIVEN_MEANWHILE, /* {1} GUID */
+	T_TAKEN_MEANWHILE,
+	T_UNTOLD, /* the driver cannot tell */
+	T_LINK_UP, /* and nothing tells with which GUID */
+	T_VANISHED,
+	T_GONE, /* {1} PF, {2} numvfs */
+	/* writing and reading back */
+	T_NO_ENTRY,
+	T_NO_CONSENT, /* {1} seconds */
+	T_NO_GUID, /* {1} value, {2} driver */
+	T_DIFFERS, /* {1} what, {2} seen, {3} wanted */
+	T_NOTHING_SET,
+	T_ROLLED_BACK, /* {1} cause */
+	T_LEFT_ALONE, /* {1} cause */
+	T_LEFT_TO_FOREIGN,
+	T_NOT_PUT_BACK, /* {1} trouble, {2} cause */
+	/* binding anew */
+	T_NO_LONGER_VF, /* {1} PF */
+	T_NOT_BOUND, /* {1} driver, {2} VF */
+	T_NO_SERVER,
+	T_MEMORY,
+	T_LAST,
+};
+
+/* A new error; `args` are the {1} …, each may be NULL. `number` is an errno,
+ * positive or negative, or 0. */
+struct ibh_error *fail(enum text what, const char *device,
+		       const char *attribute, int number, const char *arg1,
+		       const char *arg2, const char *arg3);
+/* The same kind of error about another device, with `prefix` in front of
+ * its message; frees the old one. */
+struct ibh_error *error_of(struct ibh_error *error, const char *device,
+			   const char *attribute);
+struct ibh_error *error_copy(const struct ibh_error *error);
+/* Text with what could move a terminal's cursor taken out. */
+void printable(char *text);
+/* snprintf() whose result, cut, is whole: -1 never, NUL always. */
+void format(char *text, size_t size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* A path below the sysfs root; "" if it does not fit, which is nothing. */
+void join(char path[PATH_SIZE], const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* ---- what is asked of the system --------------------------------------- */
+
+typedef int (*take_name)(const char *name, void *context);
+
+struct waiting; /* a lock's time limit, and whether to stop */
+
+/*
+ * All that the engine asks of a system. Paths are relative to the sysfs
+ * root. Results are lengths or 0, or negative errnos. Functions may be called
+ * by several threads at once.
+ */
+struct io {
+	/* One read(); EMSGSIZE if it fills the buffer. The value loses its
+	 * newline and gets a NUL. */
+	ssize_t (*read)(void *context, const char *path, char *value,
+			size_t size);
+	/* The target of a symbolic link, with a NUL. */
+	ssize_t (*link)(void *context, const char *path, char *target,
+			size_t size);
+	/* Every name in a directory but . and .., in no order, until `take`
+	 * returns other than 0, which then is the result. */
+	int (*list)(void *context, const char *path, take_name take,
+		    void *taker);
+	/* One write(). */
+	int (*write)(void *context, const char *path, const char *value,
+		     size_t len);
+	/* Index and bus address of a network device, as netlink reaches it:
+	 * sysfs may show another namespace. */
+	int (*identify)(void *context, const char *netdev, int *ifindex,
+			char bus[32]);
+	/* A netlink socket. A message may hold several requests; receiving
+	 * gives one datagram (0: not from whom was asked), or EMSGSIZE with
+	 * *need set if it does not fit, and waits for it 70 s at most
+	 * (ETIMEDOUT). */
+	int (*open)(void *context);
+	int (*send)(void *context, int socket, const void *data, size_t len);
+	ssize_t (*receive)(void *context, int socket, void *data, size_t size,
+			   size_t *need);
+	void (*close)(void *context, int socket);
+	/* The lock of a name, as a handle; *waited says whether it had to be
+	 * waited for. EINTR if waiting->stop said so. */
+	int (*lock)(void *context, const char *name, struct waiting *waiting,
+		    bool *waited);
+	void (*unlock)(void *context, int handle);
+	uint64_t (*now)(void *context); /* ms, monotonic */
+	void (*sleep)(void *context, unsigned int ms);
+	void (*done)(void *context); /* frees it */
+};
+
+struct waiting {
+	uint64_t deadline; /* as io->now counts */
+	int (*stop)(void *context); /* may be NULL */
+	void *context;
+};
+
+/* The real one, and one that is served by a process (options->sysfs_port).
+ * *context is given to all functions. */
+struct ibh_error *system_open(const struct ibh_options *options,
+			      const struct io **io, void **context);
+struct ibh_error *simulated_open(const struct ibh_options *options,
+				 const struct io **io, void **context);
+
+/* lock.c: a lock file in an open folder; as io->lock. */
+int lock_take(int folder, const char *name, struct waiting *waiting,
+	      bool *waited);
+void lock_drop(int handle);
+
+/* ---- parallel.c -------------------------------------------------------- */
+
+/* work(context, i) for all i below count, in up to `at_once` threads, the
+ * calling one among them. All of it has ended when this returns. */
+void each(size_t count, unsigned int at_once,
+	  void (*work)(void *context, size_t i), void *context);
+
+/* ---- host.c ------------------------------------------------------------ */
+
+struct topology;
+struct side;
+struct change;
+
+/* What is known of a network device's netlink; by its ifindex. */
+struct habit {
+	int ifindex;
+	bool dumped; /* the kernel tells of its VFs only in a dump */
+	bool shown; /* the kernel tells GUIDs: since 5.5, and backported */
+};
+
+#define MAX_HABITS 64
+#define MAX_SOCKETS 8
+
+struct network {
+	char *name;
+	size_t count;
+	char **devices;
+};
+
+struct ibh_host {
+	const struct io *io;
+	void *context; /* of io */
+	unsigned int lock_ms, patience_ms;
+	size_t network_count;
+	struct network *networks;
+	bool has_foreign;
+	struct ibh_foreign foreign;
+
+	pthread_mutex_t mutex; /* of all below */
+	struct topology *topology;
+	struct habit habits[MAX_HABITS];
+	unsigned int habit_count;
+	int sockets[MAX_SOCKETS]; /* open and idle */
+	unsigned int socket_count;
+	atomic_uint seq; /* of netlink requests */
+};
+
+/* A host on another system than this one: for tests. Takes over io's
+ * context. */
+struct ibh_error *host_new(const struct ibh_options *options,
+			   const struct io *io, void *context,
+			   struct ibh_host **host);
+
+/* Shorthands for host->io. */
+ssize_t host_read(struct ibh_host *host, const char *path, char *value,
+		  size_t size);
+/* Of a link, the last part of its target. */
+ssize_t host_base(struct ibh_host *host, const char *path, char *name,
+		  size_t size);
+int host_list(struct ibh_host *host, const char *path, take_name take,
+	      void *taker);
+int host_write(struct ibh_host *host, const char *path, const char *value);
+bool host_exists(struct ibh_host *host, const char *path);
+void host_habit(struct ibh_host *host, int ifindex, struct habit *habit);
+void host_learn(struct ibh_host *host, const struct habit *habit);
+/* A netlink socket to be used by this thread alone, and given back, `good`
+ * if nothing is left to come on it. */
+int host_socket(struct ibh_host *host);
+void host_socket_back(struct ibh_host *host, int socket, bool good);
+
+/* ---- topology.c -------------------------------------------------------- */
+
+/* The PFs as they were at one time; never changed once it is made. */
+struct topology {
+	atomic_uint users;
+	struct ibh_pfs public;
+	struct ibh_pf *pfs;
+	/* … and what is looked at to see whether it still holds */
+	char *fingerprint;
+};
+
+/* The PFs, read anew if anything says that they changed or if `anew`. To be
+ * given back. */
+struct ibh_error *topology_get(struct ibh_host *host, bool anew,
+			       struct topology **topology);
+void topology_put(struct topology *topology);
+
+/* ---- vf.c -------------------------------------------------------------- */
+
+/* VF `index` of a PF at an address: the index, or -1. */
+int vf_index(const struct ibh_pf *pf, struct ibh_pci pci);
+void vf_address(const struct ibh_pf *pf, unsigned int index,
+		char address[IBH_PCI_TEXT + 1]);
+/* false if it is not there (any more). */
+bool vf_read(struct ibh_host *host, const struct ibh_pf *pf,
+	     unsigned int index, struct ibh_vf *vf);
+struct ibh_error *vf_locate(struct ibh_host *host,
+			    const struct ibh_pfs *pfs, struct ibh_pci pci,
+			    const struct ibh_pf **pf, struct ibh_vf *vf);
+/* The node GUID that the VF's own driver on this host took when it was
+ * bound, 0 if it shows none. */
+uint64_t vf_own_identity(struct ibh_host *host, const struct ibh_vf *vf);
+
+/* ---- network.c --------------------------------------------------------- */
+
+struct ibh_error *networks_set(struct ibh_host *host,
+			       const struct ibh_mapping *mappings,
+			       size_t count);
+void networks_free(struct ibh_host *host);
+/* The network of this name; NULL if nothing is mapped to it. */
+const struct network *network_find(const struct ibh_host *host,
+				   const char *name);
+/* The port on which a PF is behind a network, 0 if it is not. */
+unsigned int network_port(const struct network *network,
+			  const struct ibh_pf *pf);
+/* Its devices, or the names of all networks: "a, b, c". */
+void network_devices(const struct network *network, char *text, size_t size);
+void network_names(const struct ibh_host *host, char *text, size_t size);
+
+/* ---- netlink.c --------------------------------------------------------- */
+
+struct vf_set; /* rtnetlink.h */
+struct vf_info;
+
+/*
+ * Asks about a network device's VFs: the records are in *infos, to be freed.
+ * A negative errno; EBADMSG is an answer that does not hold together.
+ */
+int netlink_ask(struct ibh_host *host, int ifindex, struct vf_info **infos,
+		size_t *count);
+/*
+ * Sends RTM_SETLINKs: sets[0 … ends[0]), sets[ends[0] … ends[1]) and so on,
+ * and puts 0 or a negative errno for each into answers. A message that
+ * failed may have been applied up to any attribute. `stop` is asked between
+ * windows of messages: then the rest is not sent and answers ECANCELED.
+ */
+void netlink_set(struct ibh_host *host, int ifindex,
+		 const struct vf_set *sets, const size_t *ends, size_t count,
+		 int *answers, bool (*stop)(void *context), void *context);
+
+/* ---- mechanisms -------------------------------------------------------- */
+
+/* A PF on one of its ports, what serves it there, and its VFs' states as
+ * found before anything was written. */
+struct side {
+	struct ibh_host *host;
+	const struct ibh_pf *pf;
+	unsigned int port;
+	const struct ibh_netdev *netdev; /* of the port; may be NULL */
+	const struct mechanism *mechanism; /* NULL: none */
+	struct ibh_error *obstacle; /* why there is none */
+	/* VFs of the batch: all is to be known of these, of the others at
+	 * least the GUIDs */
+	bool *mine; /* [numvfs] */
+	bool has_mine;
+	struct ibh_state *states; /* [numvfs] */
+	bool *told; /* [numvfs]; false: the driver could not be asked */
+	bool surveyed;
+	struct ibh_error *trouble; /* why not */
+};
+
+/*
+ * What is to be written to a VF, and what came of it. `put` is what is being
+ * written: first `write`, to undo it something else. `tried` is set before
+ * the first write: from then on the VF may have taken a part.
+ */
+struct change {
+	struct side *side;
+	struct ibh_vf vf;
+	char address[IBH_PCI_TEXT + 1];
+	const char *network; /* as the VIF has it */
+	struct ibh_state before, wanted, write, put, after;
+	bool tried, has_after, verified;
+	struct ibh_error *error;
+	/* of one write() and read_back() */
+	uint64_t owner; /* who has it now, as far as that is known */
+	struct ibh_error *refusal;
+	struct ibh_state seen;
+	bool told;
+	struct ibh_error *doubt; /* why not, or what is wrong about it */
+	struct change *moved_for; /* it is made idle for this one */
+};
+
+struct run;
+
+struct mechanism {
+	enum ibh_mechanism id;
+	const char *name;
+	/* Why it cannot serve: true, and the reason. */
+	bool (*obstacle)(const struct side *side, char *why, size_t size);
+	/* The state of a VF with this identity. */
+	struct ibh_error *(*plugged)(const struct side *side,
+				     const struct ibh_vif *vif,
+				     const struct ibh_how *how,
+				     struct ibh_state *wanted);
+	/* … and of one that is nobody's. */
+	struct ibh_state (*idle)(const struct side *side);
+	/* Fills side->states and side->told. */
+	struct ibh_error *(*survey)(struct side *side);
+	/* Writes each change's `put`, and sets `refusal` of those that
+	 * failed, which may have taken a part. `run` is NULL, or is asked
+	 * between messages whether to stop. */
+	void (*write)(struct side *side, struct change **changes,
+		      size_t count, struct run *run);
+	/* Sets `seen`, and `told` or `doubt`, of each change after write():
+	 * with `settle` once it has taken effect. */
+	struct ibh_error *(*read_back)(struct side *side,
+				       struct change **changes, size_t count,
+				       bool settle);
+};
+
+extern const struct mechanism mlx5_netlink, mlx5_sysfs, mlx4_sysfs, foreign;
+/* By their id. */
+extern const struct mechanism *const mechanisms[IBH_MECHANISMS];
+
+/* Fills side->mechanism or side->obstacle. */
+void side_choose(struct side *side, const struct ibh_how *how);
+/* Gets side->netdev right. */
+void side_init(struct side *side, struct ibh_host *host,
+	       const struct ibh_pf *pf, unsigned int port);
+struct ibh_error *side_survey(struct side *side);
+void side_free(struct side *side);
+
+/* OFED's files, for who reads by them: of VFs of `which` node and port GUID
+ * that netlink does not know. */
+void mlx5_files_fill(struct side *side);
+struct ibh_error *mlx5_files_read_back(struct side *side,
+				       struct change **changes, size_t count);
+/* Whether the kernel shows what was last set by netlink on this side. */
+bool mlx5_netlink_shows(const struct side *side);
+/* foreign.c: the native mechanism that can show a side's VFs, if any. */
+const struct mechanism *foreign_reader(const struct side *side);
+
+static inline bool guid_is_idle(uint64_t guid)
+{
+	return guid == 0 || guid == IBH_GUID_IDLE;
+}
+
+/* The GUID of whom a VF belongs to, 0 if to nobody that is known. */
+static inline uint64_t state_owner(const struct ibh_state *state)
+{
+	if (state->have & IBH_HAVE_PORT && !guid_is_idle(state->port))
+		return state->port;
+	if (state->have & IBH_HAVE_NODE && !guid_is_idle(state->node))
+		return state->node;
+	return 0;
+}
+
+/* ---- a batch ----------------------------------------------------------- */
+
+enum job { PLUG, UNPLUG, RESTORE };
+
+/* The VF that a VIF's address leads to, or why to none. */
+struct place {
+	const struct ibh_pf *pf;
+	unsigned int port;
+	struct ibh_vf vf;
+	struct side *side;
+	struct ibh_error *error;
+};
+
+/* What is said of a VIF: of its change, or a result where there is nothing
+ * to write. */
+struct answer {
+	struct change *change;
+	struct ibh_result result;
+};
+
+struct run {
+	struct ibh_host *host;
+	enum job job;
+	const struct ibh_vif *vifs;
+	size_t count;
+	const struct ibh_how *how;
+	const struct ibh_state *states; /* to restore */
+
+	struct topology *topology;
+	struct place *places; /* [count] */
+	size_t side_count;
+	struct side *sides; /* by PCI address and port */
+	bool blind; /* some PF could not be asked */
+	/* Who holds the VIFs' GUIDs: lists by VIF. */
+	struct holder *holders;
+	size_t holder_count;
+	size_t *held; /* [count + 1]: holders[held[i] … held[i + 1]) */
+
+	struct change **first; /* to be made idle before the others */
+	struct change **then; /* the batch itself */
+	size_t first_count, then_count, first_size, then_size;
+	struct answer *answers; /* [count] */
+	struct stale *stale; /* idle VFs that may show an old identity */
+	size_t stale_count;
+	char **warnings;
+	size_t warning_count;
+
+	int *locks;
+	size_t lock_count;
+	pthread_t caller;
+	pthread_mutex_t mutex; /* of progress */
+	atomic_bool stopped;
+	size_t due, done[3]; /* progress, by stage */
+};
+
+struct holder {
+	struct side *side;
+	unsigned int index;
+	struct ibh_vf vf;
+	bool there;
+};
+
+struct stale {
+	const struct ibh_pf *pf;
+	struct ibh_vf vf;
+	uint64_t guid;
+};
+
+/* The steps. An error ends the batch, with nothing written. */
+struct ibh_error *check(struct run *run);
+struct ibh_error *resolve(struct run *run);
+struct ibh_error *take_locks(struct run *run, bool *waited);
+void drop_locks(struct run *run);
+struct ibh_error *survey(struct run *run);
+struct ibh_error *plan(struct run *run);
+void apply(struct run *run);
+void verify(struct run *run);
+void undo(struct run *run);
+void forget(struct run *run);
+void refresh(struct run *run);
+struct ibh_error *report(struct run *run, struct ibh_batch **batch);
+void forget_places(struct run *run);
+
+/* plan.c's parts */
+struct ibh_error *find_holders(struct run *run);
+struct ibh_error *plan_plug(struct run *run);
+struct ibh_error *plan_unplug(struct run *run);
+struct ibh_error *plan_restore(struct run *run);
+/* A change of a VF on a side; NULL without memory. */
+struct change *change_new(struct run *run, struct side *side,
+			  const struct ibh_vf *vf, const struct ibh_vif *vif);
+struct change *change_idle(struct run *run, struct side *side,
+			   const struct ibh_vf *vf, const struct ibh_vif *vif);
+struct ibh_error *add_first(struct run *run, struct change *change);
+struct ibh_error *add_then(struct run *run, struct change *change);
+/* What of the wanted is not there yet. */
+struct ibh_state difference(const struct ibh_state *before,
+			    const struct ibh_state *wanted);
+bool change_needed(const struct change *change);
+/* The state of the VF of a side, or why it cannot be told. */
+struct ibh_error *state_of(const struct side *side, const struct ibh_vf *vf,
+			   struct ibh_state *state);
+struct ibh_error *warn(struct run *run, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Whether the VF may have any GUID for all that is known: one that is idle
+ * has its link down. */
+bool is_untold(const struct ibh_state *state);
+
+/* The groups of changes of each side that `wanted` says true of, each given
+ * to `work`, sides in parallel. */
+struct ibh_error *by_side(struct run *run, struct change **changes,
+			  size_t count,
+			  bool (*wanted)(const struct change *change),
+			  void (*work)(struct run *run, struct side *side,
+				       struct change **changes, size_t count));
+/* Those of a group whose VF is still enabled, first; the others get an
+ * error. Their number. */
+size_t still_there(struct side *side, struct change **changes, size_t count);
+/* Sets after, verified and doubt of each change from what it reads. */
+void look_back(struct side *side, struct change **changes, size_t count,
+	       bool settle);
+bool any_failed(const struct run *run);
+struct change *first_failed(const struct run *run);
+/* A result's error that says a VIF cannot be served at all; NULL. */
+const struct ibh_error *refusal(const struct run *run);
+/* Whether somebody wants it to end; cheap. */
+bool stopped(struct run *run);
+void progress(struct run *run, enum ibh_stage stage, size_t count);
+
+#endif
