@@ -139,6 +139,8 @@ struct waiting; /* a lock's time limit, and whether to stop */
  * by several threads at once.
  */
 struct io {
+	/* How many threads of one call may be in these functions. */
+	unsigned int at_once;
 	/* One read(); EMSGSIZE if it fills the buffer. The value loses its
 	 * newline and gets a NUL. */
 	ssize_t (*read)(void *context, const char *path, char *value,
@@ -197,7 +199,8 @@ void lock_drop(int handle);
 /* ---- parallel.c -------------------------------------------------------- */
 
 /* work(context, i) for all i below count, in up to `at_once` threads, the
- * calling one among them. All of it has ended when this returns. */
+ * calling one among them: it is the only one where no other can be had. All
+ * of it has ended when this returns. */
 void each(size_t count, unsigned int at_once,
 	  void (*work)(void *context, size_t i), void *context);
 
