@@ -61,7 +61,6 @@ enum text {
 	T_TOO_MANY, /* {1} value */
 	T_NO_LOCK,
 	T_NO_HOST, /* the sysfs root */
-	T_NO_THREADS,
 	/* bad input */
 	T_NO_IDENTITY, /* {1} GUID, {2} what it is */
 	T_NO_VF_NAMED, /* {1} GUID */
@@ -239,7 +238,10 @@ struct ibh_host {
 	struct topology *topology;
 	struct habit habits[MAX_HABITS];
 	unsigned int habit_count;
-	int sockets[MAX_SOCKETS]; /* open and idle */
+	struct idle_socket {
+		pthread_t thread; /* that opened it */
+		int socket;
+	} sockets[MAX_SOCKETS];
 	unsigned int socket_count;
 	atomic_uint seq; /* of netlink requests */
 };
@@ -266,6 +268,8 @@ void host_learn(struct ibh_host *host, const struct habit *habit);
  * if nothing is left to come on it. */
 int host_socket(struct ibh_host *host);
 void host_socket_back(struct ibh_host *host, int socket, bool good);
+/* Those that are idle; at the end of a batch. */
+void host_sockets_close(struct ibh_host *host);
 
 /* ---- topology.c -------------------------------------------------------- */
 

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Errors as values, and the words of all of them. */
+#include "internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define TEXT_SIZE 768
+
+struct words {
+	enum ibh_kind kind;
+	const char *message, *cure;
+};
+
+/* In place of a kind: what the errno means. */
+#define BY_ERRNO IBH_OTHER
+
+#define MAPPINGS "the physical device mappings"
+#define HCA_LOG "look into the kernel log for the health of the HCA"
+#define LISTED "see 'ibhostdev list' for the VFs of this host"
+
+static const struct words words[T_LAST] = {
+	[T_REFUSED] = { BY_ERRNO, "refused", NULL },
+	[T_UNREADABLE] = { BY_ERRNO, "cannot be read", NULL },
+	[T_STATE_UNREADABLE] = { BY_ERRNO, "the VFs' state cannot be read",
+				 NULL },
+	[T_UNLISTED] = { BY_ERRNO, "cannot be listed", NULL },
+	[T_NO_NUMBER] = { BY_ERRNO, "'{1}' is no number", NULL },
+	[T_TOO_MANY] = { BY_ERRNO, "cannot be {1}", NULL },
+	[T_NO_LOCK] = { BY_ERRNO, "cannot be taken", NULL },
+	[T_NO_HOST] = { BY_ERRNO, "cannot be opened", NULL },
+
+	[T_NO_IDENTITY] = { IBH_INVALID_INPUT,
+			    "{1} is {2} and cannot identify a VF",
+			    "use the MAC address of the port" },
+	[T_NO_VF_NAMED] = { IBH_INVALID_INPUT, "no VF was named for GUID {1}",
+			    "name the VF by its PCI address" },
+	[T_GUID_TWICE] = { IBH_INVALID_INPUT, "GUID {1} is named twice",
+			   "give each VIF a GUID of its own" },
+	[T_VF_TWICE] = { IBH_INVALID_INPUT, "the VF is named twice",
+			 "give each VIF a VF of its own" },
+	[T_NO_POLICY] = { IBH_INVALID_INPUT,
+			  "mlx4 VFs have no policy to set to {1}",
+			  "leave the policy out: the port comes up with its "
+			  "GUID" },
+	[T_NETWORK_UNMAPPED] = { IBH_WRONG_NETWORK,
+				 "physical network '{1}' is mapped to no PF",
+				 "add it to " MAPPINGS ", which have {2}" },
+
+	[T_NO_VF_GIVEN] = { IBH_DEVICE_NOT_FOUND, "no VF was named", NULL },
+	[T_NO_DEVICE] = { IBH_DEVICE_NOT_FOUND, "there is no such PCI device",
+			  LISTED },
+	[T_NO_PHYSFN] = { IBH_DEVICE_NOT_FOUND, "is {1}: it has no physfn",
+			  "name one of its VFs; see 'ibhostdev list'" },
+	[T_NO_IB_PORT] = { IBH_DEVICE_NOT_FOUND,
+			   "its PF {1} has no InfiniBand port",
+			   "load the InfiniBand driver (mlx5_ib, mlx4_ib), or "
+			   "name a VF of an InfiniBand adapter" },
+	[T_NOT_ENABLED] = { IBH_DEVICE_NOT_FOUND,
+			    "is no VF below the {1} that {2} has enabled",
+			    "write the number of VFs to " DEVICES
+			    "/{2}/sriov_numvfs" },
+	[T_NOT_LISTED] = { IBH_DEVICE_NOT_FOUND,
+			   "its PF {1} does not list it as VF {2}",
+			   "enable the PF's VFs anew" },
+	[T_OTHER_NETWORK] = { IBH_WRONG_NETWORK,
+			      "PF {1} is not on physical network '{2}', which "
+			      "is mapped to {3}",
+			      "correct the port's binding or " MAPPINGS },
+	[T_NO_MECHANISM] = { IBH_NO_MECHANISM,
+			     "nothing can set the identities of its VFs ({1})",
+			     "load ib_ipoib, or install MLNX_OFED" },
+	[T_NOT_FORCED] = { IBH_NO_MECHANISM,
+			   "nothing can set the identities of its VFs ({1})",
+			   "leave it to be chosen: 'ibhostdev list' tells "
+			   "which" },
+
+	[T_GUEST_HAS] = { IBH_DEVICE_IN_USE,
+			  "a guest has the VF, with GUID {1}",
+			  "detach it from that guest and unplug it first" },
+	[T_GUEST_HAS_HOLDER] = { IBH_GUID_CONFLICT,
+				 "GUID {1} is held by {2}, which a guest has",
+				 "detach {2} from its guest and unplug it "
+				 "first" },
+	[T_GUEST_HAS_GUID] = { IBH_DEVICE_IN_USE,
+			       "a guest has the VF with GUID {1}",
+			       "detach it from the guest first" },
+	[T_GUEST_HAS_UNTOLD] = { IBH_DEVICE_IN_USE,
+				 "a guest has the VF, and nothing tells with "
+				 "which GUID",
+				 "detach it from the guest first" },
+	[T_GIVEN_MEANWHILE] = { IBH_DEVICE_IN_USE,
+				"has been given GUID {1} meanwhile",
+				"see whose it is; nothing was written" },
+	[T_TAKEN_MEANWHILE] = { IBH_DEVICE_IN_USE,
+				"a guest has taken the VF meanwhile",
+				"detach it from the guest, then unplug it" },
+	[T_UNTOLD] = { IBH_NOT_VERIFIED,
+		       "the driver cannot tell the state of the VF", HCA_LOG },
+	[T_LINK_UP] = { IBH_NOT_VERIFIED,
+			"has its link up, and the kernel does not tell with "
+			"which GUID",
+			"see whose it is; then plug it for him, and unplug "
+			"it" },
+	[T_VANISHED] = { IBH_DEVICE_NOT_FOUND, "the VF vanished",
+			 "try again" },
+	[T_GONE] = { IBH_DEVICE_NOT_FOUND,
+		     "vanished: its PF {1} has {2} VFs now",
+		     "enable the PF's VFs and try again" },
+
+	[T_NO_ENTRY] = { IBH_COMMAND_FAILED,
+			 "the driver does not say which GUID entry is this "
+			 "VF's",
+			 "look into the kernel log of mlx4_core" },
+	[T_NO_CONSENT] = { IBH_TIMED_OUT,
+			   "the subnet manager did not take the GUID within "
+			   "{1} s",
+			   "check that the port is active and the subnet "
+			   "manager supports alias GUIDs" },
+	[T_NO_GUID] = { IBH_NOT_VERIFIED, "'{1}' is not a GUID",
+			"look into the kernel log of {2}" },
+	[T_DIFFERS] = { IBH_NOT_VERIFIED,
+			"{1} reads {2} after {3} was accepted",
+			"see whether another program writes to this PF's "
+			"VFs" },
+	[T_NOTHING_SET] = { IBH_NOT_VERIFIED,
+			    "no GUID was set, though ebrctl reported success",
+			    "restart eswitchd: it does not know VFs that were "
+			    "enabled after it had started" },
+	[T_ROLLED_BACK] = { IBH_ROLLED_BACK, "rolled back because of {1}",
+			    NULL },
+	[T_LEFT_ALONE] = { IBH_ROLLED_BACK, "left alone because of {1}",
+			   NULL },
+	[T_LEFT_TO_FOREIGN] = { IBH_ROLLED_BACK,
+				"left alone because another VF failed", NULL },
+	[T_NOT_PUT_BACK] = { IBH_ROLLBACK_FAILED,
+			     "could not be put back to what it was ({1}) "
+			     "after {2}",
+			     "see what it is now with 'ibhostdev list', then "
+			     "plug or unplug it again" },
+
+	[T_NO_LONGER_VF] = { IBH_REBIND_FAILED, "is no longer a VF of {1}",
+			     NULL },
+	[T_NOT_BOUND] = { IBH_REBIND_FAILED,
+			  "is idle, but could not be bound to {1} again",
+			  "echo {2} > /sys/" DRIVERS "/{1}/bind" },
+	[T_NO_SERVER] = { IBH_NOT_RUNNING,
+			  "no server answers for this simulated host",
+			  "start it: ibhostdev simulate {1}" },
+};
+
+static const char *usual_cure(int number)
+{
+	switch (number) {
+	case EPERM:
+		return "needs CAP_NET_ADMIN in the network namespace of the "
+		       "PF: run as root, or see '--privilege'";
+	case EACCES:
+		return "run as root or with CAP_DAC_OVERRIDE, or see "
+		       "'--privilege'";
+	case EROFS:
+		return "/sys is mounted read-only here: mount it writable, or "
+		       "give the PF an IPoIB netdev so that netlink serves";
+	case ENODEV:
+		return "the device went away: check that the PF's driver is "
+		       "bound and its VFs are enabled";
+	case ENOENT:
+		return "the device went away or its driver does not offer "
+		       "this: check that the PF's driver is bound and its VFs "
+		       "are enabled";
+	case EOPNOTSUPP:
+		return "the driver of this PF cannot do it: see 'ibhostdev "
+		       "doctor'";
+	case ETIMEDOUT:
+		return "firmware does not answer: " HCA_LOG;
+	case EIO:
+		return "firmware refused: look into the kernel log";
+	case EINVAL:
+		return "driver or firmware took the request for malformed: "
+		       "look into the kernel log";
+	case EBUSY:
+		return "something else holds the device: try again";
+	case EAGAIN:
+		return "firmware is busy: try again";
+	case ENOBUFS:
+		return "the kernel is out of socket memory: try again";
+	case EMSGSIZE:
+		return "the kernel cannot put this many VFs into a message: "
+		       "update it, or install MLNX_OFED";
+	default:
+		return NULL;
+	}
+}
+
+static enum ibh_kind usual_kind(int number)
+{
+	switch (number) {
+	case EPERM:
+	case EACCES:
+	case EROFS:
+		return IBH_ACCESS_DENIED;
+	case ETIMEDOUT:
+		return IBH_TIMED_OUT;
+	default:
+		return IBH_COMMAND_FAILED;
+	}
+}
+
+/* What is returned where an error itself finds no memory; never freed. */
+static const struct ibh_error no_memory = {
+	IBH_OTHER, ENOMEM, "no memory is left", NULL, NULL,
+	"end something else, and try again",
+};
+
+static struct ibh_error *out_of_memory(void)
+{
+	return (struct ibh_error *)(uintptr_t)&no_memory;
+}
+
+void format(char *text, size_t size, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	if (vsnprintf(text, size, format, args) < 0)
+		text[0] = '\0';
+	va_end(args);
+}
+
+void join(char path[PATH_SIZE], const char *format, ...)
+{
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(path, PATH_SIZE, format, args);
+	va_end(args);
+	/* One that was cut would lead elsewhere. */
+	if (len < 0 || len >= PATH_SIZE)
+		path[0] = '\0';
+}
+
+void printable(char *text)
+{
+	unsigned char *c = (unsigned char *)text;
+
+	for (; *c; c++) {
+		if (*c < 0x20 || *c == 0x7f)
+			*c = '?';
+		/* C1 controls, as UTF-8 has them */
+		else if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+			c[1] = *c = '?';
+	}
+}
+
+/* {1} to {3} in `template` become the arguments. */
+static void expand(char *text, size_t size, const char *template,
+		   const char *const args[3])
+{
+	size_t used = 0;
+
+	while (*template && used + 1 < size) {
+		const char *arg;
+
+		if (template[0] != '{' || template[1] < '1' ||
+		    template[1] > '3' || template[2] != '}') {
+			text[used++] = *template++;
+			continue;
+		}
+		arg = args[template[1] - '1'];
+		for (; arg && *arg && used + 1 < size; arg++)
+			text[used++] = *arg;
+		template += 3;
+	}
+	text[used] = '\0';
+}
+
+static char *put(char **at, const char *text)
+{
+	char *start = *at;
+
+	if (!text)
+		return NULL;
+	*at = stpcpy(start, text) + 1;
+	printable(start);
+	return start;
+}
+
+static size_t room(const char *text)
+{
+	return text ? strlen(text) + 1 : 0;
+}
+
+/* One allocation: the texts lie behind the struct. */
+struct ibh_error *ibh_error_new(enum ibh_kind kind, const char *message,
+				const char *device, const char *attribute,
+				int number, const char *cure)
+{
+	struct ibh_error *error =
+		malloc(sizeof(*error) + room(message) + room(device) +
+		       room(attribute) + room(cure));
+	char *at;
+
+	if (!error)
+		return out_of_memory();
+	at = (char *)(error + 1);
+	error->kind = kind;
+	error->number = number;
+	error->message = put(&at, message);
+	error->device = put(&at, device);
+	error->attribute = put(&at, attribute);
+	error->cure = put(&at, cure);
+	return error;
+}
+
+struct ibh_error *fail(enum text what, const char *device,
+		       const char *attribute, int number, const char *arg1,
+		       const char *arg2, const char *arg3)
+{
+	const char *const args[3] = { arg1, arg2, arg3 };
+	char message[TEXT_SIZE], cure[TEXT_SIZE];
+	const struct words *how = &words[what];
+	enum ibh_kind kind = how->kind;
+
+	if (what == T_MEMORY)
+		return out_of_memory();
+	if (number < 0)
+		number = -number;
+	expand(message, sizeof(message), how->message, args);
+	if (how->cure)
+		expand(cure, sizeof(cure), how->cure, args);
+	if (kind == BY_ERRNO)
+		kind = usual_kind(number);
+	return ibh_error_new(kind, message, device, attribute, number,
+			     how->cure ? cure : usual_cure(number));
+}
+
+struct ibh_error *error_copy(const struct ibh_error *error)
+{
+	if (!error || error == &no_memory)
+		return (struct ibh_error *)(uintptr_t)error;
+	return ibh_error_new(error->kind, error->message, error->device,
+			     error->attribute, error->number, error->cure);
+}
+
+struct ibh_error *error_of(struct ibh_error *error, const char *device,
+			   const char *attribute)
+{
+	char message[TEXT_SIZE];
+	struct ibh_error *other;
+
+	if (!error || error == &no_memory)
+		return error;
+	format(message, sizeof(message), "%s%s%s",
+	       error->device ? error->device : "", error->device ? " " : "",
+	       error->message);
+	other = ibh_error_new(error->kind, message, device,
+			      attribute ? attribute : error->attribute,
+			      error->number, error->cure);
+	ibh_error_free(error);
+	return other;
+}
+
+void ibh_error_free(struct ibh_error *error)
+{
+	if (error != &no_memory)
+		free(error);
+}
+
+static void append(char *text, size_t size, const char *one, const char *two)
+{
+	size_t used = strlen(text);
+
+	format(text + used, size - used, "%s%s", one, two);
+}
+
+void ibh_error_text(const struct ibh_error *error, char *text, size_t size)
+{
+	char name[64] = "", reason[128] = "";
+
+	if (!size)
+		return;
+	text[0] = '\0';
+	if (!error)
+		error = &no_memory;
+	if (error->device)
+		append(text, size, error->device, "");
+	if (error->attribute)
+		append(text, size, error->device ? " " : "", error->attribute);
+	append(text, size, text[0] ? ": " : "", error->message);
+	if (error->number) {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+		const char *known = strerrorname_np(error->number);
+
+		if (known)
+			format(name, sizeof(name), " (%s)", known);
+#endif
+		if (!name[0])
+			format(name, sizeof(name), " (%d)", error->number);
+		append(text, size, ": ",
+		       strerror_r(error->number, reason, sizeof(reason)));
+		append(text, size, name, "");
+	}
+	if (error->cure)
+		append(text, size, "; ", error->cure);
+}

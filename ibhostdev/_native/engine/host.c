@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A host: opened, closed, and what is known of it between batches. */
+#include "internal.h"
+
+#include <unistd.h>
+
+/* The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c). */
+#define LOCK_MS 180000
+/* The subnet manager's answer to one request has a limit of 1 s in the
+ * driver (mlx4/alias_GUID.c), and a refusal is tried again. */
+#define PATIENCE_MS 10000
+
+struct ibh_error *host_new(const struct ibh_options *options,
+			   const struct io *io, void *context,
+			   struct ibh_host **opened)
+{
+	struct ibh_host *host = calloc(1, sizeof(*host));
+	struct ibh_error *error;
+
+	if (!host) {
+		io->done(context);
+		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+	}
+	host->io = io;
+	host->context = context;
+	host->lock_ms = options->lock_ms ? options->lock_ms : LOCK_MS;
+	host->patience_ms =
+		options->patience_ms ? options->patience_ms : PATIENCE_MS;
+	if (options->foreign) {
+		host->has_foreign = true;
+		host->foreign = *options->foreign;
+	}
+	pthread_mutex_init(&host->mutex, NULL);
+	error = networks_set(host, options->mappings, options->mapping_count);
+	if (error) {
+		ibh_host_close(host);
+		return error;
+	}
+	*opened = host;
+	return NULL;
+}
+
+int ibh_host_open(const struct ibh_options *options, struct ibh_host **host,
+		  struct ibh_error **error)
+{
+	const struct io *io;
+	void *context;
+
+	*error = options->sysfs_port || options->netlink_port ?
+			 simulated_open(options, &io, &context) :
+			 system_open(options, &io, &context);
+	if (!*error)
+		*error = host_new(options, io, context, host);
+	return *error ? -1 : 0;
+}
+
+void ibh_host_close(struct ibh_host *host)
+{
+	if (!host)
+		return;
+	host_sockets_close(host);
+	topology_put(host->topology);
+	networks_free(host);
+	pthread_mutex_destroy(&host->mutex);
+	host->io->done(host->context);
+	free(host);
+}
+
+/* ---- shorthands -------------------------------------------------------- */
+
+ssize_t host_read(struct ibh_host *host, const char *path, char *value,
+		  size_t size)
+{
+	return host->io->read(host->context, path, value, size);
+}
+
+ssize_t host_base(struct ibh_host *host, const char *path, char *name,
+		  size_t size)
+{
+	char target[PATH_SIZE];
+	ssize_t n = host->io->link(host->context, path, target,
+				   sizeof(target));
+	const char *base;
+	size_t len;
+
+	if (n < 0)
+		return n;
+	base = strrchr(target, '/');
+	base = base ? base + 1 : target;
+	len = strlen(base);
+	if (len >= size)
+		return -ENAMETOOLONG;
+	memcpy(name, base, len + 1);
+	return (ssize_t)len;
+}
+
+int host_list(struct ibh_host *host, const char *path, take_name take,
+	      void *taker)
+{
+	return host->io->list(host->context, path, take, taker);
+}
+
+int host_write(struct ibh_host *host, const char *path, const char *value)
+{
+	return host->io->write(host->context, path, value, strlen(value));
+}
+
+bool host_exists(struct ibh_host *host, const char *path)
+{
+	char value[SHORT_VALUE];
+	ssize_t n = host_read(host, path, value, sizeof(value));
+
+	return n >= 0 || n == -EMSGSIZE;
+}
+
+/* ---- what is known of a device's netlink ------------------------------- */
+
+void host_habit(struct ibh_host *host, int ifindex, struct habit *habit)
+{
+	unsigned int i;
+
+	*habit = (struct habit){ .ifindex = ifindex };
+	pthread_mutex_lock(&host->mutex);
+	for (i = 0; i < host->habit_count; i++)
+		if (host->habits[i].ifindex == ifindex)
+			*habit = host->habits[i];
+	pthread_mutex_unlock(&host->mutex);
+}
+
+void host_learn(struct ibh_host *host, const struct habit *habit)
+{
+	unsigned int i;
+
+	pthread_mutex_lock(&host->mutex);
+	for (i = 0; i < host->habit_count; i++)
+		if (host->habits[i].ifindex == habit->ifindex)
+			break;
+	/* Who does not fit is learnt again each time. */
+	if (i < MAX_HABITS) {
+		host->habits[i] = *habit;
+		if (i == host->habit_count)
+			host->habit_count++;
+	}
+	pthread_mutex_unlock(&host->mutex);
+}
+
+/* ---- netlink sockets --------------------------------------------------- */
+
+/*
+ * A socket stays in the network namespace in which it was opened, and a
+ * thread may go to another: so only the thread that opened one gets it again,
+ * and none outlives a batch.
+ */
+int host_socket(struct ibh_host *host)
+{
+	pthread_t me = pthread_self();
+	int found = -1;
+	unsigned int i;
+
+	pthread_mutex_lock(&host->mutex);
+	for (i = 0; i < host->socket_count && found < 0; i++) {
+		if (!pthread_equal(host->sockets[i].thread, me))
+			continue;
+		found = host->sockets[i].socket;
+		host->sockets[i] = host->sockets[--host->socket_count];
+	}
+	pthread_mutex_unlock(&host->mutex);
+	return found >= 0 ? found : host->io->open(host->context);
+}
+
+void host_socket_back(struct ibh_host *host, int socket, bool good)
+{
+	if (good) {
+		pthread_mutex_lock(&host->mutex);
+		if (host->socket_count < MAX_SOCKETS) {
+			host->sockets[host->socket_count++] =
+				(struct idle_socket){ pthread_self(), socket };
+			socket = -1;
+		}
+		pthread_mutex_unlock(&host->mutex);
+	}
+	if (socket >= 0)
+		host->io->close(host->context, socket);
+}
+
+void host_sockets_close(struct ibh_host *host)
+{
+	struct idle_socket idle[MAX_SOCKETS];
+	unsigned int count, i;
+
+	pthread_mutex_lock(&host->mutex);
+	count = host->socket_count;
+	memcpy(idle, host->sockets, sizeof(idle));
+	host->socket_count = 0;
+	pthread_mutex_unlock(&host->mutex);
+	for (i = 0; i < count; i++)
+		host->io->close(host->context, idle[i].socket);
+}
