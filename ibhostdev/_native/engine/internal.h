@@ -219,18 +219,12 @@ struct habit {
 #define MAX_HABITS 64
 #define MAX_SOCKETS 8
 
-struct network {
-	char *name;
-	size_t count;
-	char **devices;
-};
-
 struct ibh_host {
 	const struct io *io;
 	void *context; /* of io */
 	unsigned int lock_ms, patience_ms;
-	size_t network_count;
-	struct network *networks;
+	struct ibh_mapping *mappings;
+	size_t mapping_count;
 	bool has_foreign;
 	struct ibh_foreign foreign;
 
@@ -310,15 +304,14 @@ struct ibh_error *networks_set(struct ibh_host *host,
 			       const struct ibh_mapping *mappings,
 			       size_t count);
 void networks_free(struct ibh_host *host);
-/* The network of this name; NULL if nothing is mapped to it. */
-const struct network *network_find(const struct ibh_host *host,
-				   const char *name);
+/* Whether anything is mapped to a network; not to NULL. */
+bool network_mapped(const struct ibh_host *host, const char *network);
 /* The port on which a PF is behind a network, 0 if it is not. */
-unsigned int network_port(const struct network *network,
+unsigned int network_port(const struct ibh_host *host, const char *network,
 			  const struct ibh_pf *pf);
-/* Its devices, or the names of all networks: "a, b, c". */
-void network_devices(const struct network *network, char *text, size_t size);
-void network_names(const struct ibh_host *host, char *text, size_t size);
+/* The names of all networks, or of the devices of one: "a, b, c". */
+void network_names(const struct ibh_host *host, const char *of, char *text,
+		   size_t size);
 
 /* ---- netlink.c --------------------------------------------------------- */
 
