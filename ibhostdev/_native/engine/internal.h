@@ -272,8 +272,9 @@ struct topology {
 	atomic_uint users;
 	struct ibh_pfs public;
 	struct ibh_pf *pfs;
-	/* … and what is looked at to see whether it still holds */
-	char *fingerprint;
+	/* What the directories' names add up to: class/infiniband, and for
+	 * each PF that may get one its network devices. */
+	uint64_t devices, *nets;
 };
 
 /* The PFs, read anew if anything says that they changed or if `anew`. To be

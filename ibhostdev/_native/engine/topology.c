@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Which PFs there are. What was read is kept until something says that it no
+ * longer holds, which costs a few small reads for each PF to find out; nothing
+ * here asks firmware.
+ */
+#include "internal.h"
+
+#define TRIES 3
+#define MAX_VFS 0xffff /* NumVFs has 16 bits (PCI Express, SR-IOV) */
+#define ARPHRD_INFINIBAND 32
+
+static struct ibh_error *no_memory(void)
+{
+	return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+}
+
+/* ---- names in a directory ---------------------------------------------- */
+
+struct names {
+	size_t count, size;
+	char **names;
+	bool failed;
+};
+
+static int take(const char *name, void *context)
+{
+	struct names *names = context;
+
+	if (names->count == names->size) {
+		size_t size = names->size ? 2 * names->size : 32;
+		char **grown = realloc(names->names, size * sizeof(*grown));
+
+		if (!grown) {
+			names->failed = true;
+			return -ENOMEM;
+		}
+		names->names = grown;
+		names->size = size;
+	}
+	names->names[names->count] = strdup(name);
+	if (!names->names[names->count]) {
+		names->failed = true;
+		return -ENOMEM;
+	}
+	names->count++;
+	return 0;
+}
+
+static void names_free(struct names *names)
+{
+	while (names->count)
+		free(names->names[--names->count]);
+	free(names->names);
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Sorted; none where there is no such directory. */
+static struct ibh_error *list(struct ibh_host *host, const char *path,
+			      struct names *names)
+{
+	int err;
+
+	*names = (struct names){ 0 };
+	err = host_list(host, path, take, names);
+	if (err && err != -ENOENT) {
+		names_free(names);
+		return names->failed ? no_memory() :
+				       fail(T_UNLISTED, path, "directory",
+					    err, NULL, NULL, NULL);
+	}
+	if (names->count)
+		qsort(names->names, names->count, sizeof(char *), by_text);
+	return NULL;
+}
+
+/* ---- a PF -------------------------------------------------------------- */
+
+/* Decimal, or hex as sysfs writes it; an absent file counts as 0. */
+static struct ibh_error *read_number(struct ibh_host *host,
+				     const struct ibh_pf *pf,
+				     const char *file, unsigned int *number)
+{
+	char path[PATH_SIZE], value[SHORT_VALUE], folder[PATH_SIZE], *end;
+	unsigned long n;
+	ssize_t len;
+
+	*number = 0;
+	join(path, DEVICES "/%s/%s", pf->address, file);
+	len = host_read(host, path, value, sizeof(value));
+	if (len == -ENOENT)
+		return NULL;
+	join(folder, DEVICES "/%s", pf->address);
+	if (len < 0)
+		return fail(T_UNREADABLE, folder, file, (int)len, NULL, NULL,
+			    NULL);
+	errno = 0;
+	n = strtoul(value, &end, 0);
+	if (errno || end == value || *end || value[0] == '-' ||
+	    n > INT32_MAX)
+		return fail(T_NO_NUMBER, folder, file, EINVAL, value, NULL,
+			    NULL);
+	*number = (unsigned int)n;
+	return NULL;
+}
+
+static bool read_short(struct ibh_host *host, const struct ibh_pf *pf,
+		       char value[SHORT_VALUE], const char *folder,
+		       const char *name, const char *file)
+{
+	char path[PATH_SIZE];
+
+	join(path, DEVICES "/%s/%s/%s/%s", pf->address, folder, name, file);
+	return host_read(host, path, value, SHORT_VALUE) >= 0;
+}
+
+static void read_port(struct ibh_host *host, struct ibh_pf *pf,
+		      const char *name)
+{
+	char folder[PATH_SIZE], value[SHORT_VALUE], *end;
+	unsigned long number = strtoul(name, &end, 10);
+	struct ibh_port port = { 0 };
+	const char *state;
+	unsigned int at;
+
+	if (*end || !number || number > 255 || pf->port_count == IBH_MAX_PORTS)
+		return;
+	join(folder, "infiniband/%s/ports", pf->ib_device);
+	if (!read_short(host, pf, value, folder, name, "link_layer") ||
+	    strcmp(value, "InfiniBand"))
+		return;
+	port.number = (unsigned int)number;
+	strcpy(port.state, "unknown");
+	/* "4: ACTIVE" */
+	if (read_short(host, pf, value, folder, name, "state")) {
+		state = strrchr(value, ' ');
+		format(port.state, sizeof(port.state), "%.15s",
+		       state ? state + 1 : value);
+		printable(port.state);
+	}
+	/* An HCA that is ill cannot tell; its VFs can be made idle. */
+	if (read_short(host, pf, value, folder, name, "sm_lid") &&
+	    !strncmp(value, "0x", 2)) {
+		number = strtoul(value, &end, 16);
+		if (!*end && number <= UINT32_MAX)
+			port.sm_lid = (unsigned int)number;
+	}
+	for (at = pf->port_count++;
+	     at > 0 && pf->ports[at - 1].number > port.number; at--)
+		pf->ports[at] = pf->ports[at - 1];
+	pf->ports[at] = port;
+}
+
+static void read_netdev(struct ibh_host *host, struct ibh_pf *pf,
+			const char *name)
+{
+	static const char *const files[] = { "type", "ifindex", "iflink",
+					     "dev_port" };
+	struct ibh_netdev netdev = { 0 };
+	char file[PATH_SIZE];
+	unsigned int values[4], i, at;
+	struct ibh_error *error;
+
+	if (strlen(name) >= sizeof(netdev.name) ||
+	    pf->netdev_count == IBH_MAX_NETDEVS)
+		return;
+	for (i = 0; i < 4; i++) {
+		format(file, sizeof(file), "net/%s/%s", name, files[i]);
+		error = read_number(host, pf, file, &values[i]);
+		if (error) {
+			/* It went away, or is no such device. */
+			ibh_error_free(error);
+			return;
+		}
+	}
+	/* A P_Key child shows its parent's index in iflink. */
+	if (values[0] != ARPHRD_INFINIBAND || values[1] != values[2] ||
+	    !values[1])
+		return;
+	strcpy(netdev.name, name);
+	netdev.ifindex = (int)values[1];
+	netdev.port = values[3] + 1;
+	for (at = pf->netdev_count++;
+	     at > 0 && pf->netdevs[at - 1].port > netdev.port; at--)
+		pf->netdevs[at] = pf->netdevs[at - 1];
+	pf->netdevs[at] = netdev;
+}
+
+static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf)
+{
+	struct ibh_error *error;
+	struct names names;
+	char path[PATH_SIZE];
+	size_t i;
+
+	join(path, DEVICES "/%s/infiniband/%s/ports", pf->address,
+	     pf->ib_device);
+	error = list(host, path, &names);
+	if (error)
+		return error;
+	for (i = 0; i < names.count; i++)
+		read_port(host, pf, names.names[i]);
+	names_free(&names);
+	return NULL;
+}
+
+static struct ibh_error *read_netdevs(struct ibh_host *host,
+				      struct ibh_pf *pf)
+{
+	struct ibh_error *error;
+	struct names names;
+	char path[PATH_SIZE];
+	size_t i;
+
+	join(path, DEVICES "/%s/net", pf->address);
+	error = list(host, path, &names);
+	if (error)
+		return error;
+	for (i = 0; i < names.count; i++)
+		read_netdev(host, pf, names.names[i]);
+	names_free(&names);
+	return NULL;
+}
+
+/* *pf has its address and IB device. *is_one says whether it is a PF with
+ * InfiniBand ports. */
+static struct ibh_error *read_pf(struct ibh_host *host, struct ibh_pf *pf,
+				 bool *is_one)
+{
+	char path[PATH_SIZE], text[16];
+	struct ibh_error *error;
+	unsigned int autoprobe;
+
+	*is_one = false;
+	join(path, DEVICES "/%s/driver", pf->address);
+	if (host_base(host, path, pf->driver, sizeof(pf->driver)) < 0)
+		return NULL;
+	if (strcmp(pf->driver, "mlx5_core") && strcmp(pf->driver, "mlx4_core"))
+		return NULL;
+	error = read_ports(host, pf);
+	if (error || !pf->port_count)
+		return error;
+	if ((error = read_number(host, pf, "sriov_numvfs", &pf->numvfs)) ||
+	    (error = read_number(host, pf, "sriov_totalvfs",
+				 &pf->totalvfs)) ||
+	    (error = read_number(host, pf, "sriov_offset", &pf->offset)) ||
+	    (error = read_number(host, pf, "sriov_stride", &pf->stride)) ||
+	    (error = read_number(host, pf, "sriov_drivers_autoprobe",
+				 &autoprobe)) ||
+	    (error = read_netdevs(host, pf)))
+		return error;
+	pf->autoprobe = autoprobe != 0;
+	if (pf->numvfs > MAX_VFS) {
+		format(text, sizeof(text), "%u", pf->numvfs);
+		join(path, DEVICES "/%s", pf->address);
+		return fail(T_TOO_MANY, path, "sriov_numvfs", EINVAL, text,
+			    NULL, NULL);
+	}
+	pf->family = IBH_MLX4;
+	if (pf->driver[3] == '5') {
+		/* With an Ethernet port the folders hold many files, but no
+		 * policy (MLNX_OFED, mlx5/core/sriov_sysfs.c). */
+		join(path, DEVICES "/%s/sriov/0/policy", pf->address);
+		pf->family = pf->numvfs && host_exists(host, path) ?
+				     IBH_MLX5_OFED :
+				     IBH_MLX5;
+	}
+	*is_one = true;
+	return NULL;
+}
+
+/* ---- all of them ------------------------------------------------------- */
+
+/* An IB device, and the PCI function it is of. */
+struct candidate {
+	struct ibh_pci pci;
+	const char *name;
+};
+
+static int by_pci(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	if (x->pci.domain != y->pci.domain)
+		return x->pci.domain < y->pci.domain ? -1 : 1;
+	if (x->pci.rid != y->pci.rid)
+		return x->pci.rid < y->pci.rid ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+/* …/0000:3b:00.0/infiniband/mlx5_0; software devices have no PCI parent. */
+static bool parent(struct ibh_host *host, const char *name,
+		   struct ibh_pci *pci)
+{
+	char path[PATH_SIZE], target[PATH_SIZE], *part;
+	int i;
+
+	if (strlen(name) >= IBH_NAME)
+		return false;
+	join(path, "class/infiniband/%s", name);
+	if (host->io->link(host->context, path, target, sizeof(target)) < 0)
+		return false;
+	for (i = 0; i < 2; i++) {
+		part = strrchr(target, '/');
+		if (!part)
+			return false;
+		*part = '\0';
+	}
+	part = strrchr(target, '/');
+	part = part ? part + 1 : target;
+	return !ibh_parse_pci(part, strlen(part), pci);
+}
+
+/*
+ * One function may have several IB devices: planes and SMI devices of a
+ * ConnectX-8 are beside the one that has InfiniBand ports.
+ */
+static struct ibh_error *read_function(struct ibh_host *host,
+				       const struct candidate *candidates,
+				       size_t count, struct ibh_pf *pf,
+				       bool *is_one)
+{
+	struct ibh_error *error = NULL;
+	char path[PATH_SIZE];
+	size_t i;
+
+	*is_one = false;
+	for (i = 0; i < count && !error && !*is_one; i++) {
+		memset(pf, 0, sizeof(*pf));
+		pf->pci = candidates[i].pci;
+		ibh_format_pci(pf->pci, pf->address);
+		strcpy(pf->ib_device, candidates[i].name);
+		/* Only a PF has this file: what the VFs' own driver registers
+		 * is not of interest here. */
+		join(path, DEVICES "/%s/sriov_totalvfs", pf->address);
+		if (!i && !host_exists(host, path))
+			return NULL;
+		error = read_pf(host, pf, is_one);
+	}
+	return error;
+}
+
+static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
+			      const struct candidate *candidates, size_t count)
+{
+	const struct ibh_pf **pfs;
+	const struct ibh_error **left_out;
+	size_t at, next, n = 0, ill = 0;
+	bool is_one;
+
+	made->pfs = calloc(count + 1, sizeof(*made->pfs));
+	pfs = calloc(count + 1, sizeof(*pfs));
+	left_out = calloc(count + 1, sizeof(*left_out));
+	made->public.pfs = pfs;
+	made->public.left_out = left_out;
+	if (!made->pfs || !pfs || !left_out)
+		return no_memory();
+	for (at = 0; at < count; at = next) {
+		struct ibh_error *error;
+
+		for (next = at + 1; next < count; next++)
+			if (candidates[next].pci.domain !=
+				    candidates[at].pci.domain ||
+			    candidates[next].pci.rid != candidates[at].pci.rid)
+				break;
+		error = read_function(host, candidates + at, next - at,
+				      &made->pfs[n], &is_one);
+		if (error) /* one that is ill must not stop the others */
+			left_out[ill++] = error;
+		else if (is_one)
+			pfs[n] = &made->pfs[n], n++;
+		made->public.count = n;
+		made->public.left_out_count = ill;
+	}
+	return NULL;
+}
+
+/* ---- whether it still holds -------------------------------------------- */
+
+/* FNV-1a, summed up: names in any order. */
+static int add_name(const char *name, void *context)
+{
+	uint64_t hash = 0xcbf29ce484222325ULL, *sum = context;
+
+	for (; *name; name++)
+		hash = (hash ^ (unsigned char)*name) * 0x100000001b3ULL;
+	*sum += hash;
+	return 0;
+}
+
+/* What tells the names in a directory from others; an absent one has none. */
+static uint64_t digest(struct ibh_host *host, const char *path)
+{
+	uint64_t sum = 0;
+	int err = host_list(host, path, add_name, &sum);
+
+	return err && err != -ENOENT ? UINT64_MAX : sum;
+}
+
+static bool reads(struct ibh_host *host, const struct ibh_pf *pf,
+		  const char *file, unsigned int number)
+{
+	unsigned int now;
+	struct ibh_error *error = read_number(host, pf, file, &now);
+
+	ibh_error_free(error);
+	return !error && now == number;
+}
+
+static uint64_t net_digest(struct ibh_host *host, const struct ibh_pf *pf)
+{
+	char path[PATH_SIZE];
+
+	join(path, DEVICES "/%s/net", pf->address);
+	return digest(host, path);
+}
+
+/*
+ * A PF with a network device for each of its ports gets no other one, so its
+ * devices need not be listed: one that goes away or is renamed takes its
+ * ifindex file along.
+ */
+static bool holds(struct ibh_host *host, const struct topology *topology)
+{
+	char file[PATH_SIZE];
+	unsigned int n;
+	size_t i;
+
+	if (digest(host, "class/infiniband") != topology->devices)
+		return false;
+	for (i = 0; i < topology->public.count; i++) {
+		const struct ibh_pf *pf = &topology->pfs[i];
+
+		if (!reads(host, pf, "sriov_numvfs", pf->numvfs) ||
+		    !reads(host, pf, "sriov_drivers_autoprobe", pf->autoprobe))
+			return false;
+		for (n = 0; n < pf->netdev_count; n++) {
+			format(file, sizeof(file), "net/%s/ifindex",
+			       pf->netdevs[n].name);
+			if (!reads(host, pf, file,
+				   (unsigned int)pf->netdevs[n].ifindex))
+				return false;
+		}
+		if (pf->netdev_count < pf->port_count &&
+		    net_digest(host, pf) != topology->nets[i])
+			return false;
+	}
+	return true;
+}
+
+static struct ibh_error *read_candidates(struct ibh_host *host,
+					 struct topology *made,
+					 const struct names *names)
+{
+	struct candidate *candidates =
+		calloc(names->count + 1, sizeof(*candidates));
+	struct ibh_error *error;
+	size_t i, count = 0;
+
+	if (!candidates)
+		return no_memory();
+	for (i = 0; i < names->count; i++) {
+		add_name(names->names[i], &made->devices);
+		candidates[count].name = names->names[i];
+		if (parent(host, names->names[i], &candidates[count].pci))
+			count++;
+	}
+	qsort(candidates, count, sizeof(*candidates), by_pci);
+	error = fill(host, made, candidates, count);
+	free(candidates);
+	return error;
+}
+
+static struct ibh_error *read_topology(struct ibh_host *host,
+				       struct topology **topology)
+{
+	struct topology *made = calloc(1, sizeof(*made));
+	struct ibh_error *error;
+	struct names names;
+	size_t i;
+
+	if (!made)
+		return no_memory();
+	atomic_init(&made->users, 1);
+	error = list(host, "class/infiniband", &names);
+	if (!error) {
+		error = read_candidates(host, made, &names);
+		names_free(&names);
+	}
+	if (!error) {
+		made->nets = calloc(made->public.count + 1,
+				    sizeof(*made->nets));
+		if (!made->nets)
+			error = no_memory();
+	}
+	if (error) {
+		topology_put(made);
+		return error;
+	}
+	for (i = 0; i < made->public.count; i++)
+		if (made->pfs[i].netdev_count < made->pfs[i].port_count)
+			made->nets[i] = net_digest(host, &made->pfs[i]);
+	*topology = made;
+	return NULL;
+}
+
+struct ibh_error *topology_get(struct ibh_host *host, bool anew,
+			       struct topology **topology)
+{
+	struct ibh_error *error = NULL;
+	struct topology *next;
+	int tries = TRIES;
+
+	pthread_mutex_lock(&host->mutex);
+	if (!host->topology)
+		anew = true;
+	/* Until what was read was not changing meanwhile. */
+	while (!error && tries-- > 0 &&
+	       (anew || !holds(host, host->topology))) {
+		anew = false;
+		error = read_topology(host, &next);
+		if (!error) {
+			topology_put(host->topology);
+			host->topology = next;
+		}
+	}
+	if (!error) {
+		*topology = host->topology;
+		atomic_fetch_add(&host->topology->users, 1);
+	}
+	pthread_mutex_unlock(&host->mutex);
+	return error;
+}
+
+void topology_put(struct topology *topology)
+{
+	size_t i;
+
+	if (!topology || atomic_fetch_sub(&topology->users, 1) > 1)
+		return;
+	for (i = 0; i < topology->public.left_out_count; i++)
+		ibh_error_free((struct ibh_error *)topology->public.left_out[i]);
+	free((void *)topology->public.left_out);
+	free((void *)topology->public.pfs);
+	free(topology->pfs);
+	free(topology->nets);
+	free(topology);
+}
+
+int ibh_pfs(struct ibh_host *host, bool anew, struct ibh_pfs **pfs,
+	    struct ibh_error **error)
+{
+	struct topology *topology;
+
+	*error = topology_get(host, anew, &topology);
+	if (*error)
+		return -1;
+	*pfs = &topology->public;
+	return 0;
+}
+
+void ibh_pfs_free(struct ibh_pfs *pfs)
+{
+	if (pfs)
+		topology_put((struct topology *)((char *)pfs -
+						 offsetof(struct topology,
+							  public)));
+}
