@@ -113,6 +113,63 @@ bool host_exists(struct ibh_host *host, const char *path)
 	return n >= 0 || n == -EMSGSIZE;
 }
 
+/* ---- names in a directory ---------------------------------------------- */
+
+static int take(const char *name, void *context)
+{
+	struct names *names = context;
+
+	if (names->count == names->size) {
+		size_t size = names->size ? 2 * names->size : 32;
+		char **grown = realloc(names->names, size * sizeof(*grown));
+
+		if (!grown) {
+			names->failed = true;
+			return -ENOMEM;
+		}
+		names->names = grown;
+		names->size = size;
+	}
+	names->names[names->count] = strdup(name);
+	if (!names->names[names->count]) {
+		names->failed = true;
+		return -ENOMEM;
+	}
+	names->count++;
+	return 0;
+}
+
+void names_free(struct names *names)
+{
+	while (names->count)
+		free(names->names[--names->count]);
+	free(names->names);
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Sorted; none where there is no such directory. */
+struct ibh_error *host_names(struct ibh_host *host, const char *path,
+			     struct names *names)
+{
+	int err;
+
+	*names = (struct names){ 0 };
+	err = host_list(host, path, take, names);
+	if (err && err != -ENOENT) {
+		names_free(names);
+		return names->failed ? fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL) :
+				       fail(T_UNLISTED, path, "directory",
+					    err, NULL, NULL, NULL);
+	}
+	if (names->count)
+		qsort(names->names, names->count, sizeof(char *), by_text);
+	return NULL;
+}
+
 /* ---- what is known of a device's netlink ------------------------------- */
 
 void host_habit(struct ibh_host *host, int ifindex, struct habit *habit)

@@ -8,6 +8,7 @@
  *   lock.c        the locks of PFs, first come, first served
  *   parallel.c    work that waits for the kernel, in threads
  *   host.c        a host, opened and closed
+ *   pf.c          a PF
  *   topology.c    which PFs there are
  *   vf.c          which VFs there are, who drives them
  *   network.c     physical networks
@@ -256,6 +257,15 @@ int host_list(struct ibh_host *host, const char *path, take_name take,
 	      void *taker);
 int host_write(struct ibh_host *host, const char *path, const char *value);
 bool host_exists(struct ibh_host *host, const char *path);
+/* The names in a directory, sorted; none where there is no such one. */
+struct names {
+	size_t count, size;
+	char **names;
+	bool failed;
+};
+struct ibh_error *host_names(struct ibh_host *host, const char *path,
+			     struct names *names);
+void names_free(struct names *names);
 void host_habit(struct ibh_host *host, int ifindex, struct habit *habit);
 void host_learn(struct ibh_host *host, const struct habit *habit);
 /* A netlink socket to be used by this thread alone, and given back, `good`
@@ -264,6 +274,17 @@ int host_socket(struct ibh_host *host);
 void host_socket_back(struct ibh_host *host, int socket, bool good);
 /* Those that are idle; at the end of a batch. */
 void host_sockets_close(struct ibh_host *host);
+
+/* ---- pf.c -------------------------------------------------------------- */
+
+/* Fills *pf, which has its address and IB device; *is_one says whether it is
+ * a PF with InfiniBand ports. */
+struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
+			  bool *is_one);
+/* A number below the PF's folder: decimal, or hex as sysfs writes it; an
+ * absent file counts as 0. */
+struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
+			    const char *file, unsigned int *number);
 
 /* ---- topology.c -------------------------------------------------------- */
 

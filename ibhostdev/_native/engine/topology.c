@@ -7,270 +7,10 @@
 #include "internal.h"
 
 #define TRIES 3
-#define MAX_VFS 0xffff /* NumVFs has 16 bits (PCI Express, SR-IOV) */
-#define ARPHRD_INFINIBAND 32
 
 static struct ibh_error *no_memory(void)
 {
 	return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
-}
-
-/* ---- names in a directory ---------------------------------------------- */
-
-struct names {
-	size_t count, size;
-	char **names;
-	bool failed;
-};
-
-static int take(const char *name, void *context)
-{
-	struct names *names = context;
-
-	if (names->count == names->size) {
-		size_t size = names->size ? 2 * names->size : 32;
-		char **grown = realloc(names->names, size * sizeof(*grown));
-
-		if (!grown) {
-			names->failed = true;
-			return -ENOMEM;
-		}
-		names->names = grown;
-		names->size = size;
-	}
-	names->names[names->count] = strdup(name);
-	if (!names->names[names->count]) {
-		names->failed = true;
-		return -ENOMEM;
-	}
-	names->count++;
-	return 0;
-}
-
-static void names_free(struct names *names)
-{
-	while (names->count)
-		free(names->names[--names->count]);
-	free(names->names);
-}
-
-static int by_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* Sorted; none where there is no such directory. */
-static struct ibh_error *list(struct ibh_host *host, const char *path,
-			      struct names *names)
-{
-	int err;
-
-	*names = (struct names){ 0 };
-	err = host_list(host, path, take, names);
-	if (err && err != -ENOENT) {
-		names_free(names);
-		return names->failed ? no_memory() :
-				       fail(T_UNLISTED, path, "directory",
-					    err, NULL, NULL, NULL);
-	}
-	if (names->count)
-		qsort(names->names, names->count, sizeof(char *), by_text);
-	return NULL;
-}
-
-/* ---- a PF -------------------------------------------------------------- */
-
-/* Decimal, or hex as sysfs writes it; an absent file counts as 0. */
-static struct ibh_error *read_number(struct ibh_host *host,
-				     const struct ibh_pf *pf,
-				     const char *file, unsigned int *number)
-{
-	char path[PATH_SIZE], value[SHORT_VALUE], folder[PATH_SIZE], *end;
-	unsigned long n;
-	ssize_t len;
-
-	*number = 0;
-	join(path, DEVICES "/%s/%s", pf->address, file);
-	len = host_read(host, path, value, sizeof(value));
-	if (len == -ENOENT)
-		return NULL;
-	join(folder, DEVICES "/%s", pf->address);
-	if (len < 0)
-		return fail(T_UNREADABLE, folder, file, (int)len, NULL, NULL,
-			    NULL);
-	errno = 0;
-	n = strtoul(value, &end, 0);
-	if (errno || end == value || *end || value[0] == '-' ||
-	    n > INT32_MAX)
-		return fail(T_NO_NUMBER, folder, file, EINVAL, value, NULL,
-			    NULL);
-	*number = (unsigned int)n;
-	return NULL;
-}
-
-static bool read_short(struct ibh_host *host, const struct ibh_pf *pf,
-		       char value[SHORT_VALUE], const char *folder,
-		       const char *name, const char *file)
-{
-	char path[PATH_SIZE];
-
-	join(path, DEVICES "/%s/%s/%s/%s", pf->address, folder, name, file);
-	return host_read(host, path, value, SHORT_VALUE) >= 0;
-}
-
-static void read_port(struct ibh_host *host, struct ibh_pf *pf,
-		      const char *name)
-{
-	char folder[PATH_SIZE], value[SHORT_VALUE], *end;
-	unsigned long number = strtoul(name, &end, 10);
-	struct ibh_port port = { 0 };
-	const char *state;
-	unsigned int at;
-
-	if (*end || !number || number > 255 || pf->port_count == IBH_MAX_PORTS)
-		return;
-	join(folder, "infiniband/%s/ports", pf->ib_device);
-	if (!read_short(host, pf, value, folder, name, "link_layer") ||
-	    strcmp(value, "InfiniBand"))
-		return;
-	port.number = (unsigned int)number;
-	strcpy(port.state, "unknown");
-	/* "4: ACTIVE" */
-	if (read_short(host, pf, value, folder, name, "state")) {
-		state = strrchr(value, ' ');
-		format(port.state, sizeof(port.state), "%.15s",
-		       state ? state + 1 : value);
-		printable(port.state);
-	}
-	/* An HCA that is ill cannot tell; its VFs can be made idle. */
-	if (read_short(host, pf, value, folder, name, "sm_lid") &&
-	    !strncmp(value, "0x", 2)) {
-		number = strtoul(value, &end, 16);
-		if (!*end && number <= UINT32_MAX)
-			port.sm_lid = (unsigned int)number;
-	}
-	for (at = pf->port_count++;
-	     at > 0 && pf->ports[at - 1].number > port.number; at--)
-		pf->ports[at] = pf->ports[at - 1];
-	pf->ports[at] = port;
-}
-
-static void read_netdev(struct ibh_host *host, struct ibh_pf *pf,
-			const char *name)
-{
-	static const char *const files[] = { "type", "ifindex", "iflink",
-					     "dev_port" };
-	struct ibh_netdev netdev = { 0 };
-	char file[PATH_SIZE];
-	unsigned int values[4], i, at;
-	struct ibh_error *error;
-
-	if (strlen(name) >= sizeof(netdev.name) ||
-	    pf->netdev_count == IBH_MAX_NETDEVS)
-		return;
-	for (i = 0; i < 4; i++) {
-		format(file, sizeof(file), "net/%s/%s", name, files[i]);
-		error = read_number(host, pf, file, &values[i]);
-		if (error) {
-			/* It went away, or is no such device. */
-			ibh_error_free(error);
-			return;
-		}
-	}
-	/* A P_Key child shows its parent's index in iflink. */
-	if (values[0] != ARPHRD_INFINIBAND || values[1] != values[2] ||
-	    !values[1])
-		return;
-	strcpy(netdev.name, name);
-	netdev.ifindex = (int)values[1];
-	netdev.port = values[3] + 1;
-	for (at = pf->netdev_count++;
-	     at > 0 && pf->netdevs[at - 1].port > netdev.port; at--)
-		pf->netdevs[at] = pf->netdevs[at - 1];
-	pf->netdevs[at] = netdev;
-}
-
-static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf)
-{
-	struct ibh_error *error;
-	struct names names;
-	char path[PATH_SIZE];
-	size_t i;
-
-	join(path, DEVICES "/%s/infiniband/%s/ports", pf->address,
-	     pf->ib_device);
-	error = list(host, path, &names);
-	if (error)
-		return error;
-	for (i = 0; i < names.count; i++)
-		read_port(host, pf, names.names[i]);
-	names_free(&names);
-	return NULL;
-}
-
-static struct ibh_error *read_netdevs(struct ibh_host *host,
-				      struct ibh_pf *pf)
-{
-	struct ibh_error *error;
-	struct names names;
-	char path[PATH_SIZE];
-	size_t i;
-
-	join(path, DEVICES "/%s/net", pf->address);
-	error = list(host, path, &names);
-	if (error)
-		return error;
-	for (i = 0; i < names.count; i++)
-		read_netdev(host, pf, names.names[i]);
-	names_free(&names);
-	return NULL;
-}
-
-/* *pf has its address and IB device. *is_one says whether it is a PF with
- * InfiniBand ports. */
-static struct ibh_error *read_pf(struct ibh_host *host, struct ibh_pf *pf,
-				 bool *is_one)
-{
-	char path[PATH_SIZE], text[16];
-	struct ibh_error *error;
-	unsigned int autoprobe;
-
-	*is_one = false;
-	join(path, DEVICES "/%s/driver", pf->address);
-	if (host_base(host, path, pf->driver, sizeof(pf->driver)) < 0)
-		return NULL;
-	if (strcmp(pf->driver, "mlx5_core") && strcmp(pf->driver, "mlx4_core"))
-		return NULL;
-	error = read_ports(host, pf);
-	if (error || !pf->port_count)
-		return error;
-	if ((error = read_number(host, pf, "sriov_numvfs", &pf->numvfs)) ||
-	    (error = read_number(host, pf, "sriov_totalvfs",
-				 &pf->totalvfs)) ||
-	    (error = read_number(host, pf, "sriov_offset", &pf->offset)) ||
-	    (error = read_number(host, pf, "sriov_stride", &pf->stride)) ||
-	    (error = read_number(host, pf, "sriov_drivers_autoprobe",
-				 &autoprobe)) ||
-	    (error = read_netdevs(host, pf)))
-		return error;
-	pf->autoprobe = autoprobe != 0;
-	if (pf->numvfs > MAX_VFS) {
-		format(text, sizeof(text), "%u", pf->numvfs);
-		join(path, DEVICES "/%s", pf->address);
-		return fail(T_TOO_MANY, path, "sriov_numvfs", EINVAL, text,
-			    NULL, NULL);
-	}
-	pf->family = IBH_MLX4;
-	if (pf->driver[3] == '5') {
-		/* With an Ethernet port the folders hold many files, but no
-		 * policy (MLNX_OFED, mlx5/core/sriov_sysfs.c). */
-		join(path, DEVICES "/%s/sriov/0/policy", pf->address);
-		pf->family = pf->numvfs && host_exists(host, path) ?
-				     IBH_MLX5_OFED :
-				     IBH_MLX5;
-	}
-	*is_one = true;
-	return NULL;
 }
 
 /* ---- all of them ------------------------------------------------------- */
@@ -339,7 +79,7 @@ static struct ibh_error *read_function(struct ibh_host *host,
 		join(path, DEVICES "/%s/sriov_totalvfs", pf->address);
 		if (!i && !host_exists(host, path))
 			return NULL;
-		error = read_pf(host, pf, is_one);
+		error = pf_read(host, pf, is_one);
 	}
 	return error;
 }
@@ -405,7 +145,7 @@ static bool reads(struct ibh_host *host, const struct ibh_pf *pf,
 		  const char *file, unsigned int number)
 {
 	unsigned int now;
-	struct ibh_error *error = read_number(host, pf, file, &now);
+	struct ibh_error *error = pf_number(host, pf, file, &now);
 
 	ibh_error_free(error);
 	return !error && now == number;
@@ -486,7 +226,7 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 	if (!made)
 		return no_memory();
 	atomic_init(&made->users, 1);
-	error = list(host, "class/infiniband", &names);
+	error = host_names(host, "class/infiniband", &names);
 	if (!error) {
 		error = read_candidates(host, made, &names);
 		names_free(&names);
