@@ -30,8 +30,11 @@ struct ibh_error *host_new(const struct ibh_options *options,
 		host->has_foreign = true;
 		host->foreign = *options->foreign;
 	}
+	host->run_dir = strdup(options->run_dir ? options->run_dir : RUN_DIR);
 	pthread_mutex_init(&host->mutex, NULL);
-	error = networks_set(host, options->mappings, options->mapping_count);
+	error = host->run_dir ? NULL : fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+	if (!error)
+		error = networks_set(host, options->mappings, options->mapping_count);
 	if (error) {
 		ibh_host_close(host);
 		return error;
@@ -61,6 +64,7 @@ void ibh_host_close(struct ibh_host *host)
 	host_sockets_close(host);
 	topology_put(host->topology);
 	networks_free(host);
+	free(host->run_dir);
 	pthread_mutex_destroy(&host->mutex);
 	host->io->done(host->context);
 	free(host);
@@ -118,6 +122,7 @@ bool host_exists(struct ibh_host *host, const char *path)
 static int take(const char *name, void *context)
 {
 	struct names *names = context;
+	char *copy;
 
 	if (names->count == names->size) {
 		size_t size = names->size ? 2 * names->size : 32;
@@ -130,12 +135,12 @@ static int take(const char *name, void *context)
 		names->names = grown;
 		names->size = size;
 	}
-	names->names[names->count] = strdup(name);
-	if (!names->names[names->count]) {
+	copy = strdup(name);
+	if (!copy) {
 		names->failed = true;
 		return -ENOMEM;
 	}
-	names->count++;
+	names->names[names->count++] = copy;
 	return 0;
 }
 

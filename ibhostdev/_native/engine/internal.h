@@ -44,6 +44,7 @@
 
 #define DEVICES "bus/pci/devices"
 #define DRIVERS "bus/pci/drivers"
+#define RUN_DIR "/run/ibhostdev" /* of the locks */
 #define PATH_SIZE 256 /* below the sysfs root; longer leads to nothing */
 #define VALUE_SIZE 4097 /* a page and a byte: what fills it is no attribute */
 #define SHORT_VALUE 64 /* of the attributes that are read by the hundred */
@@ -223,6 +224,7 @@ struct habit {
 struct ibh_host {
 	const struct io *io;
 	void *context; /* of io */
+	char *run_dir; /* for people */
 	unsigned int lock_ms, patience_ms;
 	struct ibh_mapping *mappings;
 	size_t mapping_count;
@@ -386,7 +388,7 @@ struct change {
 	struct side *side;
 	struct ibh_vf vf;
 	char address[IBH_PCI_TEXT + 1];
-	const char *network; /* as the VIF has it */
+	const char *network; /* as the VIF has it; may be NULL */
 	struct ibh_state before, wanted, write, put, after;
 	bool tried, has_after, verified;
 	struct ibh_error *error;
@@ -396,7 +398,9 @@ struct change {
 	struct ibh_state seen;
 	bool told;
 	struct ibh_error *doubt; /* why not, or what is wrong about it */
-	struct change *moved_for; /* it is made idle for this one */
+	/* VFs that must have been made idle before */
+	size_t move_count;
+	struct change **moves;
 };
 
 struct run;
@@ -484,6 +488,26 @@ struct answer {
 	struct ibh_result result;
 };
 
+/* A VF that holds a GUID which a VIF names. */
+struct holder {
+	struct side *side;
+	struct ibh_vf vf;
+	bool there; /* else it vanished meanwhile */
+	struct holder *next;
+};
+
+/* An idle VF that may show its old identity. */
+struct stale {
+	const struct ibh_pf *pf;
+	struct ibh_vf vf;
+	uint64_t guid;
+};
+
+struct changes {
+	struct change **changes;
+	size_t count, size;
+};
+
 struct run {
 	struct ibh_host *host;
 	enum job job;
@@ -492,104 +516,109 @@ struct run {
 	const struct ibh_how *how;
 	const struct ibh_state *states; /* to restore */
 
+	struct table *guids; /* the VIFs by their GUIDs */
 	struct topology *topology;
 	struct place *places; /* [count] */
 	size_t side_count;
 	struct side *sides; /* by PCI address and port */
+	int *locks; /* handles */
+	size_t lock_count;
 	bool blind; /* some PF could not be asked */
-	/* Who holds the VIFs' GUIDs: lists by VIF. */
-	struct holder *holders;
-	size_t holder_count;
-	size_t *held; /* [count + 1]: holders[held[i] … held[i + 1]) */
+	struct holder **holders; /* [count]: of each VIF's GUIDs */
 
-	struct change **first; /* to be made idle before the others */
-	struct change **then; /* the batch itself */
-	size_t first_count, then_count, first_size, then_size;
+	struct changes first; /* to be made idle before the others */
+	struct changes then; /* the batch itself */
 	struct answer *answers; /* [count] */
-	struct stale *stale; /* idle VFs that may show an old identity */
+	struct stale *stale; /* [count] */
 	size_t stale_count;
 	char **warnings;
 	size_t warning_count;
 
-	int *locks;
-	size_t lock_count;
 	pthread_t caller;
 	pthread_mutex_t mutex; /* of progress */
 	atomic_bool stopped;
 	size_t due, done[3]; /* progress, by stage */
 };
 
-struct holder {
-	struct side *side;
-	unsigned int index;
-	struct ibh_vf vf;
-	bool there;
-};
-
-struct stale {
-	const struct ibh_pf *pf;
-	struct ibh_vf vf;
-	uint64_t guid;
-};
-
-/* The steps. An error ends the batch, with nothing written. */
+/* The steps. An error of these ends the batch, with nothing written. */
 struct ibh_error *check(struct run *run);
 struct ibh_error *resolve(struct run *run);
-struct ibh_error *take_locks(struct run *run, bool *waited);
-void drop_locks(struct run *run);
-struct ibh_error *survey(struct run *run);
 struct ibh_error *plan(struct run *run);
+/* What goes wrong in these is in the changes. */
 void apply(struct run *run);
 void verify(struct run *run);
 void undo(struct run *run);
-void forget(struct run *run);
-void refresh(struct run *run);
+void forget(struct run *run); /* foreign.c */
+void refresh(struct run *run); /* rebind.c */
 struct ibh_error *report(struct run *run, struct ibh_batch **batch);
+
+/* check.c: numbers by which something is found again; keys are other than 0,
+ * one that is there already is left and told: its value, or -1. */
+struct table;
+struct table *table_new(size_t count);
+ssize_t table_add(struct table *table, uint64_t key, size_t value);
+ssize_t table_find(const struct table *table, uint64_t key);
+uint64_t vif_node_guid(const struct ibh_vif *vif);
+
+/* resolve.c */
+void drop_locks(struct run *run);
 void forget_places(struct run *run);
 
-/* plan.c's parts */
-struct ibh_error *find_holders(struct run *run);
+/* plan.c, unplug.c, restore.c */
 struct ibh_error *plan_plug(struct run *run);
 struct ibh_error *plan_unplug(struct run *run);
 struct ibh_error *plan_restore(struct run *run);
-/* A change of a VF on a side; NULL without memory. */
-struct change *change_new(struct run *run, struct side *side,
-			  const struct ibh_vf *vf, const struct ibh_vif *vif);
-struct change *change_idle(struct run *run, struct side *side,
-			   const struct ibh_vf *vf, const struct ibh_vif *vif);
-struct ibh_error *add_first(struct run *run, struct change *change);
-struct ibh_error *add_then(struct run *run, struct change *change);
+/* A change of a VF on a side, to be filled; NULL without memory. */
+struct change *change_new(struct side *side, const struct ibh_vf *vf,
+			  const struct ibh_vif *vif);
+/* … that makes it idle. */
+struct change *change_idle(struct side *side, const struct ibh_vf *vf,
+			   const struct ibh_vif *vif);
+void change_free(struct change *change);
+/* Takes the change over, also when it fails. */
+struct ibh_error *changes_add(struct changes *changes, struct change *change);
+struct change *changes_find(const struct changes *changes,
+			    const struct side *side, unsigned int index);
+bool change_needed(const struct change *change);
 /* What of the wanted is not there yet. */
 struct ibh_state difference(const struct ibh_state *before,
 			    const struct ibh_state *wanted);
-bool change_needed(const struct change *change);
 /* The state of the VF of a side, or why it cannot be told. */
 struct ibh_error *state_of(const struct side *side, const struct ibh_vf *vf,
 			   struct ibh_state *state);
-struct ibh_error *warn(struct run *run, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
 /* Whether the VF may have any GUID for all that is known: one that is idle
  * has its link down. */
 bool is_untold(const struct ibh_state *state);
+void answer_error(struct run *run, size_t vif, const struct ibh_state *wanted,
+		  struct ibh_error *error);
+/* An error if memory is out. */
+struct ibh_error *warn(struct run *run, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
-/* The groups of changes of each side that `wanted` says true of, each given
- * to `work`, sides in parallel. */
-struct ibh_error *by_side(struct run *run, struct change **changes,
-			  size_t count,
+/* apply.c: the changes for which `wanted` is true, grouped by side, each
+ * group given to `work`, sides in parallel. */
+struct ibh_error *by_side(struct run *run, const struct changes *changes,
 			  bool (*wanted)(const struct change *change),
 			  void (*work)(struct run *run, struct side *side,
 				       struct change **changes, size_t count));
 /* Those of a group whose VF is still enabled, first; the others get an
  * error. Their number. */
 size_t still_there(struct side *side, struct change **changes, size_t count);
-/* Sets after, verified and doubt of each change from what it reads. */
-void look_back(struct side *side, struct change **changes, size_t count,
-	       bool settle);
 bool any_failed(const struct run *run);
 struct change *first_failed(const struct run *run);
 /* A result's error that says a VIF cannot be served at all; NULL. */
 const struct ibh_error *refusal(const struct run *run);
-/* Whether somebody wants it to end; cheap. */
+
+/* verify.c: sets after, verified and doubt of each change from what it
+ * reads. */
+void look_back(struct side *side, struct change **changes, size_t count,
+	       bool settle);
+struct ibh_state overlaid(const struct ibh_state *state,
+			  const struct ibh_state *written);
+/* Whether a VF is what it was; what could not be shown was idle. */
+bool same_state(const struct ibh_state *before, const struct ibh_state *after);
+
+/* run.c: whether somebody wants it to end. */
 bool stopped(struct run *run);
 void progress(struct run *run, enum ibh_stage stage, size_t count);
 

@@ -252,7 +252,7 @@ struct ibh_error *topology_get(struct ibh_host *host, bool anew,
 			       struct topology **topology)
 {
 	struct ibh_error *error = NULL;
-	struct topology *next;
+	struct topology *next = NULL;
 	int tries = TRIES;
 
 	pthread_mutex_lock(&host->mutex);

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The second step: which VFs the VIFs mean, what serves their PFs, and, with
+ * the PFs to ourselves, in what state all VFs are that may matter.
+ */
+#include "internal.h"
+
+static struct ibh_error *no_memory(void)
+{
+	return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+}
+
+/* ---- places ------------------------------------------------------------ */
+
+/* The port on which a VIF wants a PF: that of its network, else the first. */
+static struct ibh_error *on_port(struct run *run, const struct ibh_vif *vif,
+				 struct place *place)
+{
+	const struct ibh_pf *pf = place->pf;
+	char address[IBH_PCI_TEXT + 1], devices[256];
+
+	place->port = pf->ports[0].number;
+	if (!network_mapped(run->host, vif->network))
+		return NULL;
+	place->port = network_port(run->host, vif->network, pf);
+	if (place->port)
+		return NULL;
+	network_names(run->host, vif->network, devices, sizeof(devices));
+	ibh_format_pci(vif->pci, address);
+	return fail(T_OTHER_NETWORK, address, "physical_network", 0,
+		    pf->address, vif->network, devices);
+}
+
+static void find_place(struct run *run, const struct ibh_vif *vif,
+		       struct place *place)
+{
+	char text[IBH_GUID_TEXT + 1];
+
+	if (!vif->has_pci) {
+		ibh_format_guid(vif->port_guid, text);
+		place->error = fail(T_NO_VF_GIVEN, text, NULL, 0, NULL, NULL,
+				    NULL);
+		return;
+	}
+	place->error = vf_locate(run->host, &run->topology->public, vif->pci,
+				 &place->pf, &place->vf);
+	if (!place->error)
+		place->error = on_port(run, vif, place);
+	if (place->error)
+		place->pf = NULL;
+}
+
+void forget_places(struct run *run)
+{
+	size_t i;
+
+	for (i = 0; run->places && i < run->count; i++)
+		ibh_error_free(run->places[i].error);
+	free(run->places);
+	run->places = NULL;
+	for (i = 0; i < run->side_count; i++)
+		side_free(&run->sides[i]);
+	free(run->sides);
+	run->sides = NULL;
+	run->side_count = 0;
+	topology_put(run->topology);
+	run->topology = NULL;
+}
+
+/* ---- sides ------------------------------------------------------------- */
+
+static struct side *find_side(struct run *run, const struct ibh_pf *pf,
+			      unsigned int port)
+{
+	size_t i;
+
+	for (i = 0; i < run->side_count; i++)
+		if (run->sides[i].pf == pf && run->sides[i].port == port)
+			return &run->sides[i];
+	return NULL;
+}
+
+static void add_side(struct run *run, const struct ibh_pf *pf,
+		     unsigned int port)
+{
+	if (!find_side(run, pf, port))
+		side_init(&run->sides[run->side_count++], run->host, pf, port);
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct side *x = a, *y = b;
+
+	if (x->pf->pci.domain != y->pf->pci.domain)
+		return x->pf->pci.domain < y->pf->pci.domain ? -1 : 1;
+	if (x->pf->pci.rid != y->pf->pci.rid)
+		return x->pf->pci.rid < y->pf->pci.rid ? -1 : 1;
+	return x->port < y->port ? -1 : x->port > y->port;
+}
+
+/* Whether some VIF's network is not known to be behind any PF: then all are
+ * taken for one fabric. */
+static bool everywhere(const struct run *run)
+{
+	size_t i;
+
+	for (i = 0; i < run->count; i++)
+		if (!network_mapped(run->host, run->vifs[i].network))
+			return true;
+	return false;
+}
+
+/*
+ * The PFs of the VIFs' fabrics, each on the ports in question: no two VFs of
+ * a fabric may hold the same GUID. To restore, the VFs' own are enough.
+ */
+static void add_fabrics(struct run *run)
+{
+	const struct ibh_pfs *pfs = &run->topology->public;
+	bool all = everywhere(run);
+	size_t i, n;
+
+	for (i = 0; i < pfs->count; i++) {
+		const struct ibh_pf *pf = pfs->pfs[i];
+
+		if (!pf->numvfs)
+			continue;
+		for (n = 0; all && n < pf->port_count; n++)
+			add_side(run, pf, pf->ports[n].number);
+		for (n = 0; !all && n < run->count; n++) {
+			unsigned int port = network_port(
+				run->host, run->vifs[n].network, pf);
+
+			/* Most VIFs are on the network of the one before. */
+			if (n && run->vifs[n].network ==
+					 run->vifs[n - 1].network)
+				continue;
+			if (port)
+				add_side(run, pf, port);
+		}
+	}
+}
+
+static struct ibh_error *add_mine(struct place *place)
+{
+	struct side *side = place->side;
+
+	if (!side->mine) {
+		side->mine = calloc(side->pf->numvfs, sizeof(*side->mine));
+		if (!side->mine)
+			return no_memory();
+	}
+	side->mine[place->vf.index] = true;
+	side->has_mine = true;
+	return NULL;
+}
+
+static struct ibh_error *find_sides(struct run *run)
+{
+	const struct ibh_pfs *pfs = &run->topology->public;
+	struct ibh_error *error = NULL;
+	size_t i, most = run->count;
+
+	for (i = 0; i < pfs->count; i++)
+		most += pfs->pfs[i]->port_count + pfs->pfs[i]->netdev_count;
+	run->sides = calloc(most + 1, sizeof(*run->sides));
+	if (!run->sides)
+		return no_memory();
+	for (i = 0; i < run->count; i++)
+		if (run->places[i].pf)
+			add_side(run, run->places[i].pf, run->places[i].port);
+	if (run->job != RESTORE)
+		add_fabrics(run);
+	qsort(run->sides, run->side_count, sizeof(*run->sides), by_address);
+	for (i = 0; i < run->count && !error; i++) {
+		struct place *place = &run->places[i];
+
+		if (!place->pf)
+			continue;
+		place->side = find_side(run, place->pf, place->port);
+		if (!place->side->mechanism && !place->side->obstacle)
+			side_choose(place->side, run->how);
+		if (place->side->mechanism) {
+			error = add_mine(place);
+		} else {
+			place->error = error_copy(place->side->obstacle);
+			place->pf = NULL;
+		}
+	}
+	return error;
+}
+
+/* Places and sides, as they are now. To plug all or none, the first VIF that
+ * cannot be served ends the batch. */
+static struct ibh_error *locate(struct run *run)
+{
+	struct ibh_error *error;
+	size_t i;
+
+	error = topology_get(run->host, false, &run->topology);
+	if (error)
+		return error;
+	run->places = calloc(run->count + 1, sizeof(*run->places));
+	if (!run->places)
+		return no_memory();
+	for (i = 0; i < run->count; i++)
+		find_place(run, &run->vifs[i], &run->places[i]);
+	error = find_sides(run);
+	for (i = 0; !error && run->job == PLUG && !run->how->proceed &&
+		    i < run->count;
+	     i++)
+		error = error_copy(run->places[i].error);
+	return error;
+}
+
+/* ---- locks ------------------------------------------------------------- */
+
+static int asked_to_stop(void *run)
+{
+	return stopped(run);
+}
+
+void drop_locks(struct run *run)
+{
+	while (run->lock_count)
+		run->host->io->unlock(run->host->context,
+				      run->locks[--run->lock_count]);
+	free(run->locks);
+	run->locks = NULL;
+}
+
+/* In the order of addresses, so that no two batches wait for each other. */
+static struct ibh_error *take_locks(struct run *run, bool *waited)
+{
+	const struct io *io = run->host->io;
+	struct waiting waiting = {
+		.deadline = io->now(run->host->context) + run->host->lock_ms,
+		.stop = asked_to_stop,
+		.context = run,
+	};
+	size_t i;
+
+	*waited = false;
+	run->locks = calloc(run->side_count + 1, sizeof(*run->locks));
+	if (!run->locks)
+		return no_memory();
+	for (i = 0; i < run->side_count; i++) {
+		const char *name = run->sides[i].pf->address;
+		bool had_to_wait = false;
+		int lock;
+
+		if (i && run->sides[i].pf == run->sides[i - 1].pf)
+			continue;
+		lock = io->lock(run->host->context, name, &waiting,
+				&had_to_wait);
+		if (lock < 0) {
+			char path[PATH_SIZE];
+
+			format(path, sizeof(path), "%s/%s.lock",
+			       run->host->run_dir, name);
+			return fail(T_NO_LOCK, path, "lock", lock, NULL, NULL,
+				    NULL);
+		}
+		run->locks[run->lock_count++] = lock;
+		*waited |= had_to_wait;
+	}
+	return NULL;
+}
+
+/* Which PFs have to be locked; the same text if none is another. */
+static char *lock_names(const struct run *run)
+{
+	char *text = calloc(run->side_count + 1, IBH_PCI_TEXT + 1), *at = text;
+	size_t i;
+
+	for (i = 0; text && i < run->side_count; i++)
+		at = stpcpy(at, run->sides[i].pf->address);
+	return text;
+}
+
+/*
+ * The PFs to ourselves, from reading their state to verifying it. Where that
+ * had to be waited for, who has which VF may have changed since it was looked
+ * up, and even which PFs there are.
+ */
+static struct ibh_error *take(struct run *run)
+{
+	struct ibh_error *error;
+	char *before, *after;
+	bool waited, same;
+
+	for (;;) {
+		before = lock_names(run);
+		error = before ? take_locks(run, &waited) : no_memory();
+		if (error || !waited) {
+			free(before);
+			return error;
+		}
+		forget_places(run);
+		error = locate(run);
+		after = lock_names(run);
+		same = after && !strcmp(before, after);
+		free(before);
+		free(after);
+		if (error || same)
+			return error;
+		drop_locks(run);
+	}
+}
+
+/* ---- survey ------------------------------------------------------------ */
+
+static void look(void *context, size_t at)
+{
+	struct run *run = context;
+	struct side *side = &run->sides[at];
+
+	if (!side->mechanism && !side->obstacle)
+		side_choose(side, run->how);
+	side->trouble = side->mechanism ? side_survey(side) :
+					  error_copy(side->obstacle);
+}
+
+/*
+ * The one reading of state before anything is written. Only a PF that the
+ * batch has VFs of must answer; of others a GUID may be held there, which is
+ * told.
+ */
+static struct ibh_error *survey(struct run *run)
+{
+	struct ibh_error *error = NULL;
+	char text[1024];
+	size_t i;
+
+	each(run->side_count, run->host->io->at_once, look, run);
+	for (i = 0; i < run->side_count && !error; i++) {
+		struct side *side = &run->sides[i];
+
+		if (!side->trouble)
+			continue;
+		if (side->has_mine)
+			return error_copy(side->trouble);
+		run->blind = true;
+		ibh_error_text(side->trouble, text, sizeof(text));
+		error = warn(run, "not searched for the GUIDs: %s", text);
+	}
+	return error;
+}
+
+struct ibh_error *resolve(struct run *run)
+{
+	struct ibh_error *error = locate(run);
+
+	if (!error && !run->how->dry_run)
+		error = take(run);
+	if (!error)
+		error = survey(run);
+	return error;
+}
