@@ -128,29 +128,27 @@ static void add_fabrics(struct run *run)
 		for (n = 0; all && n < pf->port_count; n++)
 			add_side(run, pf, pf->ports[n].number);
 		for (n = 0; !all && n < run->count; n++) {
-			unsigned int port = network_port(
-				run->host, run->vifs[n].network, pf);
+			const char *network = run->vifs[n].network;
+			unsigned int port;
 
 			/* Most VIFs are on the network of the one before. */
-			if (n && run->vifs[n].network ==
-					 run->vifs[n - 1].network)
+			if (n && network == run->vifs[n - 1].network)
 				continue;
+			port = network_port(run->host, network, pf);
 			if (port)
 				add_side(run, pf, port);
 		}
 	}
 }
 
-static struct ibh_error *add_mine(struct place *place)
+static struct ibh_error *add_mine(struct side *side, unsigned int index)
 {
-	struct side *side = place->side;
-
 	if (!side->mine) {
 		side->mine = calloc(side->pf->numvfs, sizeof(*side->mine));
 		if (!side->mine)
 			return no_memory();
 	}
-	side->mine[place->vf.index] = true;
+	side->mine[index] = true;
 	side->has_mine = true;
 	return NULL;
 }
@@ -174,16 +172,20 @@ static struct ibh_error *find_sides(struct run *run)
 	qsort(run->sides, run->side_count, sizeof(*run->sides), by_address);
 	for (i = 0; i < run->count && !error; i++) {
 		struct place *place = &run->places[i];
+		struct side *side;
 
 		if (!place->pf)
 			continue;
-		place->side = find_side(run, place->pf, place->port);
-		if (!place->side->mechanism && !place->side->obstacle)
-			side_choose(place->side, run->how);
-		if (place->side->mechanism) {
-			error = add_mine(place);
+		side = find_side(run, place->pf, place->port);
+		if (!side)
+			continue; /* it was added above */
+		place->side = side;
+		if (!side->mechanism && !side->obstacle)
+			side_choose(side, run->how);
+		if (side->mechanism) {
+			error = add_mine(side, place->vf.index);
 		} else {
-			place->error = error_copy(place->side->obstacle);
+			place->error = error_copy(side->obstacle);
 			place->pf = NULL;
 		}
 	}

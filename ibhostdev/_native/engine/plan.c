@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The third step: what has to be written, decided before anything is. This
+ * file has what all plans need, and the plan of a plug.
+ */
+#include "internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static struct ibh_error *no_memory(void)
+{
+	return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+}
+
+struct ibh_error *warn(struct run *run, const char *format, ...)
+{
+	char **grown, *text;
+	va_list args;
+	int len;
+
+	grown = realloc(run->warnings,
+			(run->warning_count + 1) * sizeof(*grown));
+	if (!grown)
+		return no_memory();
+	run->warnings = grown;
+	va_start(args, format);
+	len = vasprintf(&text, format, args);
+	va_end(args);
+	if (len < 0)
+		return no_memory();
+	printable(text);
+	grown[run->warning_count++] = text;
+	return NULL;
+}
+
+/* ---- changes ----------------------------------------------------------- */
+
+struct change *change_new(struct side *side, const struct ibh_vf *vf,
+			  const struct ibh_vif *vif)
+{
+	struct change *change = calloc(1, sizeof(*change));
+
+	if (!change)
+		return NULL;
+	change->side = side;
+	change->vf = *vf;
+	ibh_format_pci(vf->pci, change->address);
+	change->network = vif->network;
+	change->before = side->states[vf->index];
+	change->verified = true;
+	return change;
+}
+
+struct change *change_idle(struct side *side, const struct ibh_vf *vf,
+			   const struct ibh_vif *vif)
+{
+	struct change *change = change_new(side, vf, vif);
+
+	if (!change)
+		return NULL;
+	change->wanted = side->mechanism->idle(side);
+	change->write = difference(&change->before, &change->wanted);
+	return change;
+}
+
+void change_free(struct change *change)
+{
+	if (!change)
+		return;
+	ibh_error_free(change->error);
+	ibh_error_free(change->refusal);
+	ibh_error_free(change->doubt);
+	free(change->moves);
+	free(change);
+}
+
+struct ibh_error *changes_add(struct changes *changes, struct change *change)
+{
+	struct change **grown;
+
+	if (changes->count == changes->size) {
+		size_t size = changes->size ? 2 * changes->size : 16;
+
+		grown = realloc(changes->changes, size * sizeof(*grown));
+		if (!grown) {
+			change_free(change);
+			return no_memory();
+		}
+		changes->changes = grown;
+		changes->size = size;
+	}
+	changes->changes[changes->count++] = change;
+	return NULL;
+}
+
+struct change *changes_find(const struct changes *changes,
+			    const struct side *side, unsigned int index)
+{
+	size_t i;
+
+	for (i = 0; i < changes->count; i++)
+		if (changes->changes[i]->side == side &&
+		    changes->changes[i]->vf.index == index)
+			return changes->changes[i];
+	return NULL;
+}
+
+bool change_needed(const struct change *change)
+{
+	return change->write.have != 0;
+}
+
+/* ---- states ------------------------------------------------------------ */
+
+struct ibh_state difference(const struct ibh_state *before,
+			    const struct ibh_state *wanted)
+{
+	struct ibh_state write = *wanted;
+
+	if (before->have & IBH_HAVE_NODE && before->node == wanted->node)
+		write.have &= (uint8_t)~IBH_HAVE_NODE;
+	/* What was only asked for is asked for again. */
+	if (before->have & IBH_HAVE_PORT && before->port == wanted->port &&
+	    !before->pending)
+		write.have &= (uint8_t)~IBH_HAVE_PORT;
+	if (before->have & IBH_HAVE_POLICY && before->policy == wanted->policy)
+		write.have &= (uint8_t)~IBH_HAVE_POLICY;
+	write.have &= (uint8_t)~IBH_HAVE_PKEYS;
+	return write;
+}
+
+/* The kernel leaves out whom its driver cannot ask about, and who that
+ * belongs to must not be guessed. */
+struct ibh_error *state_of(const struct side *side, const struct ibh_vf *vf,
+			   struct ibh_state *state)
+{
+	char address[IBH_PCI_TEXT + 1], by[48];
+
+	if (side->told[vf->index]) {
+		*state = side->states[vf->index];
+		return NULL;
+	}
+	ibh_format_pci(vf->pci, address);
+	format(by, sizeof(by), "by %s", side->mechanism->name);
+	return fail(T_UNTOLD, address, by, 0, NULL, NULL, NULL);
+}
+
+bool is_untold(const struct ibh_state *state)
+{
+	if (state->have & IBH_HAVE_PORT)
+		return false;
+	return !state->have || (state->have & IBH_HAVE_POLICY &&
+				state->policy != IBH_DOWN);
+}
+
+void answer_error(struct run *run, size_t vif, const struct ibh_state *wanted,
+		  struct ibh_error *error)
+{
+	struct ibh_result *result = &run->answers[vif].result;
+
+	result->pci = run->vifs[vif].pci;
+	result->has_pci = run->vifs[vif].has_pci;
+	result->wanted = *wanted;
+	result->mechanism = IBH_NO_CHOICE;
+	result->error = error;
+}
+
+/* ---- who holds the GUIDs ----------------------------------------------- */
+
+/* On another fabric a GUID may be somebody else's. */
+static bool apart(const struct run *run, const struct ibh_vif *vif,
+		  const struct side *side)
+{
+	return network_mapped(run->host, vif->network) &&
+	       network_port(run->host, vif->network, side->pf) != side->port;
+}
+
+static struct ibh_error *add_holder(struct run *run, size_t at,
+				    struct side *side, unsigned int index)
+{
+	struct holder **end = &run->holders[at], *holder;
+
+	if (apart(run, &run->vifs[at], side))
+		return NULL;
+	/* To plug, the VF that is to have it is none that has to be moved. */
+	if (run->job != UNPLUG && run->places[at].side == side &&
+	    run->places[at].vf.index == index)
+		return NULL;
+	holder = calloc(1, sizeof(*holder));
+	if (!holder)
+		return no_memory();
+	holder->side = side;
+	holder->vf.index = index;
+	holder->vf.pci = ibh_vf_pci(side->pf, index);
+	holder->there = vf_read(run->host, side->pf, index, &holder->vf);
+	while (*end)
+		end = &(*end)->next;
+	*end = holder;
+	return NULL;
+}
+
+static struct ibh_error *find_on(struct run *run, struct side *side)
+{
+	struct ibh_error *error = NULL;
+	unsigned int i;
+
+	for (i = 0; i < side->pf->numvfs && !error; i++) {
+		const struct ibh_state *state = &side->states[i];
+		ssize_t node = -1, port = -1;
+
+		if (!side->told[i] || is_untold(state)) {
+			run->blind = true;
+			if (!side->told[i])
+				continue;
+		}
+		if (state->have & IBH_HAVE_PORT && !guid_is_idle(state->port))
+			port = table_find(run->guids, state->port);
+		if (state->have & IBH_HAVE_NODE && !guid_is_idle(state->node))
+			node = table_find(run->guids, state->node);
+		if (port >= 0)
+			error = add_holder(run, (size_t)port, side, i);
+		if (!error && node >= 0 && node != port)
+			error = add_holder(run, (size_t)node, side, i);
+	}
+	return error;
+}
+
+static struct ibh_error *find_holders(struct run *run)
+{
+	struct ibh_error *error = NULL;
+	size_t i;
+
+	run->holders = calloc(run->count + 1, sizeof(struct holder *));
+	if (!run->holders)
+		return no_memory();
+	for (i = 0; i < run->side_count && !error; i++)
+		if (!run->sides[i].trouble)
+			error = find_on(run, &run->sides[i]);
+	return error;
+}
+
+/* ---- to plug ----------------------------------------------------------- */
+
+/*
+ * What may be done to a VF in a guest's hands: nothing, but to give it back
+ * an identity that it is known to have lost.
+ */
+static struct ibh_error *spare_guest(struct run *run,
+				     const struct ibh_vif *vif,
+				     struct change *change, bool equal)
+{
+	uint8_t identities =
+		change->wanted.have & (IBH_HAVE_NODE | IBH_HAVE_PORT);
+	uint64_t owner = state_owner(&change->before);
+	char text[IBH_GUID_TEXT + 1];
+
+	if (owner && owner != vif->port_guid && owner != vif_node_guid(vif)) {
+		ibh_format_guid(owner, text);
+		return fail(T_GUEST_HAS, change->address, NULL, 0, text, NULL,
+			    NULL);
+	}
+	change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
+	if (equal) {
+		change->write.have = 0;
+	} else if ((change->before.have & identities) != identities) {
+		change->write.have = 0;
+		change->verified = false;
+		ibh_format_guid(vif->port_guid, text);
+		return warn(run,
+			    "%s is left alone: a guest has it, and the kernel "
+			    "does not tell whether it is GUID %s already",
+			    change->address, text);
+	}
+	return NULL;
+}
+
+/* What a VF needs to become the VIF's. */
+static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
+				  struct change *change)
+{
+	const struct side *side = change->side;
+	const struct ibh_state *before = &change->before;
+	struct ibh_error *error;
+	bool equal;
+
+	error = side->mechanism->plugged(side, vif, run->how, &change->wanted);
+	if (!error)
+		error = state_of(side, &change->vf, &change->before);
+	if (error)
+		return error;
+	change->write = difference(before, &change->wanted);
+	equal = before->have & IBH_HAVE_PORT &&
+		before->port == change->wanted.port &&
+		(!(change->wanted.have & IBH_HAVE_NODE) ||
+		 (before->have & IBH_HAVE_NODE &&
+		  before->node == change->wanted.node));
+	if (change->vf.in_use)
+		return spare_guest(run, vif, change, equal);
+	/* The Neutron agent owns the policy of a VF that is plugged; only one
+	 * that an unplug or a reset left down is raised, unless somebody says
+	 * what it is to be. */
+	if (equal && !run->how->set_policy &&
+	    !(before->have & IBH_HAVE_POLICY && before->policy == IBH_DOWN))
+		change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
+	return NULL;
+}
+
+/* A VF that holds the GUID is made idle, once, and before `change`. */
+static struct ibh_error *move(struct run *run, const struct ibh_vif *vif,
+			      struct holder *holder, struct change *change)
+{
+	struct change *moved = changes_find(&run->first, holder->side,
+					    holder->vf.index);
+	struct change **grown;
+	struct ibh_error *error;
+
+	if (!moved) {
+		moved = change_idle(holder->side, &holder->vf, vif);
+		if (!moved)
+			return no_memory();
+		error = changes_add(&run->first, moved);
+		if (error)
+			return error;
+	}
+	grown = realloc(change->moves,
+			(change->move_count + 1) * sizeof(*grown));
+	if (!grown)
+		return no_memory();
+	change->moves = grown;
+	grown[change->move_count++] = moved;
+	return NULL;
+}
+
+/*
+ * Make the stale holders of a GUID idle, unless a guest has them: a resize to
+ * the same host plugs before it unplugs.
+ */
+static struct ibh_error *move_others(struct run *run, size_t at,
+				     struct change *change)
+{
+	const struct ibh_vif *vif = &run->vifs[at];
+	char address[IBH_PCI_TEXT + 1], text[IBH_GUID_TEXT + 1];
+	struct ibh_error *error = NULL;
+	struct holder *holder;
+
+	ibh_format_guid(vif->port_guid, text);
+	for (holder = run->holders[at]; holder; holder = holder->next) {
+		ibh_format_pci(holder->vf.pci, address);
+		if (!holder->there)
+			return fail(T_VANISHED, address, NULL, 0, NULL, NULL,
+				    NULL);
+		if (holder->vf.in_use)
+			return fail(T_GUEST_HAS_HOLDER, change->address,
+				    "guid", 0, text, address, NULL);
+	}
+	for (holder = run->holders[at]; holder && !error;
+	     holder = holder->next) {
+		ibh_format_pci(holder->vf.pci, address);
+		error = warn(run,
+			     "GUID %s was still on %s, which is made idle for "
+			     "%s to have it",
+			     text, address, change->address);
+		if (!error)
+			error = move(run, vif, holder, change);
+	}
+	return error;
+}
+
+static struct ibh_error *plug_one(struct run *run, size_t at)
+{
+	const struct ibh_vif *vif = &run->vifs[at];
+	struct place *place = &run->places[at];
+	struct ibh_state wanted = {
+		.node = vif_node_guid(vif),
+		.port = vif->port_guid,
+		.policy = run->how->set_policy ? run->how->policy : IBH_FOLLOW,
+		.have = IBH_HAVE_NODE | IBH_HAVE_PORT | IBH_HAVE_POLICY,
+	};
+	struct ibh_error *error = place->error;
+	struct change *change = NULL;
+
+	place->error = NULL;
+	if (!error) {
+		change = change_new(place->side, &place->vf, vif);
+		error = change ? identity(run, vif, change) : no_memory();
+	}
+	if (!error)
+		error = move_others(run, at, change);
+	if (error) {
+		change_free(change);
+		answer_error(run, at, &wanted, error);
+		return NULL;
+	}
+	error = changes_add(&run->then, change);
+	if (!error)
+		run->answers[at].change = change;
+	return error;
+}
+
+struct ibh_error *plan_plug(struct run *run)
+{
+	struct ibh_error *error = NULL;
+	size_t i;
+
+	for (i = 0; i < run->count && !error; i++)
+		error = plug_one(run, i);
+	/* A VF that is made idle on the way gets all of its new identity. */
+	for (i = 0; i < run->first.count && !error; i++) {
+		struct change *moved = run->first.changes[i];
+		struct change *change = changes_find(
+			&run->then, moved->side, moved->vf.index);
+
+		if (change)
+			change->write = change->wanted;
+	}
+	return error;
+}
+
+struct ibh_error *plan(struct run *run)
+{
+	struct ibh_error *error;
+
+	run->answers = calloc(run->count + 1, sizeof(*run->answers));
+	run->stale = calloc(run->count + 1, sizeof(*run->stale));
+	if (!run->answers || !run->stale)
+		return no_memory();
+	error = find_holders(run);
+	if (error)
+		return error;
+	switch (run->job) {
+	case PLUG:
+		return plan_plug(run);
+	case UNPLUG:
+		return plan_unplug(run);
+	default:
+		return plan_restore(run);
+	}
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The plan of giving VFs back what they were before they were plugged. */
+#include "internal.h"
+
+/*
+ * As undo, what the kernel could not show then goes back to idle; but where
+ * it cannot show anything now either, nothing was done.
+ */
+static struct ibh_state former(const struct ibh_state *then,
+			       const struct ibh_state *now,
+			       const struct ibh_state *idle)
+{
+	struct ibh_state wanted = { 0 };
+
+	if (then->have & IBH_HAVE_NODE)
+		wanted.node = then->node, wanted.have |= IBH_HAVE_NODE;
+	else if (now->have & IBH_HAVE_NODE)
+		wanted.node = idle->node,
+		wanted.have |= idle->have & IBH_HAVE_NODE;
+	if (then->have & IBH_HAVE_PORT)
+		wanted.port = then->port, wanted.have |= IBH_HAVE_PORT;
+	else if (now->have & IBH_HAVE_PORT)
+		wanted.port = idle->port,
+		wanted.have |= idle->have & IBH_HAVE_PORT;
+	if (then->have & IBH_HAVE_POLICY)
+		wanted.policy = then->policy, wanted.have |= IBH_HAVE_POLICY;
+	else if (now->have & IBH_HAVE_POLICY)
+		wanted.policy = idle->policy,
+		wanted.have |= idle->have & IBH_HAVE_POLICY;
+	if (then->have & IBH_HAVE_PKEYS) {
+		memcpy(wanted.pkeys, then->pkeys, sizeof(wanted.pkeys));
+		wanted.have |= IBH_HAVE_PKEYS;
+	}
+	return wanted;
+}
+
+static bool same_pkeys(const struct ibh_state *a, const struct ibh_state *b)
+{
+	return a->have & b->have & IBH_HAVE_PKEYS &&
+	       !memcmp(a->pkeys, b->pkeys, sizeof(a->pkeys));
+}
+
+static struct ibh_error *back(const struct side *side, struct change *change,
+			      const struct ibh_vif *vif,
+			      const struct ibh_state *then)
+{
+	struct ibh_state idle = side->mechanism->idle(side), *write;
+	char text[IBH_GUID_TEXT + 1];
+	struct ibh_error *error;
+	uint64_t owner;
+
+	error = state_of(side, &change->vf, &change->before);
+	if (error)
+		return error;
+	change->wanted = former(then, &change->before, &idle);
+	change->write = difference(&change->before, &change->wanted);
+	write = &change->write;
+	/* mlx4 has them written with the GUID or not at all. */
+	if (then->have & IBH_HAVE_PKEYS &&
+	    (write->have & IBH_HAVE_PORT ||
+	     !same_pkeys(then, &change->before)))
+		write->have |= IBH_HAVE_PKEYS |
+			       (change->wanted.have & IBH_HAVE_PORT);
+	owner = state_owner(&change->before);
+	if (write->have && owner && owner != vif->port_guid &&
+	    owner != vif_node_guid(vif)) {
+		ibh_format_guid(owner, text);
+		return fail(T_GIVEN_MEANWHILE, change->address, NULL, 0, text,
+			    NULL, NULL);
+	}
+	if (write->have && change->vf.in_use)
+		return fail(T_TAKEN_MEANWHILE, change->address, NULL, 0, NULL,
+			    NULL, NULL);
+	return NULL;
+}
+
+static struct ibh_error *restore_one(struct run *run, size_t at)
+{
+	struct place *place = &run->places[at];
+	struct ibh_error *error = place->error;
+	struct change *change = NULL;
+
+	place->error = NULL;
+	if (!error) {
+		change = change_new(place->side, &place->vf, &run->vifs[at]);
+		error = change ? back(place->side, change, &run->vifs[at],
+				      &run->states[at]) :
+				 fail(T_MEMORY, NULL, NULL, 0, NULL, NULL,
+				      NULL);
+	}
+	if (error) {
+		change_free(change);
+		answer_error(run, at, &run->states[at], error);
+		return NULL;
+	}
+	error = changes_add(&run->then, change);
+	if (!error)
+		run->answers[at].change = change;
+	return error;
+}
+
+struct ibh_error *plan_restore(struct run *run)
+{
+	struct ibh_error *error = NULL;
+	size_t i;
+
+	for (i = 0; i < run->count && !error; i++)
+		error = restore_one(run, i);
+	return error;
+}
