@@ -526,6 +526,7 @@ struct run {
 	bool blind; /* some PF could not be asked */
 	struct holder **holders; /* [count]: of each VIF's GUIDs */
 
+	char cause[IBH_PCI_TEXT + 16]; /* of what is undone */
 	struct changes first; /* to be made idle before the others */
 	struct changes then; /* the batch itself */
 	struct answer *answers; /* [count] */
@@ -577,8 +578,14 @@ struct change *change_idle(struct side *side, const struct ibh_vf *vf,
 void change_free(struct change *change);
 /* Takes the change over, also when it fails. */
 struct ibh_error *changes_add(struct changes *changes, struct change *change);
+/* The same without taking it over. */
+struct ibh_error *changes_list(struct changes *changes,
+			       struct change *change);
 struct change *changes_find(const struct changes *changes,
 			    const struct side *side, unsigned int index);
+/* The same for a VF that holds a VIF's GUID, which may hold another's. */
+struct change *changes_sharing(const struct changes *changes,
+			       const struct side *side, unsigned int index);
 bool change_needed(const struct change *change);
 /* What of the wanted is not there yet. */
 struct ibh_state difference(const struct ibh_state *before,

@@ -75,7 +75,7 @@ void change_free(struct change *change)
 	free(change);
 }
 
-struct ibh_error *changes_add(struct changes *changes, struct change *change)
+struct ibh_error *changes_list(struct changes *changes, struct change *change)
 {
 	struct change **grown;
 
@@ -83,15 +83,22 @@ struct ibh_error *changes_add(struct changes *changes, struct change *change)
 		size_t size = changes->size ? 2 * changes->size : 16;
 
 		grown = realloc(changes->changes, size * sizeof(*grown));
-		if (!grown) {
-			change_free(change);
+		if (!grown)
 			return no_memory();
-		}
 		changes->changes = grown;
 		changes->size = size;
 	}
 	changes->changes[changes->count++] = change;
 	return NULL;
+}
+
+struct ibh_error *changes_add(struct changes *changes, struct change *change)
+{
+	struct ibh_error *error = changes_list(changes, change);
+
+	if (error)
+		change_free(change);
+	return error;
 }
 
 struct change *changes_find(const struct changes *changes,
@@ -104,6 +111,17 @@ struct change *changes_find(const struct changes *changes,
 		    changes->changes[i]->vf.index == index)
 			return changes->changes[i];
 	return NULL;
+}
+
+struct change *changes_sharing(const struct changes *changes,
+			       const struct side *side, unsigned int index)
+{
+	const struct ibh_state *state = &side->states[index];
+
+	/* With one GUID it is held for one VIF alone. */
+	if (state->node == state->port)
+		return NULL;
+	return changes_find(changes, side, index);
 }
 
 bool change_needed(const struct change *change)
@@ -310,8 +328,8 @@ static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 static struct ibh_error *move(struct run *run, const struct ibh_vif *vif,
 			      struct holder *holder, struct change *change)
 {
-	struct change *moved = changes_find(&run->first, holder->side,
-					    holder->vf.index);
+	struct change *moved = changes_sharing(&run->first, holder->side,
+					       holder->vf.index);
 	struct change **grown;
 	struct ibh_error *error;
 
@@ -374,7 +392,8 @@ static struct ibh_error *plug_one(struct run *run, size_t at)
 	struct ibh_state wanted = {
 		.node = vif_node_guid(vif),
 		.port = vif->port_guid,
-		.policy = run->how->set_policy ? run->how->policy : IBH_FOLLOW,
+		.policy = (uint8_t)(run->how->set_policy ? run->how->policy :
+							   IBH_FOLLOW),
 		.have = IBH_HAVE_NODE | IBH_HAVE_PORT | IBH_HAVE_POLICY,
 	};
 	struct ibh_error *error = place->error;

@@ -99,7 +99,7 @@ static struct ibh_error *take_away(struct run *run, size_t at)
 		if (hinted(vif, holder))
 			chosen = holder;
 	/* It may hold another VIF's GUID, too. */
-	change = changes_find(&run->then, chosen->side, chosen->vf.index);
+	change = changes_sharing(&run->then, chosen->side, chosen->vf.index);
 	if (!change) {
 		change = change_idle(chosen->side, &chosen->vf, vif);
 		if (!change)
@@ -114,8 +114,8 @@ static struct ibh_error *take_away(struct run *run, size_t at)
 
 		if (holder == chosen)
 			continue;
-		other = changes_find(&run->first, holder->side,
-				     holder->vf.index);
+		other = changes_sharing(&run->first, holder->side,
+					holder->vf.index);
 		if (!other) {
 			other = change_idle(holder->side, &holder->vf, vif);
 			if (!other)

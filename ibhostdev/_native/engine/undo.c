@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is done where a batch failed, or was told to stop: everything that was
+ * tried is put back to what was found. */
+#include "internal.h"
+
+/* What the kernel could not show (netlink's GUID 0 is "not known") goes back
+ * to idle. */
+static struct ibh_state undo_of(const struct change *change)
+{
+	const struct ibh_state *before = &change->before;
+	struct ibh_state undo = *before;
+
+	undo.pending = false;
+	undo.have = change->write.have &
+		    (IBH_HAVE_NODE | IBH_HAVE_PORT | IBH_HAVE_POLICY);
+	if (!(before->have & IBH_HAVE_NODE))
+		undo.node = IBH_GUID_IDLE;
+	if (!(before->have & IBH_HAVE_PORT))
+		undo.port = IBH_GUID_IDLE;
+	if (!(before->have & IBH_HAVE_POLICY))
+		undo.policy = IBH_DOWN;
+	undo.have |= before->have & IBH_HAVE_PKEYS;
+	return undo;
+}
+
+static const char *cause(const struct run *run)
+{
+	const struct change *failed = first_failed(run);
+
+	return failed ? failed->address : "an interruption";
+}
+
+static void judge(const struct run *run, struct change *change)
+{
+	const struct ibh_error *trouble =
+		change->refusal ? change->refusal : change->doubt;
+	struct ibh_error *error;
+	char text[1024];
+
+	if (change->refusal && !change->error && !change->verified) {
+		/* Nothing shows what it is. By its own word it has taken what
+		 * was written, and not given it up. */
+		change->after = overlaid(&change->before, &change->write);
+		change->has_after = true;
+	}
+	/* One that refuses everything may not have changed at all. */
+	if (!trouble || (change->has_after &&
+			 same_state(&change->before, &change->after)))
+		return;
+	if (change->error)
+		ibh_error_text(change->error, text, sizeof(text));
+	error = fail(T_NOT_PUT_BACK, change->address, trouble->attribute,
+		     trouble->number, trouble->message,
+		     change->error ? text : run->cause, NULL);
+	ibh_error_free(change->error);
+	change->error = error;
+}
+
+static void undo_group(struct run *run, struct side *side,
+		       struct change **changes, size_t count)
+{
+	size_t here = still_there(side, changes, count), i;
+
+	for (i = 0; i < here; i++) {
+		changes[i]->put = undo_of(changes[i]);
+		changes[i]->owner = state_owner(&changes[i]->wanted);
+		if (!changes[i]->owner)
+			changes[i]->owner = state_owner(&changes[i]->before);
+	}
+	if (!here)
+		return;
+	side->mechanism->write(side, changes, here, NULL);
+	look_back(side, changes, here, false);
+	for (i = 0; i < here; i++) {
+		judge(run, changes[i]);
+		ibh_error_free(changes[i]->refusal);
+		ibh_error_free(changes[i]->doubt);
+		changes[i]->refusal = changes[i]->doubt = NULL;
+	}
+}
+
+static bool is_tried(const struct change *change)
+{
+	return change->tried;
+}
+
+/* Where there is no memory to group them, one by one. */
+static void undo_list(struct run *run, struct changes *changes)
+{
+	struct ibh_error *error = by_side(run, changes, is_tried, undo_group);
+	size_t i;
+
+	for (i = 0; error && i < changes->count; i++)
+		if (is_tried(changes->changes[i]))
+			undo_group(run, changes->changes[i]->side,
+				   &changes->changes[i], 1);
+	ibh_error_free(error);
+}
+
+static void mark(const struct run *run, struct changes *changes)
+{
+	size_t i;
+
+	for (i = 0; i < changes->count; i++)
+		if (!changes->changes[i]->error)
+			changes->changes[i]->error =
+				fail(T_ROLLED_BACK, changes->changes[i]->address,
+				     NULL, 0, run->cause, NULL, NULL);
+}
+
+/* The batch's own VFs before those that were made idle for them. */
+void undo(struct run *run)
+{
+	format(run->cause, sizeof(run->cause), "%s", cause(run));
+	undo_list(run, &run->then);
+	undo_list(run, &run->first);
+	mark(run, &run->then);
+	mark(run, &run->first);
+}
