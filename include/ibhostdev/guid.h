@@ -51,6 +51,29 @@ static inline int ibh_parse_octets(const char *text, size_t len, int count,
 	return 0;
 }
 
+/* Hex digits without padding (mlx4), or groups of them between colons
+ * (ib_core); of more than 16 the last ones, which are the GUID in a GID. 0,
+ * or -1 with *guid untouched. */
+static inline int ibh_parse_digits(const char *text, uint64_t *guid)
+{
+	uint64_t v = 0;
+	int digit, any = 0;
+
+	for (; *text; text++) {
+		if (*text == ':')
+			continue;
+		digit = ibh_hex_digit(*text);
+		if (digit < 0)
+			return -1;
+		v = v << 4 | (uint64_t)digit;
+		any = 1;
+	}
+	if (!any)
+		return -1;
+	*guid = v;
+	return 0;
+}
+
 /* aa:bb:cc:dd:ee:ff is aa:bb:cc:00:00:dd:ee:ff: the only mapping there is,
  * for Neutron derives the DHCP client identifier by the same rule. */
 static inline uint64_t ibh_guid_from_mac(uint64_t mac)

@@ -8,7 +8,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "guid.h"
 
@@ -67,12 +66,29 @@ static inline int ibh_parse_pci(const char *text, size_t len,
 	return 0;
 }
 
+/* At least `width` hex digits; the end of them. */
+static inline char *ibh_put_hex(char *at, uint32_t value, int width)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	while (width < 8 && value >> 4 * width)
+		width++;
+	while (width-- > 0)
+		*at++ = digits[value >> 4 * width & 15];
+	return at;
+}
+
 static inline void ibh_format_pci(struct ibh_pci pci,
 				  char text[IBH_PCI_TEXT + 1])
 {
-	snprintf(text, IBH_PCI_TEXT + 1, "%04x:%02x:%02x.%x",
-		 (unsigned int)pci.domain, pci.rid >> 8, pci.rid >> 3 & 31,
-		 pci.rid & 7);
+	text = ibh_put_hex(text, pci.domain, 4);
+	*text++ = ':';
+	text = ibh_put_hex(text, pci.rid >> 8, 2);
+	*text++ = ':';
+	text = ibh_put_hex(text, pci.rid >> 3 & 31, 2);
+	*text++ = '.';
+	text = ibh_put_hex(text, pci.rid & 7, 1);
+	*text = '\0';
 }
 
 #endif

@@ -43,6 +43,13 @@ static const struct words words[T_LAST] = {
 			  "mlx4 VFs have no policy to set to {1}",
 			  "leave the policy out: the port comes up with its "
 			  "GUID" },
+	[T_FOREIGN_POLICY] = { IBH_INVALID_INPUT,
+			       "ebrctl cannot set a policy ({1})",
+			       "leave the policy out: the Neutron agent raises "
+			       "it" },
+	[T_ONE_GUID] = { IBH_INVALID_INPUT,
+			 "ebrctl gives a VF one GUID, for node and port",
+			 "leave the node GUID out" },
 	[T_NETWORK_UNMAPPED] = { IBH_WRONG_NETWORK,
 				 "physical network '{1}' is mapped to no PF",
 				 "add it to " MAPPINGS ", which have {2}" },

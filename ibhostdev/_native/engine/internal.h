@@ -10,7 +10,7 @@
  *   host.c        a host, opened and closed
  *   pf.c          a PF
  *   topology.c    which PFs there are
- *   vf.c          which VFs there are, who drives them
+ *   vf.c          which VFs there are, who drives them (paths: path.h)
  *   network.c     physical networks
  *   netlink.c     rtnetlink requests about VFs (messages: rtnetlink.h)
  *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
@@ -69,6 +69,8 @@ enum text {
 	T_GUID_TWICE, /* {1} GUID */
 	T_VF_TWICE,
 	T_NO_POLICY, /* {1} policy */
+	T_FOREIGN_POLICY, /* {1} policy */
+	T_ONE_GUID,
 	T_NETWORK_UNMAPPED, /* {1} network, {2} those that are */
 	/* what an address leads to */
 	T_NO_VF_GIVEN,
@@ -319,7 +321,7 @@ struct ibh_error *vf_locate(struct ibh_host *host,
 			    const struct ibh_pfs *pfs, struct ibh_pci pci,
 			    const struct ibh_pf **pf, struct ibh_vf *vf);
 /* The node GUID that the VF's own driver on this host took when it was
- * bound, 0 if it shows none. */
+ * bound, IBH_GUID_IDLE if that was zero, 0 if it shows none. */
 uint64_t vf_own_identity(struct ibh_host *host, const struct ibh_vf *vf);
 
 /* ---- network.c --------------------------------------------------------- */
@@ -443,6 +445,12 @@ void side_init(struct side *side, struct ibh_host *host,
 struct ibh_error *side_survey(struct side *side);
 void side_free(struct side *side);
 
+/* What an mlx5 VF is to be, whoever writes it. */
+struct ibh_error *mlx5_plugged(const struct side *side,
+			       const struct ibh_vif *vif,
+			       const struct ibh_how *how,
+			       struct ibh_state *wanted);
+struct ibh_state mlx5_idle(const struct side *side);
 /* OFED's files, for who reads by them: of VFs of `which` node and port GUID
  * that netlink does not know. */
 void mlx5_files_fill(struct side *side);

@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * mlx4 (ConnectX-3) by /sys/class/infiniband/<device>/iov.
+ *
+ * A GUID is a request here: ports/<p>/admin_guids/<i> takes anything and
+ * always reports success, a work item asks the subnet manager, and only
+ * ports/<p>/gids/<i> shows that it agreed (drivers/infiniband/hw/mlx4/
+ * sysfs.c and alias_GUID.c). VFs have neither node GUIDs nor policies.
+ */
+#include "path.h"
+
+/* 15 bits; the top bit tells full from limited members. */
+#define DEFAULT_PKEY 0x7fff
+#define MAX_PKEYS 128 /* include/linux/mlx4/device.h, MLX4_MAX_PORT_PKEYS */
+#define FIRST_PAUSE_MS 2
+#define LONGEST_PAUSE_MS 200
+
+static const char none[] = "none";
+
+/* ---- paths ------------------------------------------------------------- */
+
+static void iov(struct path *path, const struct side *side)
+{
+	path_device(path, side->pf->address, "/infiniband/");
+	path_add(path, side->pf->ib_device);
+	path_add(path, "/iov/");
+}
+
+static void port(struct path *path, const struct side *side)
+{
+	path_add(path, "ports/");
+	path_number(path, side->port);
+}
+
+/* `kind` of the port: "/admin_guids/", "/gids/", "/pkeys/". */
+static void port_file(struct path *path, const struct side *side,
+		      const char *kind, unsigned int entry)
+{
+	iov(path, side);
+	port(path, side);
+	path_add(path, kind);
+	path_number(path, entry);
+}
+
+/* The driver names the folders by itself (sysfs.c, register_one_pkey_tree):
+ * the PF's bus, and slave number in place of device and function. */
+static void vf_file(struct path *path, const struct side *side,
+		    unsigned int index, const char *file)
+{
+	unsigned int slave = index + 1;
+
+	iov(path, side);
+	path_add(path, side->pf->address);
+	path_cut(path, path->len - strlen("00.0"));
+	if (slave < 80)
+		path_add(path, "0");
+	path_number(path, slave / 8);
+	path_add(path, ".");
+	path_number(path, slave % 8);
+	path_add(path, "/");
+	port(path, side);
+	path_add(path, file);
+}
+
+/* ---- reading ----------------------------------------------------------- */
+
+/*
+ * The VF's entry in admin_guids, 0 if the driver does not say: 0 is the PF's
+ * own, which ignores what is written. There is a folder for each port that
+ * the VF has, and no other.
+ */
+static unsigned int read_entry(const struct side *side, unsigned int index)
+{
+	char value[SHORT_VALUE], *end;
+	unsigned long entry;
+	struct path path;
+
+	vf_file(&path, side, index, "/gid_idx/0");
+	if (host_read(side->host, path.text, value, sizeof(value)) <= 0 ||
+	    value[0] < '0' || value[0] > '9')
+		return 0;
+	entry = strtoul(value, &end, 10);
+	return *end || entry > INT32_MAX ? 0 : (unsigned int)entry;
+}
+
+/* admin_guids are hex without padding, gids 128 bits of which the GUID is
+ * the second half. *found is false if it cannot be read. */
+static struct ibh_error *read_guid(const struct side *side,
+				   unsigned int index, const char *kind,
+				   unsigned int entry, uint64_t *guid,
+				   bool *found)
+{
+	char value[SHORT_VALUE], address[IBH_PCI_TEXT + 1];
+	struct path path;
+
+	port_file(&path, side, kind, entry);
+	*found = host_read(side->host, path.text, value, sizeof(value)) >= 0;
+	if (!*found || !ibh_parse_digits(value, guid))
+		return NULL;
+	vf_address(side->pf, index, address);
+	return fail(T_NO_GUID, address, path.text, 0, value, "mlx4_core",
+		    NULL);
+}
+
+static bool read_pkeys(const struct side *side, unsigned int index,
+		       struct ibh_state *state)
+{
+	struct path path;
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		vf_file(&path, side, index,
+			i ? "/pkey_idx/1" : "/pkey_idx/0");
+		if (host_read(side->host, path.text, state->pkeys[i],
+			      sizeof(state->pkeys[i])) < 0)
+			return false;
+	}
+	return true;
+}
+
+static struct ibh_error *survey_vf(struct side *side, unsigned int index)
+{
+	struct ibh_state state = { 0 };
+	struct ibh_error *error;
+	unsigned int entry = read_entry(side, index);
+	uint64_t agreed;
+	bool found;
+
+	side->told[index] = false;
+	if (!entry)
+		return NULL;
+	error = read_guid(side, index, "/admin_guids/", entry, &state.port,
+			  &found);
+	if (error || !found)
+		return error;
+	state.have = IBH_HAVE_PORT;
+	if (side->mine && side->mine[index]) {
+		/* What was only asked for is asked for again: the driver
+		 * gives a request up when the VF's own driver goes. */
+		error = read_guid(side, index, "/gids/", entry, &agreed,
+				  &found);
+		if (error)
+			return error;
+		state.pending = found && agreed != state.port;
+	}
+	if (read_pkeys(side, index, &state))
+		state.have |= IBH_HAVE_PKEYS;
+	side->states[index] = state;
+	side->told[index] = true;
+	return NULL;
+}
+
+static struct ibh_error *survey_all(struct side *side)
+{
+	struct ibh_error *error = NULL;
+	unsigned int i;
+
+	for (i = 0; i < side->pf->numvfs && !error; i++)
+		error = survey_vf(side, i);
+	return error;
+}
+
+/* ---- what there is to be ----------------------------------------------- */
+
+static bool obstacle(const struct side *side, char *why, size_t size)
+{
+	struct path path;
+
+	if (side->pf->family != IBH_MLX4) {
+		format(why, size, "the PF's driver is not mlx4_core");
+		return true;
+	}
+	port_file(&path, side, "/admin_guids/", 0);
+	if (host_exists(side->host, path.text))
+		return false;
+	format(why, size,
+	       "the driver shows no iov folder: it has no VFs enabled");
+	return true;
+}
+
+static struct ibh_error *plugged(const struct side *side,
+				 const struct ibh_vif *vif,
+				 const struct ibh_how *how,
+				 struct ibh_state *wanted)
+{
+	(void)side;
+	if (how && how->set_policy && how->policy != IBH_FOLLOW)
+		return fail(T_NO_POLICY, NULL, "policy", 0,
+			    how->policy == IBH_UP ? "up" : "down", NULL, NULL);
+	*wanted = (struct ibh_state){ .port = vif->port_guid,
+				      .have = IBH_HAVE_PORT };
+	return NULL;
+}
+
+static struct ibh_state idle(const struct side *side)
+{
+	(void)side;
+	return (struct ibh_state){ .port = IBH_GUID_IDLE,
+				   .have = IBH_HAVE_PORT };
+}
+
+/* ---- writing ----------------------------------------------------------- */
+
+/* The place of the default partition in the port's P_Key table, or nothing;
+ * then the writes that follow tell. */
+static bool find_default_pkey(const struct side *side, char text[12])
+{
+	char value[SHORT_VALUE], *end;
+	struct path path;
+	unsigned int i;
+	ssize_t n;
+
+	for (i = 0; i < MAX_PKEYS; i++) {
+		port_file(&path, side, "/pkeys/", i);
+		n = host_read(side->host, path.text, value, sizeof(value));
+		if (n == -ENOENT)
+			return false;
+		if (n <= 0 ||
+		    (strtoul(value, &end, 16) & DEFAULT_PKEY) != DEFAULT_PKEY ||
+		    *end)
+			continue;
+		format(text, 12, "%u", i);
+		return true;
+	}
+	return false;
+}
+
+static bool put(struct side *side, struct change *change,
+		const struct path *path, const char *value)
+{
+	int err = host_write(side->host, path->text, value);
+
+	if (err)
+		change->refusal = fail(T_REFUSED, change->address, path->text,
+				       err, NULL, NULL, NULL);
+	return !err;
+}
+
+static bool put_pkey(struct side *side, struct change *change, bool second,
+		     const char *value)
+{
+	struct path path;
+
+	vf_file(&path, side, change->vf.index,
+		second ? "/pkey_idx/1" : "/pkey_idx/0");
+	return put(side, change, &path, value);
+}
+
+/* As the driver reads them: hex. */
+static void put_guid(struct side *side, struct change *change,
+		     unsigned int entry)
+{
+	struct path path;
+	char text[17];
+
+	port_file(&path, side, "/admin_guids/", entry);
+	format(text, sizeof(text), "%llx",
+	       (unsigned long long)change->put.port);
+	put(side, change, &path, text);
+}
+
+/*
+ * No partition while the GUID changes, and the default partition in the
+ * second entry, as the Neutron agent expects it: it puts the network's own
+ * into the first. The GUID last: one that is there says that all is.
+ */
+static void write_vf(struct side *side, struct change *change,
+		     const char *default_pkey)
+{
+	const struct ibh_state *state = &change->put;
+	const char *first = none, *second = NULL;
+	unsigned int entry = read_entry(side, change->vf.index);
+	struct path path;
+
+	if (!entry) {
+		vf_file(&path, side, change->vf.index, "/gid_idx/0");
+		change->refusal = fail(T_NO_ENTRY, change->address, path.text,
+				       0, NULL, NULL, NULL);
+		return;
+	}
+	if (!(state->have & IBH_HAVE_PORT))
+		return;
+	if (state->have & IBH_HAVE_PKEYS) {
+		first = state->pkeys[0];
+		second = state->pkeys[1];
+	} else if (!guid_is_idle(state->port)) {
+		second = default_pkey;
+	}
+	if (!put_pkey(side, change, false, none) ||
+	    (second && !put_pkey(side, change, true, second)))
+		return;
+	put_guid(side, change, entry);
+	if (!change->refusal && strcmp(first, none))
+		put_pkey(side, change, false, first);
+}
+
+static void write_all(struct side *side, struct change **changes,
+		      size_t count, struct run *run)
+{
+	char default_pkey[12];
+	bool known = find_default_pkey(side, default_pkey);
+	struct path path;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (run && stopped(run)) {
+			iov(&path, side);
+			changes[i]->refusal =
+				fail(T_REFUSED, changes[i]->address, path.text,
+				     EINTR, NULL, NULL, NULL);
+			continue;
+		}
+		write_vf(side, changes[i], known ? default_pkey : NULL);
+	}
+}
+
+/* ---- reading back ------------------------------------------------------ */
+
+/* A VF for whose GUID the subnet manager's consent is awaited. */
+struct awaited {
+	struct change *change;
+	unsigned int entry;
+};
+
+static struct ibh_error *read_back_vf(struct side *side,
+				      struct change *change,
+				      unsigned int *entry)
+{
+	struct ibh_error *error;
+
+	change->told = false;
+	change->seen = (struct ibh_state){ .have = IBH_HAVE_PORT };
+	*entry = read_entry(side, change->vf.index);
+	if (!*entry)
+		return NULL;
+	error = read_guid(side, change->vf.index, "/admin_guids/", *entry,
+			  &change->seen.port, &change->told);
+	if (error)
+		change->told = false;
+	return error;
+}
+
+/* An idle VF needs no consent: nobody is to use it, and the subnet manager
+ * may be away. */
+static bool needs_consent(const struct change *change)
+{
+	return change->told && change->put.have & IBH_HAVE_PORT &&
+	       !guid_is_idle(change->put.port) &&
+	       change->seen.port == change->put.port;
+}
+
+/* Takes those out of the list that have it. */
+static struct ibh_error *look(struct side *side, struct awaited *awaited,
+			      size_t *count)
+{
+	struct ibh_error *error;
+	size_t i, left = 0;
+	uint64_t guid;
+	bool found;
+
+	for (i = 0; i < *count; i++) {
+		const struct change *change = awaited[i].change;
+
+		error = read_guid(side, change->vf.index, "/gids/",
+				  awaited[i].entry, &guid, &found);
+		if (error)
+			return error;
+		if (!found || guid != change->put.port)
+			awaited[left++] = awaited[i];
+	}
+	*count = left;
+	return NULL;
+}
+
+static struct ibh_error *wait_for_consent(struct side *side,
+					  struct awaited *awaited,
+					  size_t count)
+{
+	struct ibh_host *host = side->host;
+	uint64_t deadline = host->io->now(host->context) + host->patience_ms;
+	unsigned int pause = FIRST_PAUSE_MS;
+	struct ibh_error *error;
+	struct path path;
+	char seconds[24];
+	size_t i;
+
+	for (;;) {
+		error = look(side, awaited, &count);
+		if (error || !count)
+			return error;
+		if (host->io->now(host->context) > deadline)
+			break;
+		host->io->sleep(host->context, pause);
+		pause = 2 * pause < LONGEST_PAUSE_MS ? 2 * pause :
+						       LONGEST_PAUSE_MS;
+	}
+	format(seconds, sizeof(seconds), "%g", host->patience_ms / 1000.0);
+	for (i = 0; i < count; i++) {
+		struct change *change = awaited[i].change;
+
+		port_file(&path, side, "/gids/", awaited[i].entry);
+		change->told = false;
+		change->doubt = fail(T_NO_CONSENT, change->address, path.text,
+				     0, seconds, NULL, NULL);
+	}
+	return NULL;
+}
+
+static struct ibh_error *read_back(struct side *side, struct change **changes,
+				   size_t count, bool settle)
+{
+	struct awaited *awaited = calloc(count, sizeof(*awaited));
+	struct ibh_error *error = NULL;
+	size_t i, waiting = 0;
+	unsigned int entry;
+
+	if (!awaited)
+		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+	for (i = 0; i < count && !error; i++) {
+		error = read_back_vf(side, changes[i], &entry);
+		if (!error && settle && needs_consent(changes[i]))
+			awaited[waiting++] =
+				(struct awaited){ changes[i], entry };
+	}
+	if (!error && waiting)
+		error = wait_for_consent(side, awaited, waiting);
+	free(awaited);
+	return error;
+}
+
+const struct mechanism mlx4_sysfs = {
+	.id = IBH_MLX4_SYSFS,
+	.name = "mlx4_sysfs",
+	.obstacle = obstacle,
+	.plugged = plugged,
+	.idle = idle,
+	.survey = survey_all,
+	.write = write_all,
+	.read_back = read_back,
+};

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Binding VFs anew whose own driver shows an identity they no longer have.
+ *
+ * A driver reads its VF's identity when it is bound (drivers/infiniband/hw/
+ * mlx5/main.c). A VF that went to a guest is no matter: the guest's driver
+ * reads it. One that is on the host's own driver shows the last tenant's
+ * until it is bound again, which takes 0.3 to 0.5 s of waiting for firmware:
+ * so only those that need it, and many at once.
+ */
+#include "path.h"
+
+#define AT_ONCE 32
+/* Firmware may still be initialising the function. */
+#define TRIES 5
+#define PAUSE_MS 200
+
+struct due {
+	const struct ibh_pf *pf;
+	const struct ibh_vf *vf;
+	char address[IBH_PCI_TEXT + 1];
+	struct ibh_error *error;
+};
+
+struct rebinding {
+	struct run *run;
+	struct due *dues;
+	size_t count;
+};
+
+/* ---- which ------------------------------------------------------------- */
+
+/*
+ * Whether the host's own driver has a VF and its identity here it took when
+ * it was bound; unless that is to be `certain`, also if it shows none that
+ * could be compared.
+ */
+static bool is_stale(struct run *run, const struct ibh_vf *vf, uint64_t guid,
+		     bool certain)
+{
+	uint64_t shown;
+
+	if (!guid || strcmp(vf->driver, "mlx5_core"))
+		return false;
+	shown = vf_own_identity(run->host, vf);
+	return shown ? shown == guid : !certain;
+}
+
+static void add(struct rebinding *all, const struct ibh_pf *pf,
+		const struct ibh_vf *vf)
+{
+	struct due *due = &all->dues[all->count++];
+
+	*due = (struct due){ .pf = pf, .vf = vf };
+	ibh_format_pci(vf->pci, due->address);
+}
+
+static void add_changed(struct rebinding *all, struct change *const *changes,
+			size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		const struct change *change = changes[i];
+
+		if (!change->error &&
+		    is_stale(all->run, &change->vf,
+			     state_owner(&change->before), false))
+			add(all, change->side->pf, &change->vf);
+	}
+}
+
+static int by_address(const void *a, const void *b)
+{
+	return strcmp(((const struct due *)a)->address,
+		      ((const struct due *)b)->address);
+}
+
+/* A VF with a port on two fabrics may be there twice. */
+static void unite(struct rebinding *all)
+{
+	size_t i, kept = 0;
+
+	qsort(all->dues, all->count, sizeof(*all->dues), by_address);
+	for (i = 0; i < all->count; i++)
+		if (!kept || by_address(&all->dues[kept - 1], &all->dues[i]))
+			all->dues[kept++] = all->dues[i];
+	all->count = kept;
+}
+
+static void find(struct rebinding *all)
+{
+	struct run *run = all->run;
+	size_t i;
+
+	add_changed(all, run->first, run->first_count);
+	add_changed(all, run->then, run->then_count);
+	for (i = 0; i < run->stale_count && !any_failed(run) && !refusal(run);
+	     i++)
+		if (is_stale(run, &run->stale[i].vf, run->stale[i].guid, true))
+			add(all, run->stale[i].pf, &run->stale[i].vf);
+	unite(all);
+}
+
+/* ---- how --------------------------------------------------------------- */
+
+static bool is_passing(int err)
+{
+	return err == -EIO || err == -EAGAIN || err == -EBUSY ||
+	       err == -ETIMEDOUT;
+}
+
+static int poke(struct ibh_host *host, const struct due *due,
+		const char *action)
+{
+	struct path path = { 0 };
+	int tries, err;
+
+	path_add(&path, DRIVERS "/");
+	path_add(&path, due->vf->driver);
+	path_add(&path, action);
+	for (tries = 1;; tries++) {
+		err = host_write(host, path.text, due->address);
+		if (!is_passing(err) || tries == TRIES)
+			return err;
+		host->io->sleep(host->context, PAUSE_MS);
+	}
+}
+
+/* Whether a link of the VF's is there, and leads to `target` or anything. */
+static bool leads_to(struct ibh_host *host, const struct due *due,
+		     const char *link, const char *target)
+{
+	char name[IBH_NAME];
+	struct path path;
+
+	path_device(&path, due->address, link);
+	return host_base(host, path.text, name, sizeof(name)) >= 0 &&
+	       (!target || !strcmp(name, target));
+}
+
+static struct ibh_error *rebind(struct ibh_host *host, const struct due *due)
+{
+	const char *step = "unbind";
+	int err;
+
+	/* Once more, right before: a PF has no physfn, and unbinding one
+	 * takes the fabric from every guest of the host. */
+	if (!leads_to(host, due, "/physfn", due->pf->address))
+		return fail(T_NO_LONGER_VF, due->address, "physfn", 0,
+			    due->pf->address, NULL, NULL);
+	if (!leads_to(host, due, "/driver", due->vf->driver))
+		return NULL; /* somebody took it, and will see it idle */
+	err = poke(host, due, "/unbind");
+	if (err == -ENODEV)
+		return NULL; /* likewise */
+	if (!err) {
+		step = "bind";
+		err = poke(host, due, "/bind");
+	}
+	if (!err || leads_to(host, due, "/driver", NULL))
+		return NULL; /* somebody took it in between */
+	return fail(T_NOT_BOUND, due->address, step, err, due->vf->driver,
+		    due->address, NULL);
+}
+
+static void rebind_one(void *context, size_t i)
+{
+	struct rebinding *all = context;
+	struct due *due = &all->dues[i];
+
+	if (!due->pf->autoprobe)
+		return;
+	due->error = stopped(all->run) ?
+			     fail(T_REFUSED, due->address, "unbind", EINTR,
+				  NULL, NULL, NULL) :
+			     rebind(all->run->host, due);
+	progress(all->run, IBH_REBIND, 1);
+}
+
+/* What could not be bound again (drivers/pci/pci-driver.c) is left, with a
+ * warning. */
+static struct ibh_error *warn_of(struct run *run, const struct due *due)
+{
+	return warn(run,
+		    "%s shows its old identity on this host until it is bound "
+		    "anew: its PF has sriov_drivers_autoprobe off",
+		    due->address);
+}
+
+/* ---- what came of it --------------------------------------------------- */
+
+static struct ibh_error *error_at(const struct rebinding *all,
+				  struct ibh_pci pci)
+{
+	const struct due *found;
+	struct due key;
+
+	ibh_format_pci(pci, key.address);
+	found = bsearch(&key, all->dues, all->count, sizeof(key), by_address);
+	return found ? error_copy(found->error) : NULL;
+}
+
+static void tell(const struct rebinding *all, struct change *const *changes,
+		 size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (!changes[i]->error)
+			changes[i]->error = error_at(all, changes[i]->vf.pci);
+}
+
+static void tell_all(const struct rebinding *all)
+{
+	struct run *run = all->run;
+	size_t i;
+
+	tell(all, run->first, run->first_count);
+	tell(all, run->then, run->then_count);
+	for (i = 0; i < run->count; i++) {
+		struct ibh_result *result = &run->answers[i].result;
+
+		if (!run->answers[i].change && result->has_pci &&
+		    !result->error)
+			result->error = error_at(all, result->pci);
+	}
+}
+
+/* Whether they are stale could not be found out. */
+static void give_up(struct change *const *changes, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (!changes[i]->error)
+			changes[i]->error = fail(T_MEMORY, NULL, NULL, 0,
+						 NULL, NULL, NULL);
+}
+
+void refresh(struct run *run)
+{
+	struct rebinding all = { .run = run };
+	unsigned int at_once = run->host->io->at_once;
+	size_t i, most = run->first_count + run->then_count + run->stale_count;
+
+	if (!most)
+		return;
+	all.dues = calloc(most, sizeof(*all.dues));
+	if (!all.dues) {
+		give_up(run->first, run->first_count);
+		give_up(run->then, run->then_count);
+		return;
+	}
+	find(&all);
+	run->due = 0;
+	for (i = 0; i < all.count; i++) {
+		if (all.dues[i].pf->autoprobe)
+			run->due++;
+		else
+			all.dues[i].error = warn_of(run, &all.dues[i]);
+	}
+	if (all.count) {
+		each(all.count, at_once < AT_ONCE ? at_once : AT_ONCE,
+		     rebind_one, &all);
+		tell_all(&all);
+	}
+	for (i = 0; i < all.count; i++)
+		ibh_error_free(all.dues[i].error);
+	free(all.dues);
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Which VFs there are, where, and who drives them. Nothing here asks
+ * firmware. */
+#include "path.h"
+
+/* By the SR-IOV capability's offset and stride (drivers/pci/iov.c): VFs may
+ * lie on later buses than their PF. */
+struct ibh_pci ibh_vf_pci(const struct ibh_pf *pf, unsigned int index)
+{
+	struct ibh_pci pci = pf->pci;
+
+	pci.rid = (uint16_t)(pci.rid + pf->offset + pf->stride * index);
+	return pci;
+}
+
+int vf_index(const struct ibh_pf *pf, struct ibh_pci pci)
+{
+	int64_t distance = (int64_t)pci.rid - pf->pci.rid - pf->offset;
+
+	if (pci.domain != pf->pci.domain || distance < 0)
+		return -1;
+	if (pf->stride) {
+		if (distance % pf->stride)
+			return -1;
+		distance /= pf->stride;
+	}
+	if (distance >= pf->numvfs || (distance && !pf->stride))
+		return -1;
+	return (int)distance;
+}
+
+void vf_address(const struct ibh_pf *pf, unsigned int index,
+		char address[IBH_PCI_TEXT + 1])
+{
+	ibh_format_pci(ibh_vf_pci(pf, index), address);
+}
+
+/*
+ * Whether a VF is in a guest's hands: whoever is neither the vendor's driver
+ * nor none hands devices on, and enables one only while somebody has it
+ * (vfio-pci: drivers/vfio/pci/vfio_pci_core.c). What cannot be read may be
+ * in use.
+ */
+static bool in_use(struct ibh_host *host, const char *address, ssize_t known,
+		   const char *driver)
+{
+	char value[SHORT_VALUE];
+	struct path path;
+
+	if (known == -ENOENT || !strcmp(driver, "mlx5_core") ||
+	    !strcmp(driver, "mlx4_core"))
+		return false;
+	path_device(&path, address, "/enable");
+	return host_read(host, path.text, value, sizeof(value)) < 0 ||
+	       strcmp(value, "0");
+}
+
+/* The kernel's own word for what was computed: no driver checks the index,
+ * and a wrong one is somebody else's VF. */
+static bool is_listed(struct ibh_host *host, const struct ibh_pf *pf,
+		      unsigned int index, const char *address)
+{
+	char name[IBH_NAME];
+	struct path path;
+
+	path_device(&path, pf->address, "/virtfn");
+	path_number(&path, index);
+	return host_base(host, path.text, name, sizeof(name)) >= 0 &&
+	       !strcmp(name, address);
+}
+
+static bool read_at(struct ibh_host *host, const struct ibh_pf *pf,
+		    unsigned int index, const char *address, struct ibh_vf *vf)
+{
+	struct path path;
+	ssize_t known;
+
+	if (!is_listed(host, pf, index, address))
+		return false;
+	vf->index = index;
+	vf->pci = ibh_vf_pci(pf, index);
+	path_device(&path, address, "/driver");
+	known = host_base(host, path.text, vf->driver, sizeof(vf->driver));
+	if (known < 0)
+		vf->driver[0] = '\0';
+	vf->in_use = in_use(host, address, known, vf->driver);
+	return true;
+}
+
+bool vf_read(struct ibh_host *host, const struct ibh_pf *pf,
+	     unsigned int index, struct ibh_vf *vf)
+{
+	char address[IBH_PCI_TEXT + 1];
+
+	vf_address(pf, index, address);
+	return read_at(host, pf, index, address, vf);
+}
+
+/* Why an address is not that of a VF of any of the PFs. */
+static struct ibh_error *misplaced(struct ibh_host *host,
+				   const struct ibh_pfs *pfs,
+				   const char *address)
+{
+	char name[IBH_NAME], value[SHORT_VALUE];
+	struct path path;
+	size_t i;
+
+	path_device(&path, address, "/physfn");
+	if (host_base(host, path.text, name, sizeof(name)) >= 0) {
+		for (i = 0; i < pfs->count; i++) {
+			if (strcmp(pfs->pfs[i]->address, name))
+				continue;
+			format(value, sizeof(value), "%u",
+			       pfs->pfs[i]->numvfs);
+			return fail(T_NOT_ENABLED, address, "sriov_numvfs", 0,
+				    value, name, NULL);
+		}
+		return fail(T_NO_IB_PORT, address, "physfn", 0, name, NULL,
+			    NULL);
+	}
+	path_device(&path, address, "");
+	if (host_base(host, path.text, name, sizeof(name)) < 0)
+		return fail(T_NO_DEVICE, address, NULL, 0, NULL, NULL, NULL);
+	path_add(&path, "/sriov_totalvfs");
+	return fail(T_NO_PHYSFN, address, "physfn", 0,
+		    host_exists(host, path.text) ? "a PF" : "no VF", NULL,
+		    NULL);
+}
+
+struct ibh_error *vf_locate(struct ibh_host *host, const struct ibh_pfs *pfs,
+			    struct ibh_pci pci, const struct ibh_pf **pf,
+			    struct ibh_vf *vf)
+{
+	char address[IBH_PCI_TEXT + 1], number[12];
+	size_t i;
+	int index;
+
+	ibh_format_pci(pci, address);
+	for (i = 0; i < pfs->count; i++) {
+		index = vf_index(pfs->pfs[i], pci);
+		if (index < 0)
+			continue;
+		*pf = pfs->pfs[i];
+		if (read_at(host, *pf, (unsigned int)index, address, vf))
+			return NULL;
+		format(number, sizeof(number), "%d", index);
+		return fail(T_NOT_LISTED, address, "virtfn", 0, (*pf)->address,
+			    number, NULL);
+	}
+	return misplaced(host, pfs, address);
+}
+
+/* A function has one IB device, or none before its driver has it. */
+static int first_name(const char *name, void *context)
+{
+	char *first = context;
+	size_t len = strlen(name);
+
+	if (len < IBH_NAME && (!*first || strcmp(name, first) < 0))
+		memcpy(first, name, len + 1);
+	return 0;
+}
+
+uint64_t vf_own_identity(struct ibh_host *host, const struct ibh_vf *vf)
+{
+	char address[IBH_PCI_TEXT + 1], name[IBH_NAME] = "";
+	char value[SHORT_VALUE];
+	struct path path;
+	uint64_t guid;
+
+	ibh_format_pci(vf->pci, address);
+	path_device(&path, address, "/infiniband");
+	if (host_list(host, path.text, first_name, name) < 0 || !*name)
+		return 0;
+	path_add(&path, "/");
+	path_add(&path, name);
+	path_add(&path, "/node_guid");
+	if (host_read(host, path.text, value, sizeof(value)) < 0 ||
+	    ibh_parse_digits(value, &guid))
+		return 0;
+	return guid ? guid : IBH_GUID_IDLE;
+}
+
+int ibh_vfs(struct ibh_host *host, const struct ibh_pf *pf,
+	    const unsigned int *indices, size_t count, struct ibh_vf *vfs,
+	    size_t *found, struct ibh_error **error)
+{
+	size_t i;
+
+	*found = 0;
+	*error = NULL;
+	for (i = 0; i < count; i++)
+		if (indices[i] < pf->numvfs &&
+		    vf_read(host, pf, indices[i], &vfs[*found]))
+			++*found;
+	return 0;
+}
+
+int ibh_locate(struct ibh_host *host, const struct ibh_pfs *pfs,
+	       struct ibh_pci pci, const struct ibh_pf **pf,
+	       struct ibh_vf *vf, struct ibh_error **error)
+{
+	*error = vf_locate(host, pfs, pci, pf, vf);
+	return *error ? -1 : 0;
+}
