@@ -225,6 +225,11 @@ static bool find_default_pkey(const struct side *side, char text[12])
 	return false;
 }
 
+static bool wants_default_pkey(const struct ibh_state *state)
+{
+	return !(state->have & IBH_HAVE_PKEYS) && !guid_is_idle(state->port);
+}
+
 static bool put(struct side *side, struct change *change,
 		const struct path *path, const char *value)
 {
@@ -283,7 +288,7 @@ static void write_vf(struct side *side, struct change *change,
 	if (state->have & IBH_HAVE_PKEYS) {
 		first = state->pkeys[0];
 		second = state->pkeys[1];
-	} else if (!guid_is_idle(state->port)) {
+	} else if (wants_default_pkey(state)) {
 		second = default_pkey;
 	}
 	if (!put_pkey(side, change, false, none) ||
@@ -298,10 +303,16 @@ static void write_all(struct side *side, struct change **changes,
 		      size_t count, struct run *run)
 {
 	char default_pkey[12];
-	bool known = find_default_pkey(side, default_pkey);
+	bool known = false;
 	struct path path;
 	size_t i;
 
+	for (i = 0; i < count; i++) {
+		if (wants_default_pkey(&changes[i]->put)) {
+			known = find_default_pkey(side, default_pkey);
+			break;
+		}
+	}
 	for (i = 0; i < count; i++) {
 		if (run && stopped(run)) {
 			iov(&path, side);
