@@ -93,8 +93,8 @@ static void find(struct rebinding *all)
 	struct run *run = all->run;
 	size_t i;
 
-	add_changed(all, run->first, run->first_count);
-	add_changed(all, run->then, run->then_count);
+	add_changed(all, run->first.changes, run->first.count);
+	add_changed(all, run->then.changes, run->then.count);
 	for (i = 0; i < run->stale_count && !any_failed(run) && !refusal(run);
 	     i++)
 		if (is_stale(run, &run->stale[i].vf, run->stale[i].guid, true))
@@ -216,8 +216,8 @@ static void tell_all(const struct rebinding *all)
 	struct run *run = all->run;
 	size_t i;
 
-	tell(all, run->first, run->first_count);
-	tell(all, run->then, run->then_count);
+	tell(all, run->first.changes, run->first.count);
+	tell(all, run->then.changes, run->then.count);
 	for (i = 0; i < run->count; i++) {
 		struct ibh_result *result = &run->answers[i].result;
 
@@ -242,14 +242,14 @@ void refresh(struct run *run)
 {
 	struct rebinding all = { .run = run };
 	unsigned int at_once = run->host->io->at_once;
-	size_t i, most = run->first_count + run->then_count + run->stale_count;
+	size_t i, most = run->first.count + run->then.count + run->stale_count;
 
 	if (!most)
 		return;
 	all.dues = calloc(most, sizeof(*all.dues));
 	if (!all.dues) {
-		give_up(run->first, run->first_count);
-		give_up(run->then, run->then_count);
+		give_up(run->first.changes, run->first.count);
+		give_up(run->then.changes, run->then.count);
 		return;
 	}
 	find(&all);
