@@ -248,8 +248,7 @@ void forget(struct run *run)
 
 	if (!run->host->has_foreign || !is_blind(run))
 		return;
-	leave = run->stopped ||
-		(!run->how->proceed && (any_failed(run) || refusal(run)));
+	leave = !run->how->proceed && (any_failed(run) || refusal(run));
 	calls = calloc(run->count + 1, sizeof(*calls));
 	for (i = 0; i < run->count; i++) {
 		struct ibh_result *result = &run->answers[i].result;

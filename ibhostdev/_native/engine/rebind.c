@@ -55,13 +55,12 @@ static void add(struct rebinding *all, const struct ibh_pf *pf,
 	ibh_format_pci(vf->pci, due->address);
 }
 
-static void add_changed(struct rebinding *all, struct change *const *changes,
-			size_t count)
+static void add_changed(struct rebinding *all, const struct changes *changes)
 {
 	size_t i;
 
-	for (i = 0; i < count; i++) {
-		const struct change *change = changes[i];
+	for (i = 0; i < changes->count; i++) {
+		const struct change *change = changes->changes[i];
 
 		if (!change->error &&
 		    is_stale(all->run, &change->vf,
@@ -93,8 +92,8 @@ static void find(struct rebinding *all)
 	struct run *run = all->run;
 	size_t i;
 
-	add_changed(all, run->first.changes, run->first.count);
-	add_changed(all, run->then.changes, run->then.count);
+	add_changed(all, &run->first);
+	add_changed(all, &run->then);
 	for (i = 0; i < run->stale_count && !any_failed(run) && !refusal(run);
 	     i++)
 		if (is_stale(run, &run->stale[i].vf, run->stale[i].guid, true))
@@ -201,14 +200,16 @@ static struct ibh_error *error_at(const struct rebinding *all,
 	return found ? error_copy(found->error) : NULL;
 }
 
-static void tell(const struct rebinding *all, struct change *const *changes,
-		 size_t count)
+static void tell(const struct rebinding *all, const struct changes *changes)
 {
+	struct change *change;
 	size_t i;
 
-	for (i = 0; i < count; i++)
-		if (!changes[i]->error)
-			changes[i]->error = error_at(all, changes[i]->vf.pci);
+	for (i = 0; i < changes->count; i++) {
+		change = changes->changes[i];
+		if (!change->error)
+			change->error = error_at(all, change->vf.pci);
+	}
 }
 
 static void tell_all(const struct rebinding *all)
@@ -216,8 +217,8 @@ static void tell_all(const struct rebinding *all)
 	struct run *run = all->run;
 	size_t i;
 
-	tell(all, run->first.changes, run->first.count);
-	tell(all, run->then.changes, run->then.count);
+	tell(all, &run->first);
+	tell(all, &run->then);
 	for (i = 0; i < run->count; i++) {
 		struct ibh_result *result = &run->answers[i].result;
 
@@ -228,14 +229,15 @@ static void tell_all(const struct rebinding *all)
 }
 
 /* Whether they are stale could not be found out. */
-static void give_up(struct change *const *changes, size_t count)
+static void give_up(struct changes *changes)
 {
 	size_t i;
 
-	for (i = 0; i < count; i++)
-		if (!changes[i]->error)
-			changes[i]->error = fail(T_MEMORY, NULL, NULL, 0,
-						 NULL, NULL, NULL);
+	for (i = 0; i < changes->count; i++)
+		if (!changes->changes[i]->error)
+			changes->changes[i]->error =
+				fail(T_MEMORY, NULL, NULL, 0, NULL, NULL,
+				     NULL);
 }
 
 void refresh(struct run *run)
@@ -248,8 +250,8 @@ void refresh(struct run *run)
 		return;
 	all.dues = calloc(most, sizeof(*all.dues));
 	if (!all.dues) {
-		give_up(run->first.changes, run->first.count);
-		give_up(run->then.changes, run->then.count);
+		give_up(&run->first);
+		give_up(&run->then);
 		return;
 	}
 	find(&all);
