@@ -221,22 +221,27 @@ static void send(const struct work *work, size_t messages)
 		    work->run);
 }
 
+/* Whether an answer means that there was none: it was told to stop. */
+static bool was_left(const struct work *work, int answer)
+{
+	return answer == -ECANCELED && work->run && stopped(work->run);
+}
+
 static void refuse_change(const struct work *work, struct change *change,
 			  int err)
 {
-	if (err == -ECANCELED && work->run && stopped(work->run))
-		err = -EINTR;
 	change->refusal = refuse(work->side, T_REFUSED, change->address,
-				 "RTM_SETLINK", err);
+				 "RTM_SETLINK",
+				 was_left(work, err) ? EINTR : err);
 }
 
 /* Whether a message that was answered so has to be looked into. Others are
  * not about one VF: to ask again for each would only take longer, with a
  * firmware that does not answer up to a minute each. */
-static bool is_particular(int answer)
+static bool is_particular(const struct work *work, int answer)
 {
 	return answer && answer != -EPERM && answer != -ENODEV &&
-	       answer != -ETIMEDOUT && answer != -ECANCELED;
+	       answer != -ETIMEDOUT && !was_left(work, answer);
 }
 
 static void refuse_attribute(const struct work *work, struct change *change,
@@ -245,7 +250,7 @@ static void refuse_attribute(const struct work *work, struct change *change,
 	char message[ATTRIBUTE_SIZE];
 	const char *name = "IFLA_VF_LINK_STATE";
 
-	if (err == -ECANCELED) {
+	if (was_left(work, err)) {
 		refuse_change(work, change, err);
 		return;
 	}
@@ -253,10 +258,9 @@ static void refuse_attribute(const struct work *work, struct change *change,
 		name = "IFLA_VF_IB_NODE_GUID";
 	else if (set->attr == VF_PORT_GUID)
 		name = "IFLA_VF_IB_PORT_GUID";
-	format(message, sizeof(message), "%s of VF %u on %s", name, set->vf,
-	       work->side->netdev->name);
-	change->refusal = fail(T_REFUSED, change->address, message, err, NULL,
-			       NULL, NULL);
+	format(message, sizeof(message), "%s of VF %u", name, set->vf);
+	change->refusal = refuse(work->side, T_REFUSED, change->address,
+				 message, err);
 }
 
 /*
@@ -297,7 +301,7 @@ static void write_together(struct work *work)
 		int answer = work->answers[message];
 		size_t end = work->ends[message];
 
-		if (is_particular(answer)) {
+		if (is_particular(work, answer)) {
 			memmove(work->sets + singles, work->sets + first,
 				(end - first) * sizeof(*work->sets));
 			singles += end - first;
