@@ -164,12 +164,18 @@ struct io {
 			char bus[32]);
 	/* A netlink socket. A message may hold several requests; receiving
 	 * gives one datagram (0: not from whom was asked), or EMSGSIZE with
-	 * *need set if it does not fit, and waits for it 70 s at most
-	 * (ETIMEDOUT). */
+	 * *need set if it does not fit, which loses it, and waits for it 70 s
+	 * at most (ETIMEDOUT). */
 	int (*open)(void *context);
 	int (*send)(void *context, int socket, const void *data, size_t len);
 	ssize_t (*receive)(void *context, int socket, void *data, size_t size,
 			   size_t *need);
+	/* As many datagrams as are there, `count` at most: it waits for the
+	 * first. Each goes to data + i * size, what is longer is cut, and its
+	 * length to lengths[i], 0 if it is not from whom was asked. Their
+	 * number. */
+	int (*receive_many)(void *context, int socket, void *data, size_t size,
+			    unsigned int count, size_t *lengths);
 	void (*close)(void *context, int socket);
 	/* The lock of a name, as a handle; *waited says whether it had to be
 	 * waited for. EINTR if waiting->stop said so. */

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A system that a process serves (ibhostdev/simulate/): its sysfs is a folder
+ * to be read, and what is written to it is a message to the process, which
+ * knows how a driver would have ended the write(). rtnetlink goes to another
+ * of its sockets.
+ */
+#include "system.h"
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+#include "rtnetlink.h"
+
+#define AT_ONCE 16
+#define ANSWER_SECONDS 70
+
+/* ibhostdev/simulate/netlink.py */
+#define WRITE 0x7001
+#define WRITE_PATH 1
+#define WRITE_VALUE 2
+
+/* Nobody tells when the other end is gone: find out. */
+static int probe(int socket)
+{
+	unsigned char noop[NLMSG_HDRLEN];
+
+	put_header(noop, NLMSG_NOOP, 0, 0);
+	return socket_send(socket, noop, put_end(noop, noop + sizeof(noop)));
+}
+
+/* Whether to go on waiting for an answer that has not come in a second: 0,
+ * or why not. `patience` counts down, if it is given. */
+static int wait_on(int socket, unsigned int *patience)
+{
+	if (patience && !--*patience)
+		return -ETIMEDOUT;
+	return probe(socket);
+}
+
+static ssize_t receive(int socket, uint32_t peer, void *data, size_t size,
+		       size_t *need, unsigned int *patience)
+{
+	ssize_t n;
+	int err;
+
+	for (;;) {
+		n = socket_receive(socket, peer, data, size, need);
+		if (n != -ETIMEDOUT)
+			return n;
+		err = wait_on(socket, patience);
+		if (err)
+			return err;
+	}
+}
+
+static int simulated_socket(void *context)
+{
+	const struct system *system = context;
+
+	return socket_open(NETLINK_USERSOCK, system->netlink_port, 1);
+}
+
+static int simulated_send(void *context, int socket, const void *data,
+			  size_t len)
+{
+	(void)context;
+	return socket_send(socket, data, len);
+}
+
+static ssize_t simulated_receive(void *context, int socket, void *data,
+				 size_t size, size_t *need)
+{
+	const struct system *system = context;
+	unsigned int patience = ANSWER_SECONDS;
+
+	return receive(socket, system->netlink_port, data, size, need,
+		       &patience);
+}
+
+static int simulated_receive_many(void *context, int socket, void *data,
+				  size_t size, unsigned int count,
+				  size_t *lengths)
+{
+	const struct system *system = context;
+	unsigned int patience = ANSWER_SECONDS;
+	int n, err;
+
+	for (;;) {
+		n = socket_receive_many(socket, system->netlink_port, data,
+					size, count, lengths);
+		if (n != -ETIMEDOUT)
+			return n;
+		err = wait_on(socket, &patience);
+		if (err)
+			return err;
+	}
+}
+
+/* A request on a socket of its own, and the first message of the answer; an
+ * error in it comes back as a negative errno. */
+static int ask(uint32_t peer, const void *request, size_t len,
+	       unsigned int *patience, unsigned char *answer, size_t size,
+	       struct message *message)
+{
+	int socket = socket_open(NETLINK_USERSOCK, peer, 1);
+	const unsigned char *p = answer;
+	size_t left, need;
+	ssize_t n = 0;
+	int err;
+
+	if (socket < 0)
+		return socket;
+	err = socket_send(socket, request, len);
+	while (!err && !n) {
+		n = receive(socket, peer, answer, size, &need, patience);
+		if (n < 0)
+			err = (int)n;
+	}
+	system_close(NULL, socket);
+	if (err)
+		return err;
+	left = (size_t)n;
+	if (next_message(&p, &left, message) <= 0)
+		return -EBADMSG;
+	return message->type == NLMSG_ERROR ? message_error(message) : 0;
+}
+
+/* However long a driver takes: so does write(). */
+static int simulated_write(void *context, const char *path, const char *value,
+			   size_t len)
+{
+	const struct system *system = context;
+	unsigned char request[PATH_SIZE + VALUE_SIZE + 64], answer[256], *p;
+	size_t path_len = strlen(path);
+	struct message message;
+
+	if (path_len >= PATH_SIZE || len >= VALUE_SIZE)
+		return -EINVAL;
+	p = put_header(request, WRITE, NLM_F_REQUEST | NLM_F_ACK, 1);
+	p = put_attr(p, WRITE_PATH, path, path_len);
+	p = put_attr(p, WRITE_VALUE, value, len);
+	return ask(system->sysfs_port, request, put_end(request, p), NULL,
+		   answer, sizeof(answer), &message);
+}
+
+/* What the ioctls would tell; the process is asked, for it may be in another
+ * network namespace. */
+static int simulated_identify(void *context, const char *netdev, int *ifindex,
+			      char bus[32])
+{
+	const struct system *system = context;
+	unsigned char request[LINK_REQUEST + IBH_NAME], answer[4096], *p;
+	unsigned int patience = ANSWER_SECONDS;
+	size_t len = strlen(netdev) + 1;
+	struct message message;
+	struct link link;
+	int err;
+
+	if (len > IBH_NAME)
+		return -EINVAL;
+	p = put_header(request, RTM_GETLINK, NLM_F_REQUEST, 1);
+	p = put_link(p, 0);
+	p = put_attr(p, IFLA_IFNAME, netdev, len);
+	err = ask(system->netlink_port, request, put_end(request, p),
+		  &patience, answer, sizeof(answer), &message);
+	if (!err)
+		err = parse_link(&message, &link);
+	if (err)
+		return err;
+	*ifindex = link.ifindex;
+	memcpy(bus, link.parent, sizeof(link.parent));
+	return 0;
+}
+
+static const struct io simulated = {
+	.at_once = AT_ONCE,
+	.read = system_read,
+	.link = system_link,
+	.list = system_list,
+	.write = simulated_write,
+	.identify = simulated_identify,
+	.open = simulated_socket,
+	.send = simulated_send,
+	.receive = simulated_receive,
+	.receive_many = simulated_receive_many,
+	.close = system_close,
+	.lock = system_lock,
+	.unlock = system_unlock,
+	.now = system_now,
+	.sleep = system_sleep,
+	.done = system_free,
+};
+
+struct ibh_error *simulated_open(const struct ibh_options *options,
+				 const struct io **io, void **context)
+{
+	*io = &simulated;
+	return system_new(options, context);
+}
