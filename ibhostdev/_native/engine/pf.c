@@ -153,6 +153,12 @@ static struct ibh_error *read_netdevs(struct ibh_host *host,
 
 /* *pf has its address and IB device. *is_one says whether it is a PF with
  * InfiniBand ports. */
+static int is_policy(const char *name, void *context)
+{
+	(void)context;
+	return !strcmp(name, "policy");
+}
+
 struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 				 bool *is_one)
 {
@@ -188,11 +194,13 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 	pf->family = IBH_MLX4;
 	if (pf->driver[3] == '5') {
 		/* With an Ethernet port the folders hold many files, but no
-		 * policy (MLNX_OFED, mlx5/core/sriov_sysfs.c). */
-		join(path, DEVICES "/%s/sriov/0/policy", pf->address);
-		pf->family = pf->numvfs && host_exists(host, path) ?
-				     IBH_MLX5_OFED :
-				     IBH_MLX5;
+		 * policy (MLNX_OFED, mlx5/core/sriov_sysfs.c). To read it
+		 * would ask firmware, and fails for a VF that is ill. */
+		join(path, DEVICES "/%s/sriov/0", pf->address);
+		pf->family =
+			pf->numvfs && host_list(host, path, is_policy, NULL) == 1 ?
+				IBH_MLX5_OFED :
+				IBH_MLX5;
 	}
 	*is_one = true;
 	return NULL;
