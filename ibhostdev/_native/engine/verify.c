@@ -143,17 +143,34 @@ static void verify_group(struct run *run, struct side *side,
 	progress(run, IBH_VERIFY, count);
 }
 
+/* Whether a VF that was made idle has another identity by now. */
+static bool is_overtaken(const struct run *run, const struct change *moved)
+{
+	const struct change *next = changes_find(&run->then, moved->side,
+						 moved->vf.index);
+
+	return next && is_written(next);
+}
+
 /* In one go, so that a PF with VFs in both lists is asked once. */
 void verify(struct run *run)
 {
 	struct changes all = { 0 };
 	struct ibh_error *error = NULL;
-	size_t i;
+	size_t i, overtaken = 0;
 
 	if (stopped(run) || (!run->how->proceed && any_failed(run)))
 		return;
-	for (i = 0; i < run->first.count && !error; i++)
-		error = changes_list(&all, run->first.changes[i]);
+	for (i = 0; i < run->first.count && !error; i++) {
+		struct change *moved = run->first.changes[i];
+
+		if (is_written(moved) && is_overtaken(run, moved))
+			overtaken++;
+		else
+			error = changes_list(&all, moved);
+	}
+	if (overtaken)
+		progress(run, IBH_VERIFY, overtaken);
 	for (i = 0; i < run->then.count && !error; i++)
 		error = changes_list(&all, run->then.changes[i]);
 	if (!error)
