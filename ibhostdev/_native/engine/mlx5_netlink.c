@@ -59,13 +59,14 @@ static bool obstacle(const struct side *side, char *why, size_t size)
 
 /* ---- reading ----------------------------------------------------------- */
 
+/* `message` ends with a word for the network device. */
 static struct ibh_error *refuse(const struct side *side, enum text what,
 				const char *device, const char *message,
 				int err)
 {
 	char attribute[ATTRIBUTE_SIZE];
 
-	format(attribute, sizeof(attribute), "%s of %s", message,
+	format(attribute, sizeof(attribute), "%s %s", message,
 	       side->netdev->name);
 	return fail(what, device, attribute, err, NULL, NULL, NULL);
 }
@@ -76,7 +77,7 @@ static struct ibh_error *ask(const struct side *side, struct vf_info **infos,
 	int err = netlink_ask(side->host, side->netdev->ifindex, infos, count);
 
 	return err ? refuse(side, T_STATE_UNREADABLE, side->pf->address,
-			    "RTM_GETLINK", err) :
+			    "RTM_GETLINK of", err) :
 		     NULL;
 }
 
@@ -231,7 +232,7 @@ static void refuse_change(const struct work *work, struct change *change,
 			  int err)
 {
 	change->refusal = refuse(work->side, T_REFUSED, change->address,
-				 "RTM_SETLINK",
+				 "RTM_SETLINK of",
 				 was_left(work, err) ? EINTR : err);
 }
 
@@ -258,7 +259,7 @@ static void refuse_attribute(const struct work *work, struct change *change,
 		name = "IFLA_VF_IB_NODE_GUID";
 	else if (set->attr == VF_PORT_GUID)
 		name = "IFLA_VF_IB_PORT_GUID";
-	format(message, sizeof(message), "%s of VF %u", name, set->vf);
+	format(message, sizeof(message), "%s of VF %u on", name, set->vf);
 	change->refusal = refuse(work->side, T_REFUSED, change->address,
 				 message, err);
 }
