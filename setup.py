@@ -11,6 +11,7 @@ from setuptools.command.build_ext import build_ext
 
 FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 HEADERS = sorted(glob("include/ibhostdev/*.h"))
+ENGINE = "ibhostdev/_native/engine"
 
 
 def native(name: str) -> Extension:
@@ -67,13 +68,14 @@ class BuildExt(build_ext):
 
 ebrctl = Program(
     "ibhostdev.ebrctl.bin.ebrctl",
-    sorted(glob("ibhostdev/ebrctl/*.c")),
+    ["ibhostdev/ebrctl/ebrctl.c", *sorted(glob(f"{ENGINE}/*.c"))],
     include_dirs=["include"],
-    depends=[*HEADERS, "ibhostdev/ebrctl/ebrctl.h"],
-    # The kernel's own macros (NLMSG_ALIGN) mix signed and unsigned.
+    depends=[*HEADERS, *sorted(glob(f"{ENGINE}/*.h"))],
     extra_compile_args=[
         *FLAGS,
-        "-std=c11",
+        "-std=gnu11",
+        "-pthread",
+        # The kernel's own macros (NLMSG_ALIGN) mix signed and unsigned.
         "-Wconversion",
         "-Wno-sign-conversion",
         "-U_FORTIFY_SOURCE",
@@ -81,7 +83,7 @@ ebrctl = Program(
         "-fstack-protector-strong",
         "-fPIE",
     ],
-    extra_link_args=["-pie", "-s", "-Wl,-z,relro,-z,now"],
+    extra_link_args=["-pthread", "-pie", "-s", "-Wl,-z,relro,-z,now"],
 )
 
 setup(

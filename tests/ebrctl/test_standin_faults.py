@@ -59,12 +59,13 @@ def checked(tmp_path_factory):
     subprocess.run(
         [
             *compiler.split(),
-            *("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"),
+            *("-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"),
             *("-Wconversion", "-Wno-sign-conversion", "-Iinclude"),
             "-fsanitize=address,undefined",
             "-fno-sanitize-recover=all",
-            *("-o", str(path)),
-            *sorted(glob.glob("ibhostdev/ebrctl/*.c")),
+            *("-pthread", "-o", str(path)),
+            "ibhostdev/ebrctl/ebrctl.c",
+            *sorted(glob.glob("ibhostdev/_native/engine/*.c")),
         ],
         check=True,
     )
