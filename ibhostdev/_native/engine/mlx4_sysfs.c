@@ -348,6 +348,9 @@ static struct ibh_error *read_back_vf(struct side *side,
 			  &change->seen.port, &change->told);
 	if (error)
 		change->told = false;
+	/* One that is to be the subnet manager's choice is right as it is. */
+	if (change->put.have & IBH_HAVE_PORT && !change->put.port)
+		change->seen.port = 0;
 	return error;
 }
 
