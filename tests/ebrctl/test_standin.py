@@ -449,6 +449,24 @@ def test_a_vf_that_cannot_be_put_back(bed, add_port):
     assert f"{bed.vf(0, 0)} could not be put back to what it" in done.stderr
 
 
+def test_all_that_could_not_be_put_back_are_told(bed, add_port):
+    """The VF that was to get the GUID, and the one that had to give it."""
+    bed.build(Hca("mlx5-ofed", vfs=4, netdev=False))
+    add_port(1, 0)
+    add_port(2, 1)
+    bed.fail(bed.vf(0, 0), errno.EIO, first=4)
+    bed.fail(bed.vf(0, 1), errno.EIO, first=2)
+    done = add_port(1, 1)
+    bed.heal()
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    for index in range(2):
+        assert any(
+            bed.vf(0, index) in line and "could not be put back" in line
+            for line in told
+        )
+
+
 def test_who_was_made_idle_for_it_is_put_back(bed, add_port):
     bed.build(Hca("mlx5", vfs=2))
     add_port(1, 0)

@@ -43,6 +43,25 @@ def test_no_right_to_write(simulated, add_port):
     assert "CAP_NET_ADMIN" in done.stderr
 
 
+def test_a_pf_that_cannot_be_read(simulated, add_port, del_port):
+    """Its VFs may have the GUID; it does not stop the others."""
+    simulated.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    ill = simulated.pfs[1]
+    path = f"{simulated.folder}/sys/bus/pci/devices/{ill}/sriov_stride"
+    with open(path, "w") as stride:
+        stride.write("none\n")
+    done = add_port(1, 0)
+    assert done.returncode == 0
+    assert "not searched for the GUIDs: " in done.stderr
+    assert f"{ill} sriov_stride" in done.stderr
+    assert simulated.seen(0)[0] == Seen(guid(1), guid(1), "follow")
+    assert del_port(1).returncode == 0
+    done = del_port(1)
+    assert done.returncode == 1
+    assert "not all could" in done.stderr
+    assert ill in done.stderr
+
+
 def test_a_simulated_host_that_is_not_served(simulated, add_port):
     simulated.build(Hca("mlx5", vfs=2))
     simulated.host.close()

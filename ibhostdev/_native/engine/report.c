@@ -2,10 +2,48 @@
 /* What became of a batch, for who asked for it. */
 #include "internal.h"
 
+static bool is_own(const struct ibh_error *error)
+{
+	return error && error->kind != IBH_ROLLED_BACK;
+}
+
+/* What is wrong with a VF that had to be made idle for another's sake is told
+ * with that other's result: it has none of its own. */
+static const struct ibh_error *error_of_all(const struct change *change)
+{
+	size_t i;
+
+	for (i = 0; i < change->move_count && !is_own(change->error); i++)
+		if (is_own(change->moves[i]->error))
+			return change->moves[i]->error;
+	return change->error;
+}
+
+/* … or as a warning, if that has an error besides. */
+static struct ibh_error *warn_of_moves(struct run *run,
+				       const struct change *change)
+{
+	const struct ibh_error *told = error_of_all(change), *other;
+	struct ibh_error *error = NULL;
+	char text[1024];
+	size_t i;
+
+	for (i = 0; i < change->move_count && !error; i++) {
+		other = change->moves[i]->error;
+		if (!other || other == told ||
+		    other->kind != IBH_ROLLBACK_FAILED)
+			continue;
+		ibh_error_text(other, text, sizeof(text));
+		error = warn(run, "%s", text);
+	}
+	return error;
+}
+
 static void result_of(const struct run *run, struct change *change,
 		      struct ibh_result *result)
 {
 	bool dry_run = run->how->dry_run, needed = change_needed(change);
+	const struct ibh_error *error = error_of_all(change);
 
 	*result = (struct ibh_result){
 		.pci = change->vf.pci,
@@ -16,10 +54,10 @@ static void result_of(const struct run *run, struct change *change,
 		.has_before = true,
 		.has_after = change->has_after,
 		.mechanism = change->side->mechanism->id,
-		.verified = change->verified && !change->error &&
+		.verified = change->verified && !error &&
 			    !(dry_run && needed),
 		/* Two VIFs may share a change. */
-		.error = error_copy(change->error),
+		.error = error_copy(error),
 	};
 	if (!change->has_after && !change->tried && !dry_run) {
 		result->after = change->before;
@@ -50,6 +88,7 @@ struct ibh_error *report(struct run *run, struct ibh_batch **made)
 		struct answer *answer = &run->answers[i];
 
 		if (answer->change) {
+			ibh_error_free(warn_of_moves(run, answer->change));
 			result_of(run, answer->change, &batch->results[i]);
 		} else {
 			batch->results[i] = answer->result;

@@ -323,15 +323,24 @@ static void look(void *context, size_t at)
 					  error_copy(side->obstacle);
 }
 
+/* A GUID may be held where nobody can look, which is told. */
+static struct ibh_error *doubt(struct run *run, const struct ibh_error *why)
+{
+	char text[1024];
+
+	run->blind = true;
+	ibh_error_text(why, text, sizeof(text));
+	return warn(run, "not searched for the GUIDs: %s", text);
+}
+
 /*
  * The one reading of state before anything is written. Only a PF that the
- * batch has VFs of must answer; of others a GUID may be held there, which is
- * told.
+ * batch has VFs of must answer.
  */
 static struct ibh_error *survey(struct run *run)
 {
+	const struct ibh_pfs *pfs = &run->topology->public;
 	struct ibh_error *error = NULL;
-	char text[1024];
 	size_t i;
 
 	each(run->side_count, run->host->io->at_once, look, run);
@@ -342,10 +351,12 @@ static struct ibh_error *survey(struct run *run)
 			continue;
 		if (side->has_mine)
 			return error_copy(side->trouble);
-		run->blind = true;
-		ibh_error_text(side->trouble, text, sizeof(text));
-		error = warn(run, "not searched for the GUIDs: %s", text);
+		error = doubt(run, side->trouble);
 	}
+	/* To restore, only the VFs' own PFs matter. */
+	for (i = 0; run->job != RESTORE && i < pfs->left_out_count && !error;
+	     i++)
+		error = doubt(run, pfs->left_out[i]);
 	return error;
 }
 

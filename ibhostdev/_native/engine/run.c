@@ -27,15 +27,20 @@ void progress(struct run *run, enum ibh_stage stage, size_t count)
  * the others are to go on. */
 static void carry_out(struct run *run)
 {
+	bool ended;
+
 	apply(run);
 	verify(run);
-	if (!run->how->proceed && (any_failed(run) || stopped(run)))
+	/* From here on it is done or undone: who is told to stop later has
+	 * the VFs that are left be told as failed. */
+	ended = stopped(run);
+	if (!run->how->proceed && (any_failed(run) || ended))
 		undo(run);
-	if (run->job == UNPLUG && !stopped(run))
+	if (run->job == UNPLUG && !ended)
 		forget(run);
 	drop_locks(run);
 	/* Without the locks: it takes long, and concerns the VF alone. */
-	if (run->job == UNPLUG && !run->how->keep_bound && !stopped(run))
+	if (run->job == UNPLUG && !run->how->keep_bound && !ended)
 		refresh(run);
 }
 
