@@ -9,6 +9,7 @@
 
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <sys/socket.h>
 
 #include "rtnetlink.h"
 
@@ -54,11 +55,34 @@ static ssize_t receive(int socket, uint32_t peer, void *data, size_t size,
 	}
 }
 
+/*
+ * Port ids are given out like process ids, mostly the same: that of a process
+ * which is gone may be the one that we get ourselves, and be answered by what
+ * we asked.
+ */
+static int open_to(uint32_t peer)
+{
+	struct sockaddr_nl me = { 0 };
+	socklen_t len = sizeof(me);
+	int err = 0, socket = socket_open(NETLINK_USERSOCK, peer, 1);
+
+	if (socket < 0)
+		return socket;
+	if (getsockname(socket, (struct sockaddr *)&me, &len))
+		err = -errno;
+	else if (me.nl_pid == peer)
+		err = -ECONNREFUSED;
+	if (!err)
+		return socket;
+	system_close(NULL, socket);
+	return err;
+}
+
 static int simulated_socket(void *context)
 {
 	const struct system *system = context;
 
-	return socket_open(NETLINK_USERSOCK, system->netlink_port, 1);
+	return open_to(system->netlink_port);
 }
 
 static int simulated_send(void *context, int socket, const void *data,
@@ -97,23 +121,30 @@ static int simulated_receive_many(void *context, int socket, void *data,
 	}
 }
 
-/* A request on a socket of its own, and the first message of the answer; an
- * error in it comes back as a negative errno. */
-static int ask(uint32_t peer, const void *request, size_t len,
-	       unsigned int *patience, unsigned char *answer, size_t size,
-	       struct message *message)
+/* One request and its answer, on a socket of their own. */
+struct exchange {
+	uint32_t peer;
+	unsigned int *patience; /* in seconds; NULL: as long as it is there */
+	unsigned char buf[4096]; /* of the answer */
+	struct message answer; /* its first message */
+};
+
+/* An error that is the answer comes back as a negative errno. */
+static int ask(struct exchange *exchange, const void *request, size_t len,
+	       uint16_t type)
 {
-	int socket = socket_open(NETLINK_USERSOCK, peer, 1);
-	const unsigned char *p = answer;
+	const unsigned char *p = exchange->buf;
+	struct message *answer = &exchange->answer;
+	int socket = open_to(exchange->peer), err;
 	size_t left, need;
 	ssize_t n = 0;
-	int err;
 
 	if (socket < 0)
 		return socket;
 	err = socket_send(socket, request, len);
 	while (!err && !n) {
-		n = receive(socket, peer, answer, size, &need, patience);
+		n = receive(socket, exchange->peer, exchange->buf,
+			    sizeof(exchange->buf), &need, exchange->patience);
 		if (n < 0)
 			err = (int)n;
 	}
@@ -121,9 +152,11 @@ static int ask(uint32_t peer, const void *request, size_t len,
 	if (err)
 		return err;
 	left = (size_t)n;
-	if (next_message(&p, &left, message) <= 0)
+	if (next_message(&p, &left, answer) <= 0)
 		return -EBADMSG;
-	return message->type == NLMSG_ERROR ? message_error(message) : 0;
+	if (answer->type == NLMSG_ERROR)
+		err = message_error(answer);
+	return err || answer->type == type ? err : -EBADMSG;
 }
 
 /* However long a driver takes: so does write(). */
@@ -131,17 +164,18 @@ static int simulated_write(void *context, const char *path, const char *value,
 			   size_t len)
 {
 	const struct system *system = context;
-	unsigned char request[PATH_SIZE + VALUE_SIZE + 64], answer[256], *p;
+	struct exchange exchange;
+	unsigned char request[PATH_SIZE + VALUE_SIZE + 64], *p;
 	size_t path_len = strlen(path);
-	struct message message;
 
 	if (path_len >= PATH_SIZE || len >= VALUE_SIZE)
 		return -EINVAL;
+	exchange.peer = system->sysfs_port;
+	exchange.patience = NULL;
 	p = put_header(request, WRITE, NLM_F_REQUEST | NLM_F_ACK, 1);
 	p = put_attr(p, WRITE_PATH, path, path_len);
 	p = put_attr(p, WRITE_VALUE, value, len);
-	return ask(system->sysfs_port, request, put_end(request, p), NULL,
-		   answer, sizeof(answer), &message);
+	return ask(&exchange, request, put_end(request, p), NLMSG_ERROR);
 }
 
 /* What the ioctls would tell; the process is asked, for it may be in another
@@ -150,22 +184,23 @@ static int simulated_identify(void *context, const char *netdev, int *ifindex,
 			      char bus[32])
 {
 	const struct system *system = context;
-	unsigned char request[LINK_REQUEST + IBH_NAME], answer[4096], *p;
 	unsigned int patience = ANSWER_SECONDS;
+	struct exchange exchange;
+	unsigned char request[LINK_REQUEST + IBH_NAME], *p;
 	size_t len = strlen(netdev) + 1;
-	struct message message;
 	struct link link;
 	int err;
 
 	if (len > IBH_NAME)
 		return -EINVAL;
+	exchange.peer = system->netlink_port;
+	exchange.patience = &patience;
 	p = put_header(request, RTM_GETLINK, NLM_F_REQUEST, 1);
 	p = put_link(p, 0);
 	p = put_attr(p, IFLA_IFNAME, netdev, len);
-	err = ask(system->netlink_port, request, put_end(request, p),
-		  &patience, answer, sizeof(answer), &message);
+	err = ask(&exchange, request, put_end(request, p), RTM_NEWLINK);
 	if (!err)
-		err = parse_link(&message, &link);
+		err = parse_link(&exchange.answer, &link);
 	if (err)
 		return err;
 	*ifindex = link.ifindex;

@@ -23,7 +23,6 @@
 #define SOL_NETLINK 270
 #endif
 
-#define RUN_DIR "/run/ibhostdev"
 #define AT_ONCE 16
 /* The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c). */
 #define ANSWER_SECONDS 70
