@@ -18,7 +18,8 @@ PROGRAMS = Path("tests/engine")
 FILES = {
     "lock": ["lock"],
     "messages": ["rtnetlink"],
-    "netlink": ["netlink", "rtnetlink"],
+    "netlink_ask": ["netlink", "rtnetlink"],
+    "netlink_set": ["netlink", "rtnetlink"],
     "parallel": ["parallel"],
     "simulated": ["simulated", "system", "rtnetlink", "lock", "error"],
     "system": ["system", "lock", "netlink", "rtnetlink", "error"],

@@ -109,24 +109,25 @@ out:
 	set(queue->fd, F_UNLCK, COUNTER, 1);
 }
 
-static bool take(struct queue *queue)
+/* 0, -EAGAIN if it is somebody else's, or what is wrong with it. */
+static int take(struct queue *queue)
 {
 	bool mine = is_my_turn(queue);
 	uint64_t time;
 
 	if (flock(queue->fd, LOCK_EX | LOCK_NB)) {
 		queue->free_since = 0;
-		return false;
+		return -errno;
 	}
 	if (mine)
-		return true;
+		return 0;
 	time = now();
 	if (!queue->free_since)
 		queue->free_since = time;
 	if (time - queue->free_since >= STALLED_MS)
-		return true;
+		return 0;
 	flock(queue->fd, LOCK_UN);
-	return false;
+	return -EAGAIN;
 }
 
 /* Whoever drops the lock closes the file, and so does who dies. */
@@ -165,22 +166,36 @@ static void sleep_for(struct queue *queue, unsigned int *pause, uint64_t left)
 	*pause = 2 * *pause < most ? 2 * *pause : most;
 }
 
+/* 0 if there is time left, and how much. */
+static int may_wait(const struct waiting *waiting, uint64_t *left)
+{
+	uint64_t time;
+
+	if (waiting->stop && waiting->stop(waiting->context))
+		return -EINTR;
+	time = now();
+	if (time >= waiting->deadline)
+		return -ETIMEDOUT;
+	*left = waiting->deadline - time;
+	return 0;
+}
+
 static int wait_in(struct queue *queue, const struct waiting *waiting)
 {
 	unsigned int pause = SHORTEST_MS;
-	uint64_t time;
+	uint64_t left;
+	int err;
 
 	do {
-		if (waiting->stop && waiting->stop(waiting->context))
-			return -EINTR;
-		time = now();
-		if (time >= waiting->deadline)
-			return -ETIMEDOUT;
+		err = may_wait(waiting, &left);
+		if (err)
+			return err;
 		take_ticket(queue);
 		listen_for_closing(queue);
-		sleep_for(queue, &pause, waiting->deadline - time);
-	} while (!take(queue));
-	return 0;
+		sleep_for(queue, &pause, left);
+		err = take(queue);
+	} while (err == -EAGAIN);
+	return err;
 }
 
 /* The tickets go explicitly, not by close() alone: a child that the process
@@ -208,6 +223,7 @@ int lock_take(int folder, const char *name, struct waiting *waiting,
 {
 	char file[PATH_MAX];
 	struct queue queue;
+	uint64_t left;
 	int err;
 
 	*waited = false;
@@ -220,8 +236,8 @@ int lock_take(int folder, const char *name, struct waiting *waiting,
 				  0600);
 		if (queue.fd < 0)
 			return -errno;
-		err = 0;
-		if (!take(&queue)) {
+		err = take(&queue);
+		if (err == -EAGAIN) {
 			*waited = true;
 			err = wait_in(&queue, waiting);
 		}
@@ -229,10 +245,12 @@ int lock_take(int folder, const char *name, struct waiting *waiting,
 		if (!err && is_current(queue.fd, folder, file))
 			return queue.fd;
 		lock_drop(queue.fd);
-		if (err)
-			return err;
 		/* It was removed meanwhile: who comes now locks another. */
 		*waited = true;
+		if (!err)
+			err = may_wait(waiting, &left);
+		if (err)
+			return err;
 	}
 }
 
