@@ -6,6 +6,8 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 
+#define WAITERS 40
+
 /* ---- the queue --------------------------------------------------------- */
 
 TEST(forty_get_it_in_the_order_in_which_they_came)

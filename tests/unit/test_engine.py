@@ -62,8 +62,12 @@ def program(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "test"), list(cases()))
-def test_a_part(program, name, test):
+def test_a_part(program, name, test, tmp_path):
     done = subprocess.run(
-        [program(name), test], capture_output=True, text=True, check=False
+        [program(name), test],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
