@@ -317,7 +317,8 @@ static void write_all(struct side *side, struct change **changes,
 		if (run && stopped(run))
 			changes[i]->refusal =
 				fail(T_REFUSED, changes[i]->address,
-				     iov.vf.text, EINTR, NULL, NULL, NULL);
+				     path_file(&iov.vf, "pkey_idx/0"), EINTR,
+				     NULL, NULL, NULL);
 		else
 			write_vf(&iov, changes[i], default_pkey);
 	}
