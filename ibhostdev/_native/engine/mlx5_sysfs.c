@@ -123,6 +123,17 @@ static struct ibh_error *read_vf(const struct side *side, unsigned int index,
 	return NULL;
 }
 
+static void complete(struct side *side, unsigned int index)
+{
+	struct ibh_state state = { 0 };
+	struct ibh_error *error = read_vf(side, index, true, &state);
+
+	if (!error)
+		side->states[index] = state;
+	/* The GUIDs are known; the write that follows tells. */
+	ibh_error_free(error);
+}
+
 struct work {
 	struct side *side;
 	struct change **changes;
@@ -271,6 +282,7 @@ const struct mechanism mlx5_sysfs = {
 	.plugged = mlx5_plugged,
 	.idle = mlx5_idle,
 	.survey = survey_all,
+	.complete = complete,
 	.write = write_all,
 	.read_back = read_back,
 };
