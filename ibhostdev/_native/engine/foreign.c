@@ -87,6 +87,14 @@ static struct ibh_error *survey_all(struct side *side)
 	return NULL;
 }
 
+static void complete(struct side *side, unsigned int index)
+{
+	const struct mechanism *reader = foreign_reader(side);
+
+	if (reader && reader->complete)
+		reader->complete(side, index);
+}
+
 /* The daemon too goes by netlink where there are no files: a VF that shows
  * no GUID after that was given none. */
 static void doubt_unset(struct change *change)
@@ -282,6 +290,7 @@ const struct mechanism foreign = {
 	.plugged = plugged,
 	.idle = idle,
 	.survey = survey_all,
+	.complete = complete,
 	.write = write_all,
 	.read_back = read_back,
 };

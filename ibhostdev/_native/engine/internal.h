@@ -427,6 +427,9 @@ struct mechanism {
 	struct ibh_state (*idle)(const struct side *side);
 	/* Fills side->states and side->told. */
 	struct ibh_error *(*survey)(struct side *side);
+	/* What survey() did not ask of a VF that is none of side->mine, but
+	 * has to be written; NULL where it asks everything. */
+	void (*complete)(struct side *side, unsigned int index);
 	/* Writes each change's `put`, and sets `refusal` of those that
 	 * failed, which may have taken a part. `run` is NULL, or is asked
 	 * between messages whether to stop. */

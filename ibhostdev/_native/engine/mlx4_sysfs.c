@@ -19,64 +19,77 @@ static const char none[] = "none";
 
 /* ---- paths ------------------------------------------------------------- */
 
-static void iov(struct path *path, const struct side *side)
+/*
+ * <IB device>/iov/: a port's {admin_guids,gids,pkeys}/<i> are in ports/<p>/,
+ * a VF's {gid_idx,pkey_idx}/<i> in <name>/ports/<p>/.
+ */
+struct iov {
+	const struct side *side;
+	unsigned int index; /* of the VF */
+	struct path port, vf;
+};
+
+static void add_iov(struct path *path, const struct side *side)
 {
 	path_device(path, side->pf->address, "/infiniband/");
 	path_add(path, side->pf->ib_device);
 	path_add(path, "/iov/");
 }
 
-static void port(struct path *path, const struct side *side)
+static void add_port(struct path *path, const struct side *side)
 {
 	path_add(path, "ports/");
 	path_number(path, side->port);
+	path_is_folder(path);
 }
 
-/* `kind` of the port: "/admin_guids/", "/gids/", "/pkeys/". */
-static void port_file(struct path *path, const struct side *side,
-		      const char *kind, unsigned int entry)
+static void of_port(struct iov *iov, const struct side *side)
 {
-	iov(path, side);
-	port(path, side);
-	path_add(path, kind);
-	path_number(path, entry);
+	iov->side = side;
+	add_iov(&iov->port, side);
+	add_port(&iov->port, side);
 }
 
-/* The driver names the folders by itself (sysfs.c, register_one_pkey_tree):
- * the PF's bus, and slave number in place of device and function. */
-static void vf_file(struct path *path, const struct side *side,
-		    unsigned int index, const char *file)
+/* The driver makes the VFs' names up (sysfs.c, register_one_pkey_tree): the
+ * PF's bus, and slave number in place of device and function. */
+static void of_vf(struct iov *iov, unsigned int index)
 {
+	const struct side *side = iov->side;
 	unsigned int slave = index + 1;
 
-	iov(path, side);
-	path_add(path, side->pf->address);
-	path_cut(path, path->len - strlen("00.0"));
+	iov->index = index;
+	add_iov(&iov->vf, side);
+	path_add(&iov->vf, side->pf->address);
+	path_cut(&iov->vf, iov->vf.len - strlen("00.0"));
 	if (slave < 80)
-		path_add(path, "0");
-	path_number(path, slave / 8);
-	path_add(path, ".");
-	path_number(path, slave % 8);
-	path_add(path, "/");
-	port(path, side);
-	path_add(path, file);
+		path_add(&iov->vf, "0");
+	path_number(&iov->vf, slave / 8);
+	path_add(&iov->vf, ".");
+	path_number(&iov->vf, slave % 8);
+	path_add(&iov->vf, "/");
+	add_port(&iov->vf, side);
 }
 
 /* ---- reading ----------------------------------------------------------- */
+
+static ssize_t read_file(const struct iov *iov, const char *path, char *value,
+			 size_t size)
+{
+	return host_read(iov->side->host, path, value, size);
+}
 
 /*
  * The VF's entry in admin_guids, 0 if the driver does not say: 0 is the PF's
  * own, which ignores what is written. There is a folder for each port that
  * the VF has, and no other.
  */
-static unsigned int read_entry(const struct side *side, unsigned int index)
+static unsigned int read_entry(struct iov *iov)
 {
 	char value[SHORT_VALUE], *end;
 	unsigned long entry;
-	struct path path;
 
-	vf_file(&path, side, index, "/gid_idx/0");
-	if (host_read(side->host, path.text, value, sizeof(value)) <= 0 ||
+	if (read_file(iov, path_file(&iov->vf, "gid_idx/0"), value,
+		      sizeof(value)) <= 0 ||
 	    value[0] < '0' || value[0] > '9')
 		return 0;
 	entry = strtoul(value, &end, 10);
@@ -85,78 +98,73 @@ static unsigned int read_entry(const struct side *side, unsigned int index)
 
 /* admin_guids are hex without padding, gids 128 bits of which the GUID is
  * the second half. *found is false if it cannot be read. */
-static struct ibh_error *read_guid(const struct side *side,
-				   unsigned int index, const char *kind,
+static struct ibh_error *read_guid(struct iov *iov, const char *kind,
 				   unsigned int entry, uint64_t *guid,
 				   bool *found)
 {
 	char value[SHORT_VALUE], address[IBH_PCI_TEXT + 1];
-	struct path path;
 
-	port_file(&path, side, kind, entry);
-	*found = host_read(side->host, path.text, value, sizeof(value)) >= 0;
+	*found = read_file(iov, path_entry(&iov->port, kind, entry), value,
+			   sizeof(value)) >= 0;
 	if (!*found || !ibh_parse_digits(value, guid))
 		return NULL;
-	vf_address(side->pf, index, address);
-	return fail(T_NO_GUID, address, path.text, 0, value, "mlx4_core",
+	vf_address(iov->side->pf, iov->index, address);
+	return fail(T_NO_GUID, address, iov->port.text, 0, value, "mlx4_core",
 		    NULL);
 }
 
-static bool read_pkeys(const struct side *side, unsigned int index,
-		       struct ibh_state *state)
+static bool read_pkeys(struct iov *iov, struct ibh_state *state)
 {
-	struct path path;
 	unsigned int i;
 
-	for (i = 0; i < 2; i++) {
-		vf_file(&path, side, index,
-			i ? "/pkey_idx/1" : "/pkey_idx/0");
-		if (host_read(side->host, path.text, state->pkeys[i],
-			      sizeof(state->pkeys[i])) < 0)
+	for (i = 0; i < 2; i++)
+		if (read_file(iov, path_entry(&iov->vf, "pkey_idx/", i),
+			      state->pkeys[i], sizeof(state->pkeys[i])) < 0)
 			return false;
-	}
 	return true;
 }
 
-static struct ibh_error *survey_vf(struct side *side, unsigned int index)
+static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
 {
+	unsigned int entry = read_entry(iov);
 	struct ibh_state state = { 0 };
 	struct ibh_error *error;
-	unsigned int entry = read_entry(side, index);
 	uint64_t agreed;
 	bool found;
 
-	side->told[index] = false;
+	side->told[iov->index] = false;
 	if (!entry)
 		return NULL;
-	error = read_guid(side, index, "/admin_guids/", entry, &state.port,
-			  &found);
+	error = read_guid(iov, "admin_guids/", entry, &state.port, &found);
 	if (error || !found)
 		return error;
 	state.have = IBH_HAVE_PORT;
-	if (side->mine && side->mine[index]) {
+	if (side->mine && side->mine[iov->index]) {
 		/* What was only asked for is asked for again: the driver
 		 * gives a request up when the VF's own driver goes. */
-		error = read_guid(side, index, "/gids/", entry, &agreed,
-				  &found);
+		error = read_guid(iov, "gids/", entry, &agreed, &found);
 		if (error)
 			return error;
 		state.pending = found && agreed != state.port;
 	}
-	if (read_pkeys(side, index, &state))
+	if (read_pkeys(iov, &state))
 		state.have |= IBH_HAVE_PKEYS;
-	side->states[index] = state;
-	side->told[index] = true;
+	side->states[iov->index] = state;
+	side->told[iov->index] = true;
 	return NULL;
 }
 
 static struct ibh_error *survey_all(struct side *side)
 {
 	struct ibh_error *error = NULL;
+	struct iov iov;
 	unsigned int i;
 
-	for (i = 0; i < side->pf->numvfs && !error; i++)
-		error = survey_vf(side, i);
+	of_port(&iov, side);
+	for (i = 0; i < side->pf->numvfs && !error; i++) {
+		of_vf(&iov, i);
+		error = survey_vf(side, &iov);
+	}
 	return error;
 }
 
@@ -164,14 +172,14 @@ static struct ibh_error *survey_all(struct side *side)
 
 static bool obstacle(const struct side *side, char *why, size_t size)
 {
-	struct path path;
+	struct iov iov;
 
 	if (side->pf->family != IBH_MLX4) {
 		format(why, size, "the PF's driver is not mlx4_core");
 		return true;
 	}
-	port_file(&path, side, "/admin_guids/", 0);
-	if (host_exists(side->host, path.text))
+	of_port(&iov, side);
+	if (host_exists(side->host, path_entry(&iov.port, "admin_guids/", 0)))
 		return false;
 	format(why, size,
 	       "the driver shows no iov folder: it has no VFs enabled");
@@ -203,16 +211,15 @@ static struct ibh_state idle(const struct side *side)
 
 /* The place of the default partition in the port's P_Key table, or nothing;
  * then the writes that follow tell. */
-static bool find_default_pkey(const struct side *side, char text[12])
+static bool find_default_pkey(struct iov *iov, char text[12])
 {
 	char value[SHORT_VALUE], *end;
-	struct path path;
 	unsigned int i;
 	ssize_t n;
 
 	for (i = 0; i < MAX_PKEYS; i++) {
-		port_file(&path, side, "/pkeys/", i);
-		n = host_read(side->host, path.text, value, sizeof(value));
+		n = read_file(iov, path_entry(&iov->port, "pkeys/", i), value,
+			      sizeof(value));
 		if (n == -ENOENT)
 			return false;
 		if (n <= 0 ||
@@ -230,38 +237,32 @@ static bool wants_default_pkey(const struct ibh_state *state)
 	return !(state->have & IBH_HAVE_PKEYS) && !guid_is_idle(state->port);
 }
 
-static bool put(struct side *side, struct change *change,
-		const struct path *path, const char *value)
+static bool put(const struct iov *iov, struct change *change, const char *path,
+		const char *value)
 {
-	int err = host_write(side->host, path->text, value);
+	int err = host_write(iov->side->host, path, value);
 
 	if (err)
-		change->refusal = fail(T_REFUSED, change->address, path->text,
-				       err, NULL, NULL, NULL);
+		change->refusal = fail(T_REFUSED, change->address, path, err,
+				       NULL, NULL, NULL);
 	return !err;
 }
 
-static bool put_pkey(struct side *side, struct change *change, bool second,
+static bool put_pkey(struct iov *iov, struct change *change, unsigned int i,
 		     const char *value)
 {
-	struct path path;
-
-	vf_file(&path, side, change->vf.index,
-		second ? "/pkey_idx/1" : "/pkey_idx/0");
-	return put(side, change, &path, value);
+	return put(iov, change, path_entry(&iov->vf, "pkey_idx/", i), value);
 }
 
-/* As the driver reads them: hex. */
-static void put_guid(struct side *side, struct change *change,
+static bool put_guid(struct iov *iov, struct change *change,
 		     unsigned int entry)
 {
-	struct path path;
-	char text[17];
+	char text[17]; /* hex, as the driver reads it */
 
-	port_file(&path, side, "/admin_guids/", entry);
 	format(text, sizeof(text), "%llx",
 	       (unsigned long long)change->put.port);
-	put(side, change, &path, text);
+	return put(iov, change, path_entry(&iov->port, "admin_guids/", entry),
+		   text);
 }
 
 /*
@@ -269,18 +270,16 @@ static void put_guid(struct side *side, struct change *change,
  * second entry, as the Neutron agent expects it: it puts the network's own
  * into the first. The GUID last: one that is there says that all is.
  */
-static void write_vf(struct side *side, struct change *change,
+static void write_vf(struct iov *iov, struct change *change,
 		     const char *default_pkey)
 {
 	const struct ibh_state *state = &change->put;
 	const char *first = none, *second = NULL;
-	unsigned int entry = read_entry(side, change->vf.index);
-	struct path path;
+	unsigned int entry = read_entry(iov);
 
 	if (!entry) {
-		vf_file(&path, side, change->vf.index, "/gid_idx/0");
-		change->refusal = fail(T_NO_ENTRY, change->address, path.text,
-				       0, NULL, NULL, NULL);
+		change->refusal = fail(T_NO_ENTRY, change->address,
+				       iov->vf.text, 0, NULL, NULL, NULL);
 		return;
 	}
 	if (!(state->have & IBH_HAVE_PORT))
@@ -291,37 +290,37 @@ static void write_vf(struct side *side, struct change *change,
 	} else if (wants_default_pkey(state)) {
 		second = default_pkey;
 	}
-	if (!put_pkey(side, change, false, none) ||
-	    (second && !put_pkey(side, change, true, second)))
-		return;
-	put_guid(side, change, entry);
-	if (!change->refusal && strcmp(first, none))
-		put_pkey(side, change, false, first);
+	if (put_pkey(iov, change, 0, none) &&
+	    (!second || put_pkey(iov, change, 1, second)) &&
+	    put_guid(iov, change, entry) && strcmp(first, none))
+		put_pkey(iov, change, 0, first);
 }
 
 static void write_all(struct side *side, struct change **changes,
 		      size_t count, struct run *run)
 {
-	char default_pkey[12];
-	bool known = false;
-	struct path path;
+	const char *default_pkey = NULL;
+	struct iov iov;
+	char text[12];
 	size_t i;
 
+	of_port(&iov, side);
 	for (i = 0; i < count; i++) {
 		if (wants_default_pkey(&changes[i]->put)) {
-			known = find_default_pkey(side, default_pkey);
+			if (find_default_pkey(&iov, text))
+				default_pkey = text;
 			break;
 		}
 	}
 	for (i = 0; i < count; i++) {
-		if (run && stopped(run)) {
-			iov(&path, side);
+		of_vf(&iov, changes[i]->vf.index);
+		if (run && stopped(run))
 			changes[i]->refusal =
-				fail(T_REFUSED, changes[i]->address, path.text,
-				     EINTR, NULL, NULL, NULL);
-			continue;
-		}
-		write_vf(side, changes[i], known ? default_pkey : NULL);
+				fail(T_REFUSED, changes[i]->address,
+				     path_file(&iov.vf, "pkey_idx/0"), EINTR,
+				     NULL, NULL, NULL);
+		else
+			write_vf(&iov, changes[i], default_pkey);
 	}
 }
 
@@ -333,19 +332,17 @@ struct awaited {
 	unsigned int entry;
 };
 
-static struct ibh_error *read_back_vf(struct side *side,
-				      struct change *change,
-				      unsigned int *entry)
+static struct ibh_error *read_back_vf(struct iov *iov, struct change *change,
+				      unsigned int entry)
 {
 	struct ibh_error *error;
 
 	change->told = false;
 	change->seen = (struct ibh_state){ .have = IBH_HAVE_PORT };
-	*entry = read_entry(side, change->vf.index);
-	if (!*entry)
+	if (!entry)
 		return NULL;
-	error = read_guid(side, change->vf.index, "/admin_guids/", *entry,
-			  &change->seen.port, &change->told);
+	error = read_guid(iov, "admin_guids/", entry, &change->seen.port,
+			  &change->told);
 	if (error)
 		change->told = false;
 	/* One that is to be the subnet manager's choice is right as it is. */
@@ -364,7 +361,7 @@ static bool needs_consent(const struct change *change)
 }
 
 /* Takes those out of the list that have it. */
-static struct ibh_error *look(struct side *side, struct awaited *awaited,
+static struct ibh_error *look(struct iov *iov, struct awaited *awaited,
 			      size_t *count)
 {
 	struct ibh_error *error;
@@ -375,8 +372,9 @@ static struct ibh_error *look(struct side *side, struct awaited *awaited,
 	for (i = 0; i < *count; i++) {
 		const struct change *change = awaited[i].change;
 
-		error = read_guid(side, change->vf.index, "/gids/",
-				  awaited[i].entry, &guid, &found);
+		iov->index = change->vf.index;
+		error = read_guid(iov, "gids/", awaited[i].entry, &guid,
+				  &found);
 		if (error)
 			return error;
 		if (!found || guid != change->put.port)
@@ -386,20 +384,19 @@ static struct ibh_error *look(struct side *side, struct awaited *awaited,
 	return NULL;
 }
 
-static struct ibh_error *wait_for_consent(struct side *side,
+static struct ibh_error *wait_for_consent(struct iov *iov,
 					  struct awaited *awaited,
 					  size_t count)
 {
-	struct ibh_host *host = side->host;
+	struct ibh_host *host = iov->side->host;
 	uint64_t deadline = host->io->now(host->context) + host->patience_ms;
 	unsigned int pause = FIRST_PAUSE_MS;
 	struct ibh_error *error;
-	struct path path;
 	char seconds[24];
 	size_t i;
 
 	for (;;) {
-		error = look(side, awaited, &count);
+		error = look(iov, awaited, &count);
 		if (error || !count)
 			return error;
 		if (host->io->now(host->context) > deadline)
@@ -412,9 +409,10 @@ static struct ibh_error *wait_for_consent(struct side *side,
 	for (i = 0; i < count; i++) {
 		struct change *change = awaited[i].change;
 
-		port_file(&path, side, "/gids/", awaited[i].entry);
 		change->told = false;
-		change->doubt = fail(T_NO_CONSENT, change->address, path.text,
+		change->doubt = fail(T_NO_CONSENT, change->address,
+				     path_entry(&iov->port, "gids/",
+						awaited[i].entry),
 				     0, seconds, NULL, NULL);
 	}
 	return NULL;
@@ -426,18 +424,23 @@ static struct ibh_error *read_back(struct side *side, struct change **changes,
 	struct awaited *awaited = calloc(count, sizeof(*awaited));
 	struct ibh_error *error = NULL;
 	size_t i, waiting = 0;
-	unsigned int entry;
+	struct iov iov;
 
 	if (!awaited)
 		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+	of_port(&iov, side);
 	for (i = 0; i < count && !error; i++) {
-		error = read_back_vf(side, changes[i], &entry);
+		unsigned int entry;
+
+		of_vf(&iov, changes[i]->vf.index);
+		entry = read_entry(&iov);
+		error = read_back_vf(&iov, changes[i], entry);
 		if (!error && settle && needs_consent(changes[i]))
 			awaited[waiting++] =
 				(struct awaited){ changes[i], entry };
 	}
 	if (!error && waiting)
-		error = wait_for_consent(side, awaited, waiting);
+		error = wait_for_consent(&iov, awaited, waiting);
 	free(awaited);
 	return error;
 }

@@ -60,13 +60,12 @@ static bool obstacle(const struct side *side, char *why, size_t size)
 	return true;
 }
 
-/* A VF's folder, with its slash. */
-static void folder(struct path *path, const struct ibh_pf *pf,
+static void vf_folder(struct path *path, const struct ibh_pf *pf,
 		   unsigned int index)
 {
 	path_device(path, pf->address, "/sriov/");
 	path_number(path, index);
-	path_add(path, "/");
+	path_is_folder(path);
 }
 
 /* ---- reading ----------------------------------------------------------- */
@@ -81,7 +80,7 @@ static struct ibh_error *unreadable(const struct side *side,
 	if (err < 0)
 		return fail(T_UNREADABLE, address, path->text, err, NULL, NULL,
 			    NULL);
-	*strrchr(path->text, '/') = '\0';
+	path_cut(path, path->folder - 1);
 	return fail(T_NO_GUID, address, path->text, 0, value, "mlx5_core",
 		    NULL);
 }
@@ -95,23 +94,20 @@ static struct ibh_error *read_vf(const struct side *side, unsigned int index,
 	char value[SHORT_VALUE];
 	struct path path;
 	uint64_t read[2];
-	size_t start, i;
+	size_t i;
 	ssize_t n;
 
-	folder(&path, side->pf, index);
-	start = path.len;
+	vf_folder(&path, side->pf, index);
 	for (i = 0; i < 2; i++) {
-		path_cut(&path, start);
-		path_add(&path, guids[i]);
-		n = host_read(side->host, path.text, value, sizeof(value));
+		n = host_read(side->host, path_file(&path, guids[i]), value,
+			      sizeof(value));
 		if (n < 0 || ibh_parse_octets(value, (size_t)n, 8, &read[i]))
 			return unreadable(side, index, &path,
 					  n < 0 ? (int)n : 0, value);
 	}
 	if (policy) {
-		path_cut(&path, start);
-		path_add(&path, "policy");
-		n = host_read(side->host, path.text, value, sizeof(value));
+		n = host_read(side->host, path_file(&path, "policy"), value,
+			      sizeof(value));
 		if (n < 0)
 			return unreadable(side, index, &path, (int)n, NULL);
 		for (i = 0; i < WORDS; i++) {
@@ -125,6 +121,17 @@ static struct ibh_error *read_vf(const struct side *side, unsigned int index,
 	state->port = read[1];
 	state->have |= IBH_HAVE_NODE | IBH_HAVE_PORT;
 	return NULL;
+}
+
+static void complete(struct side *side, unsigned int index)
+{
+	struct ibh_state state = { 0 };
+	struct ibh_error *error = read_vf(side, index, true, &state);
+
+	if (!error)
+		side->states[index] = state;
+	/* The GUIDs are known; the write that follows tells. */
+	ibh_error_free(error);
 }
 
 struct work {
@@ -212,15 +219,11 @@ static struct ibh_error *read_back(struct side *side, struct change **changes,
 static bool put(struct side *side, struct change *change, struct path *path,
 		const char *file, const char *value)
 {
-	size_t start = path->len;
-	int err;
+	int err = host_write(side->host, path_file(path, file), value);
 
-	path_add(path, file);
-	err = host_write(side->host, path->text, value);
 	if (err)
 		change->refusal = fail(T_REFUSED, change->address, path->text,
 				       err, NULL, NULL, NULL);
-	path_cut(path, start);
 	return !err;
 }
 
@@ -245,10 +248,11 @@ static void write_vf(void *context, size_t i)
 	struct side *side = work->side;
 	struct path path;
 
-	folder(&path, side->pf, change->vf.index);
+	vf_folder(&path, side->pf, change->vf.index);
 	if (work->run && stopped(work->run)) {
-		change->refusal = fail(T_REFUSED, change->address, path.text,
-				       EINTR, NULL, NULL, NULL);
+		change->refusal = fail(T_REFUSED, change->address,
+				       path_file(&path, "policy"), EINTR, NULL,
+				       NULL, NULL);
 		return;
 	}
 	if (down && !put(side, change, &path, "policy", words[state->policy]))
@@ -278,6 +282,7 @@ const struct mechanism mlx5_sysfs = {
 	.plugged = mlx5_plugged,
 	.idle = mlx5_idle,
 	.survey = survey_all,
+	.complete = complete,
 	.write = write_all,
 	.read_back = read_back,
 };

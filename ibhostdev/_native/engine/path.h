@@ -11,6 +11,7 @@
 
 struct path {
 	size_t len;
+	size_t folder; /* its length, of what files are in */
 	char text[PATH_SIZE];
 };
 
@@ -53,6 +54,29 @@ static inline void path_device(struct path *path, const char *address,
 	path_add(path, DEVICES "/");
 	path_add(path, address);
 	path_add(path, rest);
+}
+
+/* What has been built is a folder; files are named one after the other. */
+static inline void path_is_folder(struct path *path)
+{
+	path_add(path, "/");
+	path->folder = path->len;
+}
+
+static inline const char *path_file(struct path *path, const char *name)
+{
+	path_cut(path, path->folder);
+	path_add(path, name);
+	return path->text;
+}
+
+/* One of those that are numbered; `kind` ends with a slash. */
+static inline const char *path_entry(struct path *path, const char *kind,
+				     unsigned int number)
+{
+	path_file(path, kind);
+	path_number(path, number);
+	return path->text;
 }
 
 #endif

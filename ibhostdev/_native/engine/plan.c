@@ -236,6 +236,10 @@ static struct ibh_error *find_on(struct run *run, struct side *side)
 			port = table_find(run->guids, state->port);
 		if (state->have & IBH_HAVE_NODE && !guid_is_idle(state->node))
 			node = table_find(run->guids, state->node);
+		/* What it is put back to, if need be. */
+		if ((port >= 0 || node >= 0) && side->mechanism->complete &&
+		    !(side->mine && side->mine[i]))
+			side->mechanism->complete(side, i);
 		if (port >= 0)
 			error = add_holder(run, (size_t)port, side, i);
 		if (!error && node >= 0 && node != port)
