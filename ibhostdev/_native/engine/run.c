@@ -31,8 +31,8 @@ static void carry_out(struct run *run)
 
 	apply(run);
 	verify(run);
-	/* From here on it is done or undone: who is told to stop later has
-	 * the VFs that are left be told as failed. */
+	/* From here on it is done or undone. A VF that is not bound anew
+	 * because of a later stop is told as failed. */
 	ended = stopped(run);
 	if (!run->how->proceed && (any_failed(run) || ended))
 		undo(run);

@@ -6,6 +6,8 @@
  */
 #include "internal.h"
 
+#include "path.h"
+
 #define TRIES 3
 
 static struct ibh_error *no_memory(void)
@@ -36,13 +38,16 @@ static int by_pci(const void *a, const void *b)
 static bool parent(struct ibh_host *host, const char *name,
 		   struct ibh_pci *pci)
 {
-	char path[PATH_SIZE], target[PATH_SIZE], *part;
+	char target[PATH_SIZE], *part;
+	struct path path = { .len = 0 };
 	int i;
 
 	if (strlen(name) >= IBH_NAME)
 		return false;
-	join(path, "class/infiniband/%s", name);
-	if (host->io->link(host->context, path, target, sizeof(target)) < 0)
+	path_add(&path, "class/infiniband/");
+	path_add(&path, name);
+	if (host->io->link(host->context, path.text, target,
+			   sizeof(target)) < 0)
 		return false;
 	for (i = 0; i < 2; i++) {
 		part = strrchr(target, '/');
@@ -84,20 +89,32 @@ static struct ibh_error *read_function(struct ibh_host *host,
 	return error;
 }
 
+/* A PF comes before its VFs, of which nothing has to be asked: their own
+ * driver may have registered an IB device for each. */
+static bool is_vf(const struct topology *made, struct ibh_pci pci)
+{
+	size_t i;
+
+	for (i = 0; i < made->public.count; i++)
+		if (vf_index(&made->pfs[i], pci) >= 0)
+			return true;
+	return false;
+}
+
 static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 			      const struct candidate *candidates, size_t count)
 {
 	const struct ibh_pf **pfs;
 	const struct ibh_error **left_out;
 	size_t at, next, n = 0, ill = 0;
+	struct ibh_pf *grown;
 	bool is_one;
 
-	made->pfs = calloc(count + 1, sizeof(*made->pfs));
 	pfs = calloc(count + 1, sizeof(*pfs));
 	left_out = calloc(count + 1, sizeof(*left_out));
 	made->public.pfs = pfs;
 	made->public.left_out = left_out;
-	if (!made->pfs || !pfs || !left_out)
+	if (!pfs || !left_out)
 		return no_memory();
 	for (at = 0; at < count; at = next) {
 		struct ibh_error *error;
@@ -107,15 +124,23 @@ static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 				    candidates[at].pci.domain ||
 			    candidates[next].pci.rid != candidates[at].pci.rid)
 				break;
+		if (is_vf(made, candidates[at].pci))
+			continue;
+		grown = realloc(made->pfs, (n + 1) * sizeof(*grown));
+		if (!grown)
+			return no_memory();
+		made->pfs = grown;
 		error = read_function(host, candidates + at, next - at,
 				      &made->pfs[n], &is_one);
 		if (error) /* one that is ill must not stop the others */
 			left_out[ill++] = error;
 		else if (is_one)
-			pfs[n] = &made->pfs[n], n++;
+			n++;
 		made->public.count = n;
 		made->public.left_out_count = ill;
 	}
+	for (at = 0; at < n; at++)
+		pfs[at] = &made->pfs[at];
 	return NULL;
 }
 
