@@ -1,26 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the compiled floor of ibhostdev and its program ebrctl; everything
-else about the package is in pyproject.toml."""
+"""Builds the engine, the modules that have it inside and the program ebrctl;
+everything else about the package is in pyproject.toml.
+
+IBHOSTDEV_SANITIZE=address,undefined builds all of them with gcc's sanitizers,
+for tests.
+"""
 
 import os
+import platform
 from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"]
-HEADERS = sorted(glob("include/ibhostdev/*.h"))
 ENGINE = "ibhostdev/_native/engine"
+INCLUDES = ["include", ENGINE]
+HEADERS = sorted([*glob("include/ibhostdev/*.h"), *glob(f"{ENGINE}/*.h")])
+SANITIZE = os.environ.get("IBHOSTDEV_SANITIZE", "")
+
+WARNINGS = ["-Wall", "-Wextra"]
+# The kernel's own macros (NLMSG_ALIGN) mix signed and unsigned.
+STRICT = [*WARNINGS, "-Wconversion", "-Wno-sign-conversion"]
+COMPILE = [
+    "-std=gnu11",
+    "-O2",
+    "-fvisibility=hidden",
+    "-fstack-protector-strong",
+    "-fstack-clash-protection",
+    "-U_FORTIFY_SOURCE",
+]
+LINK = ["-Wl,-z,relro,-z,now", "-Wl,--exclude-libs,ALL", "-pthread"]
+if platform.machine() in ("x86_64", "i686"):
+    COMPILE.append("-fcf-protection")
+if SANITIZE:
+    COMPILE += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+    LINK.append(f"-fsanitize={SANITIZE}")
+else:
+    # It and the sanitizers check the same calls, and not both at once.
+    COMPILE.append("-D_FORTIFY_SOURCE=2")
 
 
 def native(name: str) -> Extension:
     return Extension(
         f"ibhostdev._native.{name}",
         [f"ibhostdev/_native/{name}.pyx"],
-        include_dirs=["include"],
+        include_dirs=INCLUDES,
         depends=HEADERS,
-        extra_compile_args=FLAGS,
+        extra_compile_args=[*WARNINGS, "-Wno-unused-parameter"],
     )
 
 
@@ -40,6 +67,38 @@ class BuildExt(build_ext):
                 return os.path.join(*fullname.split("."))
         return str(super().get_ext_filename(fullname))
 
+    def build_extensions(self) -> None:
+        engine = self.build_engine()
+        # Some Pythons have the folder of their own library in all modules.
+        self.compiler.linker_so = [
+            flag
+            for flag in self.compiler.linker_so
+            if not flag.startswith("-Wl,-rpath")
+        ]
+        for extension in self.extensions:
+            extension.extra_compile_args[:0] = COMPILE
+            extension.extra_link_args += LINK
+            extension.extra_objects.append(engine)
+        super().build_extensions()
+
+    def build_engine(self) -> str:
+        """A library of it, of which each module takes what it needs."""
+        objects = self.compiler.compile(
+            sorted(glob(f"{ENGINE}/*.c")),
+            output_dir=self.build_temp,
+            include_dirs=INCLUDES,
+            extra_postargs=[*COMPILE, *STRICT],
+            depends=HEADERS,
+        )
+        self.compiler.create_static_lib(
+            objects, "engine", output_dir=self.build_temp
+        )
+        return str(
+            self.compiler.library_filename(
+                "engine", output_dir=self.build_temp
+            )
+        )
+
     def build_extension(self, ext: Extension) -> None:
         if not isinstance(ext, Program):
             super().build_extension(ext)
@@ -55,7 +114,9 @@ class BuildExt(build_ext):
             depends=ext.depends,
         )
         self.compiler.link_executable(
-            objects, path, extra_postargs=ext.extra_link_args
+            [*objects, *ext.extra_objects],
+            path,
+            extra_postargs=ext.extra_link_args,
         )
 
     def copy_extensions_to_source(self) -> None:
@@ -68,29 +129,21 @@ class BuildExt(build_ext):
 
 ebrctl = Program(
     "ibhostdev.ebrctl.bin.ebrctl",
-    ["ibhostdev/ebrctl/ebrctl.c", *sorted(glob(f"{ENGINE}/*.c"))],
+    sorted(glob("ibhostdev/ebrctl/*.c")),
     include_dirs=["include"],
-    depends=[*HEADERS, *sorted(glob(f"{ENGINE}/*.h"))],
-    extra_compile_args=[
-        *FLAGS,
-        "-std=gnu11",
-        "-pthread",
-        # The kernel's own macros (NLMSG_ALIGN) mix signed and unsigned.
-        "-Wconversion",
-        "-Wno-sign-conversion",
-        "-U_FORTIFY_SOURCE",
-        "-D_FORTIFY_SOURCE=2",
-        "-fstack-protector-strong",
-        "-fPIE",
-    ],
-    extra_link_args=["-pthread", "-pie", "-s", "-Wl,-z,relro,-z,now"],
+    depends=HEADERS,
+    extra_compile_args=[*STRICT, "-fPIE"],
+    extra_link_args=["-pie"] if SANITIZE else ["-pie", "-s"],
 )
 
 setup(
     cmdclass={"build_ext": BuildExt},
     ext_modules=[
         *cythonize(
-            [native("sysfs"), native("rtnetlink")],
+            [
+                native(name)
+                for name in ("arguments", "host", "results", "sysfs")
+            ],
             compiler_directives={
                 "language_level": "3",
                 "embedsignature": True,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes into a batch and what comes out of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple, Self
 
 from ibhostdev.errors import IbHostdevError, RolledBack
@@ -67,22 +68,54 @@ class VfResult(NamedTuple):
     error: IbHostdevError | None = None
 
 
-class BatchResult(NamedTuple):
-    """One result for each VIF, in the order of the call."""
+class BatchResult:
+    """One result for each VIF, in the order of the call.
 
-    results: tuple[VfResult, ...]
-    warnings: tuple[str, ...] = ()
+    ``made`` gives them when they are looked at, ``errors`` are those in it,
+    where they are known already.
+    """
+
+    def __init__(
+        self,
+        made: Iterable[VfResult],
+        warnings: Iterable[str] = (),
+        errors: Iterable[IbHostdevError] | None = None,
+    ) -> None:
+        self._made = made
+        self.warnings = tuple(warnings)
+        if errors is not None:
+            self.errors = list(errors)
+
+    @cached_property
+    def results(self) -> tuple[VfResult, ...]:
+        return tuple(self._made)
+
+    @cached_property
+    def errors(self) -> list[IbHostdevError]:
+        """Of the VFs that failed, in order."""
+        return [r.error for r in self.results if r.error is not None]
 
     @property
     def ok(self) -> bool:
-        return all(result.error is None for result in self.results)
+        return not self.errors
 
     @property
     def failures(self) -> list[IbHostdevError]:
         """The errors that are causes, not consequences."""
-        errors = [r.error for r in self.results if r.error is not None]
+        errors = self.errors
         causes = [e for e in errors if not isinstance(e, RolledBack)]
         return causes or errors
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BatchResult):
+            return NotImplemented
+        return (self.results, self.warnings) == (other.results, other.warnings)
+
+    def __repr__(self) -> str:
+        return f"BatchResult({self.results!r}, {self.warnings!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return BatchResult, (self.results, self.warnings)
 
 
 class BatchFailed(IbHostdevError):

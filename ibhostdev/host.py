@@ -1,22 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host with HCAs: the package's front door."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 
+from ibhostdev import networks
+from ibhostdev._native.host import Engine
+from ibhostdev._native.results import Results
 from ibhostdev._native.sysfs import Tree
-from ibhostdev.batch import BatchResult, OnError, Progress, Vif
-from ibhostdev.inventory import Endpoint, Inventory, Pf, Policy, Vf, VfState
-from ibhostdev.locks import SECONDS, Locks
-from ibhostdev.mechanisms import Mechanisms
-from ibhostdev.mechanisms.ebrctl import Command, Run
-from ibhostdev.networks import PhysicalNetworks
+from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
+from ibhostdev.errors import DeviceNotFound, InvalidInput
+from ibhostdev.inventory import (
+    DEVICES,
+    MECHANISMS,
+    Endpoint,
+    Pf,
+    Policy,
+    Vf,
+    VfState,
+    base_name,
+)
 from ibhostdev.pci import PciAddress
-from ibhostdev.plugging import Plugging
+from ibhostdev.vendor import Command, Ebrctl, Run
 
 __all__ = ["Endpoint", "Host"]
 
+LOG = logging.getLogger(__name__)
+
 _EBRCTL = Command()
+# The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
+_LOCK_SECONDS = 180.0
+# Of the subnet manager, whose answer to mlx4 has a limit of 1 s in the driver
+# and is asked for again (mlx4/alias_GUID.c).
+_SETTLE_SECONDS = 10.0
 
 
 class Host:
@@ -28,7 +45,8 @@ class Host:
     behind them, by IPoIB network device, IB device or PCI address; without it
     no VIF is checked for its network and all PFs are taken for one fabric.
     ``ebrctl`` runs the vendor's program for PFs that nothing else serves,
-    ``ebrctl_at_once`` calls at a time; with None there is none.
+    ``ebrctl_at_once`` calls at a time; with None there is none. mlx4's subnet
+    manager has ``settle_seconds`` to agree to GUIDs.
 
     Instances may be shared by threads; several of them, in any processes,
     keep out of each other's way by the locks.
@@ -42,33 +60,44 @@ class Host:
         physical_networks: Mapping[str, Iterable[str]] | None = None,
         ebrctl: Run | None = _EBRCTL,
         ebrctl_at_once: int = 4,
-        lock_seconds: float = SECONDS,
+        lock_seconds: float = _LOCK_SECONDS,
+        settle_seconds: float = _SETTLE_SECONDS,
     ) -> None:
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
         self.run_dir = run_dir
-        self.inventory = Inventory(self.sysfs)
-        self.mechanisms = Mechanisms(
-            self.sysfs, self.netlink, ebrctl, ebrctl_at_once
-        )
-        self._networks = PhysicalNetworks(physical_networks or {})
-        self._plugging = Plugging(
-            self.sysfs,
-            self.inventory,
-            self.mechanisms,
-            Locks(run_dir, lock_seconds),
+        self._networks = {
+            name: tuple(devices)
+            for name, devices in (physical_networks or {}).items()
+        }
+        self._mechanisms = MECHANISMS if ebrctl else MECHANISMS[:-1]
+        self._engine = Engine(
+            self.sysfs.path,
+            run_dir,
             self._networks,
+            Ebrctl(ebrctl, ebrctl_at_once) if ebrctl else None,
+            self.netlink.port,
+            self.sysfs.port,
+            lock_seconds,
+            settle_seconds,
         )
+
+    # -- what is there ------------------------------------------------
 
     @property
     def pfs(self) -> list[Pf]:
         """PFs with an InfiniBand port, by PCI address, as they are now."""
-        return self.inventory.pfs(anew=True)
+        pfs, left_out = self._engine.pfs(True)
+        for error in left_out:
+            LOG.warning(
+                "PF %s is left out: %s", base_name(error.device or ""), error
+            )
+        return pfs
 
     def doubts(self) -> list[str]:
         """What is not as the mapping of physical networks says: devices that
         are no PF here, maybe for a slip of the pen."""
-        return self._networks.doubts(self.pfs)
+        return networks.doubts(self._networks, self.pfs)
 
     def vf(self, pci: str) -> Vf:
         """The VF at a PCI address.
@@ -76,10 +105,70 @@ class Host:
         :raises InvalidInput: if it is no PCI address
         :raises DeviceNotFound: if there is no VF of an InfiniBand PF
         """
-        (vf,) = self.inventory.locate([PciAddress.parse(pci)])
+        (vf,) = self.locate([PciAddress.parse(pci)])
         if isinstance(vf, Vf):
             return vf
         raise vf
+
+    def locate(
+        self, addresses: Iterable[PciAddress]
+    ) -> list[Vf | DeviceNotFound]:
+        """The VF at each address, or why there is none."""
+        return self._engine.locate(addresses)
+
+    def vfs(self, pf: Pf, indices: Iterable[int] | None = None) -> list[Vf]:
+        """The PF's VFs, or those of them; vanished ones are left out."""
+        return self._engine.vfs(
+            pf, range(pf.numvfs) if indices is None else indices
+        )
+
+    def iommu_groups(self, vfs: Sequence[Vf]) -> dict[PciAddress, int | None]:
+        """The number of each VF's IOMMU group; None if it has none."""
+        links = self.sysfs.readlink(
+            [f"{DEVICES}/{vf.pci}/iommu_group" for vf in vfs]
+        )
+        names = [
+            base_name(link) if isinstance(link, str) else "" for link in links
+        ]
+        return {
+            vf.pci: int(name) if name.isdecimal() else None
+            for vf, name in zip(vfs, names, strict=True)
+        }
+
+    def choose(
+        self, pf: Pf, forced: str | None = None
+    ) -> tuple[str | None, dict[str, str]]:
+        """The first mechanism that serves the PF, and what is against those
+        before it (against all of them if none does).
+
+        :raises InvalidInput: if ``forced`` names none
+        """
+        self._check(forced)
+        return self._engine.choose(pf, forced)
+
+    def survey(
+        self,
+        pf: Pf,
+        indices: Iterable[int] = (),
+        mechanism: str | None = None,
+    ) -> dict[int, VfState]:
+        """State of the PF's VFs on its port, by index: all that can be known
+        of those of ``indices``, at least the GUIDs of the others. One that
+        could not be asked about is missing.
+
+        :raises NoMechanism: if none serves the PF
+        :raises IbHostdevError: if the kernel cannot be asked
+        """
+        self._check(mechanism)
+        return self._engine.survey(pf, indices, mechanism)
+
+    def asks_all(self, pf: Pf) -> bool:
+        """Whether the kernel, when it was last asked about the PF's VFs by
+        netlink, could not put them into one answer (EMSGSIZE), so that all
+        network devices have to be asked about."""
+        return self._engine.asks_all(pf)
+
+    # -- batches ------------------------------------------------------
 
     def plug(
         self,
@@ -105,14 +194,16 @@ class Host:
         :raises BatchFailed: when a VF failed; its ``result`` tells of each
         :raises AccessDenied: when the locks cannot be taken
         """
-        return self._plugging.plug(
+        self._check(mechanism)
+        made, warnings = self._engine.plug(
             vifs,
-            policy=None if policy is None else Policy(policy),
-            on_error=OnError(on_error),
-            mechanism=mechanism,
-            dry_run=dry_run,
-            progress=progress,
+            None if policy is None else Policy(policy),
+            OnError(on_error) is OnError.CONTINUE,
+            mechanism,
+            dry_run,
+            progress,
         )
+        return _report(made, warnings, dry_run)
 
     def unplug(
         self,
@@ -134,14 +225,22 @@ class Host:
 
         Raises what plug() raises.
         """
-        return self._plugging.unplug(
+        self._check(mechanism)
+        made, warnings = self._engine.unplug(
             vifs,
-            rebind=rebind,
-            on_error=OnError(on_error),
-            mechanism=mechanism,
-            dry_run=dry_run,
-            progress=progress,
+            rebind,
+            OnError(on_error) is OnError.CONTINUE,
+            mechanism,
+            dry_run,
+            progress,
         )
+        if LOG.isEnabledFor(logging.DEBUG):
+            for vif, one in zip(vifs, made, strict=True):
+                if one.error is None and not one.changed:
+                    LOG.debug(
+                        "GUID %s is on no VF here: nothing to unplug", vif.guid
+                    )
+        return _report(made, warnings, dry_run)
 
     def restore(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
@@ -159,4 +258,26 @@ class Host:
         :raises IbHostdevError: when the VFs' states cannot be read, or the
             locks not be taken; nothing was touched
         """
-        return self._plugging.restore(vifs, states)
+        made, warnings = self._engine.restore(vifs, states)
+        return _report(made, warnings, False)
+
+    def _check(self, mechanism: str | None) -> None:
+        if mechanism is not None and mechanism not in self._mechanisms:
+            raise InvalidInput(
+                f"{mechanism!r} is no mechanism of this host",
+                attribute="mechanism",
+                cure=f"choose from {', '.join(self._mechanisms)}",
+            )
+
+
+def _report(
+    made: Results, warnings: tuple[str, ...], dry_run: bool
+) -> BatchResult:
+    """The result, or BatchFailed with it inside."""
+    if not dry_run:
+        for warning in warnings:
+            LOG.warning("%s", warning)
+    result = BatchResult(made, warnings, made.errors)
+    if not result.ok:
+        raise BatchFailed.of(result)
+    return result

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of sysfs operations below one root directory.
+"""Batches of sysfs operations below one root directory, for who wants to look
+for himself.
 
 Paths are relative to the root and used as they are: who builds them answers
-for what is in them. Each batch runs without the GIL and without a lock (the
-one shared thing, the root's descriptor, never changes), so threads may share
-a Tree.
+for what is in them. Reads and writes run without the GIL and without a lock
+(the one shared thing, the root's descriptor, never changes), so threads may
+share a Tree.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_SetFromErrnoWithFilename
 from libc.errno cimport ENOMEM
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
-from posix.fcntl cimport open
-from posix.unistd cimport close
+from libc.string cimport memcpy, memset
+
+from ibhostdev._native.api cimport ibh_error, ibh_error_free, ibh_options
 
 import os
 
@@ -22,26 +22,27 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeFSDefault(const char *text)
     str PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
 
-cdef extern from "<fcntl.h>" nogil:
-    int O_PATH, O_DIRECTORY, O_CLOEXEC
+cdef extern from "internal.h":
+    enum:
+        VALUE_SIZE
 
-cdef extern from "ibhostdev/sysfs.h" nogil:
-    ssize_t ibh_attr_read(int dir, const char *path, char *buf, size_t size)
-    int ibh_attr_write(int dir, const char *path, const char *buf, size_t len)
-    ssize_t ibh_link_read(int dir, const char *path, char *buf, size_t size)
-    ssize_t ibh_entries(int fd, char *buf, size_t size)
-    int ibh_dir_open(int dir, const char *path)
+    ctypedef int (*take_name)(const char *name, void *context) except? -1
 
-    struct ibh_entry:
-        unsigned short size
-        char name[]
+    struct io:
+        ssize_t (*read)(void *context, const char *path, char *value,
+                        size_t size) noexcept nogil
+        ssize_t (*link)(void *context, const char *path, char *target,
+                        size_t size) noexcept nogil
+        int (*list)(void *context, const char *path, take_name take,
+                    void *taker) except? -1
+        int (*write)(void *context, const char *path, const char *value,
+                     size_t len) noexcept nogil
+        void (*done)(void *context)
 
-# A page and one byte: what fills it is no sysfs attribute.
-cdef enum:
-    VALUE_SIZE = 4097
-    LINK_SIZE = 4096
-    ENTRIES_SIZE = 32768
-    NEWLINE = 10
+    ibh_error *system_open(const ibh_options *options, const io **io,
+                           void **context)
+    ibh_error *simulated_open(const ibh_options *options, const io **io,
+                              void **context)
 
 
 cdef struct Item:
@@ -84,113 +85,94 @@ cdef class _Batch:
         free(self.items)
 
 
-cdef list _read(int root, paths, bint link):
-    cdef _Batch batch = _Batch(paths)
-    cdef Py_ssize_t i
-    cdef size_t size = LINK_SIZE if link else VALUE_SIZE
-    cdef char *value = <char *>malloc(size)
-    cdef Item *item
-    cdef list results = []
-    if value is NULL:
-        raise MemoryError
-    # The values are a few bytes each: copied out one by one, they need no
-    # page-sized buffer each.
-    cdef char *kept = NULL
-    try:
-        with nogil:
-            for i in range(batch.count):
-                item = &batch.items[i]
-                if link:
-                    item.result = ibh_link_read(root, item.path, value, size)
-                else:
-                    item.result = ibh_attr_read(root, item.path, value, size)
-                item.data = NULL
-                if item.result >= 0:
-                    kept = <char *>malloc(item.result + 1)
-                    if kept is NULL:
-                        item.result = -ENOMEM
-                        continue
-                    memcpy(kept, value, item.result)
-                    item.data = kept
-        for i in range(batch.count):
-            item = &batch.items[i]
-            if item.result < 0:
-                results.append(<int>-item.result)
-            elif link:
-                results.append(
-                    PyUnicode_DecodeFSDefaultAndSize(item.data, item.result)
-                )
-            else:
-                while item.result and item.data[item.result - 1] == NEWLINE:
-                    item.result -= 1
-                results.append(
-                    PyBytes_FromStringAndSize(item.data, item.result)
-                )
-    finally:
-        for i in range(batch.count):
-            if batch.items[i].data is not NULL:
-                free(<void *>batch.items[i].data)
-        free(value)
-    return results
-
-
-cdef object _names(int root, const char *path, char *buf):
-    """Names in a directory, sorted, or an errno."""
-    cdef list names = []
-    cdef ssize_t got, at
-    cdef ibh_entry *entry
-    cdef int fd
-    with nogil:
-        fd = ibh_dir_open(root, path)
-    if fd < 0:
-        return -fd
-    try:
-        while True:
-            with nogil:
-                got = ibh_entries(fd, buf, ENTRIES_SIZE)
-            if got <= 0:
-                break
-            at = 0
-            while at < got:
-                entry = <ibh_entry *>(buf + at)
-                names.append(PyUnicode_DecodeFSDefault(entry.name))
-                at += entry.size
-    finally:
-        close(fd)
-    if got < 0:
-        return <int>-got
-    names.remove(".")
-    names.remove("..")
-    names.sort()
-    return names
+cdef int _add_name(const char *name, void *names) except? -1:
+    (<list>names).append(PyUnicode_DecodeFSDefault(name))
+    return 0
 
 
 cdef class Tree:
-    """A directory shaped like /sys, the root of all paths given to it."""
+    """A directory shaped like /sys, the root of all paths given to it. With
+    a ``port`` it is a simulated one: reads are of plain files, and a write is
+    a message to the process that serves it."""
 
-    cdef int root
-    cdef bint opened  # descriptor 0 is one, too
+    cdef const io *io
+    cdef void *context
     cdef readonly str path
+    cdef readonly unsigned int port
 
-    def __cinit__(self, path="/sys", *args, **kwargs):
+    def __cinit__(self, path="/sys", unsigned int port=0):
+        cdef ibh_options options
+        cdef ibh_error *error
         cdef bytes encoded = os.fsencode(path)
+        cdef int number
+        memset(&options, 0, sizeof(options))
+        options.sysfs = encoded
+        options.sysfs_port = port
         self.path = os.fsdecode(encoded)
-        self.root = open(encoded, O_PATH | O_DIRECTORY | O_CLOEXEC)
-        if self.root < 0:
-            PyErr_SetFromErrnoWithFilename(OSError, encoded)
-        self.opened = True
+        self.port = port
+        if port:
+            error = simulated_open(&options, &self.io, &self.context)
+        else:
+            error = system_open(&options, &self.io, &self.context)
+        if error is not NULL:
+            number = error.number
+            ibh_error_free(error)
+            raise OSError(number, os.strerror(number), self.path)
 
     def __dealloc__(self):
-        if self.opened:
-            close(self.root)
+        if self.context is not NULL:
+            self.io.done(self.context)
 
     def read(self, paths):
         """Value of each attribute, without its newline, or its errno."""
-        return _read(self.root, paths, False)
+        return self.look(paths, False)
 
     def readlink(self, paths):
         """Text of each symbolic link, or its errno."""
-        return _read(self.root, paths, True)
+        return self.look(paths, True)
+
+    cdef list look(self, paths, bint link):
+        cdef _Batch batch = _Batch(paths)
+        cdef Py_ssize_t i
+        cdef char *value = <char *>malloc(VALUE_SIZE)
+        cdef char *kept
+        cdef Item *item
+        cdef list results = []
+        if value is NULL:
+            raise MemoryError
+        # The values are a few bytes each: copied out one by one, they need
+        # no page-sized buffer each.
+        try:
+            with nogil:
+                for i in range(batch.count):
+                    item = &batch.items[i]
+                    item.result = (
+                        self.io.link if link else self.io.read
+                    )(self.context, item.path, value, VALUE_SIZE)
+                    if item.result >= 0:
+                        kept = <char *>malloc(item.result + 1)
+                        if kept is NULL:
+                            item.result = -ENOMEM
+                            continue
+                        memcpy(kept, value, item.result)
+                        item.data = kept
+            for i in range(batch.count):
+                item = &batch.items[i]
+                if item.result < 0:
+                    results.append(<int>-item.result)
+                elif link:
+                    results.append(PyUnicode_DecodeFSDefaultAndSize(
+                        item.data, item.result
+                    ))
+                else:
+                    results.append(PyBytes_FromStringAndSize(
+                        item.data, item.result
+                    ))
+        finally:
+            for i in range(batch.count):
+                free(<void *>batch.items[i].data)
+            free(value)
+        return results
 
     def write(self, items, stop=False):
         """Write each (path, value) in order, one write() call a value.
@@ -207,8 +189,8 @@ cdef class Tree:
         with nogil:
             for i in range(batch.count):
                 item = &batch.items[i]
-                item.result = -ibh_attr_write(
-                    self.root, item.path, item.data, item.size
+                item.result = -self.io.write(
+                    self.context, item.path, item.data, item.size
                 )
                 if item.result and stopping:
                     break
@@ -218,13 +200,13 @@ cdef class Tree:
         """Names in each directory, sorted, or its errno."""
         cdef _Batch batch = _Batch(paths)
         cdef Py_ssize_t i
-        cdef char *buf = <char *>malloc(ENTRIES_SIZE)
-        if buf is NULL:
-            raise MemoryError
-        try:
-            return [
-                _names(self.root, batch.items[i].path, buf)
-                for i in range(batch.count)
-            ]
-        finally:
-            free(buf)
+        cdef list names, results = []
+        cdef int err
+        for i in range(batch.count):
+            names = []
+            err = self.io.list(
+                self.context, batch.items[i].path, _add_name, <void *>names
+            )
+            names.sort()
+            results.append(-err if err else names)
+        return results

@@ -173,7 +173,7 @@ class _IpBatch:
         if program is None:
             raise _Unfit("there is no program ip (iproute2)")
         for pf in loan.pfs:
-            _, against = loan.host.mechanisms.choose(pf)
+            _, against = loan.host.choose(pf)
             if "mlx5_netlink" in against:
                 raise _Unfit(f"{pf.pci}: {against['mlx5_netlink']}")
         self._program = program

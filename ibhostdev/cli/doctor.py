@@ -19,8 +19,16 @@ from ibhostdev.cli.terminal import Cell, Line
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
-from ibhostdev.inventory import DEVICES, Family, Pf, Policy, Vf, base_name
-from ibhostdev.mechanisms import ebrctl
+from ibhostdev.inventory import (
+    DEVICES,
+    EBRCTL,
+    Family,
+    Pf,
+    Policy,
+    Vf,
+    base_name,
+)
+from ibhostdev.vendor import require_daemon
 
 # include/uapi/linux/capability.h
 _CAP_DAC_OVERRIDE = 1
@@ -184,7 +192,7 @@ def mechanism(patient: Patient) -> Iterator[Finding]:
                 pf.pci,
                 _netdev_cure(pf),
             )
-        elif view.mechanism == "ebrctl":
+        elif view.mechanism == EBRCTL:
             yield from _last_resort(view)
         elif "mlx5_netlink" in view.against and pf.family is not Family.MLX4:
             yield Finding(
@@ -220,7 +228,7 @@ def _last_resort(view: View) -> Iterator[Finding]:
         _netdev_cure(pf),
     )
     try:
-        ebrctl.require_daemon()
+        require_daemon()
     except IbHostdevError as error:
         yield Finding(
             "mechanism",
@@ -252,12 +260,7 @@ def large_answers(patient: Patient) -> Iterator[Finding]:
         if view.mechanism != "mlx5_netlink" or pf.netdev is None:
             continue
         cure = "update the kernel to 6.15 or newer"
-        try:
-            with patient.host.netlink.open() as socket:
-                dumped = socket.link(pf.netdev.ifindex)[-1]
-        except OSError:
-            continue  # told as unreadable state
-        if dumped:
+        if patient.host.asks_all(pf):
             yield Finding(
                 "large answers",
                 Severity.WARNING,
@@ -598,11 +601,10 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
 
 def own_drivers(patient: Patient) -> Iterator[Finding]:
     """VFs whose driver on this host goes on showing what they were."""
-    inventory = patient.host.inventory
     for view in patient.views:
         before_plug, stale = [], []
         here = [vf for vf in view.vfs if vf.driver == "mlx5_core"]
-        own = inventory.own_identities(here)
+        own = _own_identities(patient.host, here)
         for vf, shown in zip(here, own, strict=True):
             admin = view.state(vf).node_guid
             if admin is None:
@@ -632,6 +634,34 @@ def own_drivers(patient: Patient) -> Iterator[Finding]:
                 view.pf.pci,
                 "unbind them from mlx5_core and bind them again",
             )
+
+
+def _own_identities(host: Host, vfs: Sequence[Vf]) -> list[Guid | None]:
+    """The node GUID that each VF's own driver on this host took when it was
+    bound; None if it shows none."""
+    folders = [f"{DEVICES}/{vf.pci}/infiniband" for vf in vfs]
+    devices = [
+        # One, or none before the driver has it.
+        names[0] if isinstance(names, list) and names else "none"
+        for names in host.sysfs.listdir(folders)
+    ]
+    values = host.sysfs.read(
+        [
+            f"{folder}/{device}/node_guid"
+            for folder, device in zip(folders, devices, strict=True)
+        ]
+    )
+    return [_node_guid(value) for value in values]
+
+
+def _node_guid(value: bytes | int) -> Guid | None:
+    """From four groups of four digits."""
+    if isinstance(value, int):
+        return None
+    try:
+        return Guid(value.replace(b":", b""), 16)
+    except ValueError:
+        return None
 
 
 CHECKS: tuple[Check, ...] = (

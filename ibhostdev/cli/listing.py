@@ -69,21 +69,20 @@ def views(host: Host, names: Sequence[str] = ()) -> list[View]:
 
 
 def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
-    mechanism, against = host.mechanisms.choose(pf)
-    name = None if mechanism is None else mechanism.name
-    vfs = host.inventory.vfs(pf, indices)
-    groups = host.inventory.iommu_groups(vfs)
+    mechanism, against = host.choose(pf)
+    vfs = host.vfs(pf, indices)
+    groups = host.iommu_groups(vfs)
     if mechanism is None or not pf.numvfs:
-        return View(pf, name, against, vfs, groups)
+        return View(pf, mechanism, against, vfs, groups)
     sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
     batch = range(pf.numvfs) if indices is None else indices
     try:
         states = [
-            mechanism.survey(pf.on_port(side.number), batch) for side in sides
+            host.survey(pf.on_port(side.number), batch) for side in sides
         ]
     except IbHostdevError as error:
-        return View(pf, name, against, vfs, groups, error=error)
-    return View(pf, name, against, vfs, groups, states)
+        return View(pf, mechanism, against, vfs, groups, error=error)
+    return View(pf, mechanism, against, vfs, groups, states)
 
 
 def _find(host: Host, pfs: Sequence[Pf], name: str) -> tuple[Pf, int | None]:

@@ -17,8 +17,7 @@ from ibhostdev.errors import (
     WrongPhysicalNetwork,
 )
 from ibhostdev.guid import Guid
-from ibhostdev.inventory import VfState
-from ibhostdev.mechanisms.ebrctl import Ebrctl
+from ibhostdev.inventory import EBRCTL, VfState
 from ibhostdev.plain import error_to_plain
 
 
@@ -58,7 +57,7 @@ def not_searched(one: VfResult) -> bool:
         and one.error is None
         and not one.changed
         and not one.verified
-        and one.mechanism != Ebrctl.name
+        and one.mechanism != EBRCTL
     )
 
 

@@ -410,7 +410,7 @@ class Guests:
                 for side in (guest.live, guest.config):
                     if side is not None and task.vif is None:
                         task.vif = side.vif(task.pci)
-        located = self._host.inventory.locate([task.pci for task in tasks])
+        located = self._host.locate([task.pci for task in tasks])
         indices: dict[PciAddress, list[int]] = {}
         pfs: dict[PciAddress, Pf] = {}
         for vf in located:
@@ -419,12 +419,9 @@ class Guests:
                 indices.setdefault(vf.pf.pci, []).append(vf.index)
         shown: dict[PciAddress, Guid] = {}
         for pci, pf in pfs.items():
-            mechanism, _ = self._host.mechanisms.choose(pf)
-            if mechanism is None:
-                continue
             for port in pf.ports:
                 try:
-                    states = mechanism.survey(
+                    states = self._host.survey(
                         pf.on_port(port.number), indices[pci]
                     )
                 except IbHostdevError:

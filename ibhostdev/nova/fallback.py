@@ -23,9 +23,9 @@ from ibhostdev import errors
 from ibhostdev import guid
 from ibhostdev import host
 from ibhostdev import inventory
-from ibhostdev.mechanisms import ebrctl
 from ibhostdev.privilege import configured
 from ibhostdev.privilege import request
+from ibhostdev import vendor
 
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF
@@ -40,7 +40,7 @@ def run(native: Native, asked: request.Request) -> batch.BatchResult:
     Raises what Host.plug() and Host.unplug() raise, and all or nothing is
     done of a plug whichever way its ports go.
     """
-    if asked.mechanism == ebrctl.Ebrctl.name:
+    if asked.mechanism == inventory.EBRCTL:
         return asked.run(_host())
     if asked.action == "plug":
         return _plug(native, asked)
@@ -56,7 +56,7 @@ def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
         if not any(left):
             raise
         try:
-            ebrctl.require_daemon()
+            vendor.require_daemon()
         except errors.NotRunning as dead:
             # What would serve better is the better cure.
             raise errors.NoMechanism(
@@ -117,11 +117,12 @@ def _unplug(native: Native, asked: request.Request) -> batch.BatchResult:
     ]
     if any(left) and _serves_any():
         results = iter(_outcome(_part(asked, left, True)).results)
-        result = result._replace(
-            results=tuple(
+        result = batch.BatchResult(
+            [
                 _either(vf, next(results)) if one else vf
                 for vf, one in zip(result.results, left, strict=True)
-            ),
+            ],
+            result.warnings,
         )
     if not result.ok:
         raise batch.BatchFailed.of(result)
@@ -166,19 +167,17 @@ def _part(
 def _is_left(vif: batch.Vif) -> bool:
     """Whether nothing but ebrctl serves the VF."""
     try:
-        pf = _host().vf(str(vif.pci)).pf
+        return _serves(_host().vf(str(vif.pci)).pf)
     except errors.IbHostdevError:
         return False
-    mechanism, _ = _host().mechanisms.choose(pf)
-    return isinstance(mechanism, ebrctl.Ebrctl)
 
 
 def _serves_any() -> bool:
-    return any(
-        isinstance(_host().mechanisms.choose(pf)[0], ebrctl.Ebrctl)
-        for pf in _host().pfs
-        if pf.numvfs
-    )
+    return any(_serves(pf) for pf in _host().pfs if pf.numvfs)
+
+
+def _serves(pf: inventory.Pf) -> bool:
+    return _host().choose(pf)[0] == inventory.EBRCTL
 
 
 @functools.cache
@@ -195,14 +194,14 @@ def _host() -> host.Host:
     )
 
 
-def _call(arguments: Sequence[str]) -> ebrctl.Answer:
+def _call(arguments: Sequence[str]) -> vendor.Answer:
     """A call of ebrctl by Nova.
 
     One that takes too long is left alone: it is another process's, and ends
     by itself after 50 s.
     """
-    ebrctl.require_daemon()
-    ended: list[ebrctl.Answer | Exception] = []
+    vendor.require_daemon()
+    ended: list[vendor.Answer | Exception] = []
 
     def work() -> None:
         try:
@@ -215,14 +214,14 @@ def _call(arguments: Sequence[str]) -> ebrctl.Answer:
     thread.start()
     thread.join(seconds)
     if not ended:
-        raise ebrctl.timed_out(arguments, seconds)
+        raise vendor.timed_out(arguments, seconds)
     (answer,) = ended
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _execute(arguments: Sequence[str]) -> ebrctl.Answer:
+def _execute(arguments: Sequence[str]) -> vendor.Answer:
     action, *values = arguments
     try:
         if action == "add-port":
@@ -230,15 +229,15 @@ def _execute(arguments: Sequence[str]) -> ebrctl.Answer:
         else:
             nova.privsep.libvirt.unplug_infiniband_vif(*values)
     except processutils.ProcessExecutionError as error:
-        return ebrctl.Answer(
+        return vendor.Answer(
             int(error.exit_code or 1), error.stdout or "", error.stderr or ""
         )
     except FileNotFoundError:
-        raise ebrctl.missing_program() from None
+        raise vendor.missing_program() from None
     except Exception as error:
         raise errors.CommandFailed(
             f"could not be run by Nova ({type(error).__name__}: {error})",
             attribute=f"ebrctl {action}",
             cure="see nova-compute's log and [nova_sys_admin] helper_command",
         ) from error
-    return ebrctl.Answer(0, "", "")
+    return vendor.Answer(0, "", "")

@@ -4,8 +4,8 @@
 from typing import Any
 
 from ibhostdev.host import Host
-from ibhostdev.mechanisms.ebrctl import Command
 from ibhostdev.networks import parse_mappings
+from ibhostdev.vendor import Command
 
 
 def host(options: Any, **parameters: Any) -> Host:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,18 +36,13 @@ def connect(folder: str | os.PathLike[str], **options: Any) -> Host:
     state = read_state(root)
     if not tree.serves(state["sysfs_port"], root):
         raise tree.not_running(str(root))
-    port = state["netlink_port"]
     options.setdefault("physical_networks", state["physical_networks"])
     # The machine's own is about the machine's own VFs.
     options.setdefault("ebrctl", None)
     options.setdefault("run_dir", str(root / "run"))
     return Host(
         sysfs=tree.SimulatedTree(root / "sys", state["sysfs_port"]),
-        netlink=Endpoint(
-            protocol=netlink.USERSOCK,
-            port=port,
-            identify=partial(tree.identify, port),
-        ),
+        netlink=Endpoint(netlink.USERSOCK, state["netlink_port"]),
         **options,
     )
 

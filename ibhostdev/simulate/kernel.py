@@ -111,6 +111,8 @@ class Kernel:
         self.machine = machine
         self.layout = layout
         self.sm = SubnetManager(self)
+        #: Drivers that VFs get from somebody else when they lose theirs.
+        self.takers: dict[str, str] = {}
         self.drivers = {pf.spec.driver for pf in machine.pfs} | {*VFIO}
         device = r"devices/[^/]+/[^/]+/(?P<device>[^/]+)/"
         iov = device + r"infiniband/[^/]+/iov/"
@@ -208,6 +210,9 @@ class Kernel:
             if device.driver != driver:
                 raise OSError(ENODEV, "not on this driver")
             self._release(device)
+            if taker := self.takers.pop(device.address, None):
+                device.override = taker
+                self._probe(device, taker)
 
     def _drivers_probe(self, value: str, path: str) -> None:
         device = self.device(value)

@@ -60,6 +60,7 @@ class Layout:
         self._old = str(root.parent / ".old")
         self._watch = watch
         self._written = written
+        self._garbage: dict[str, list[str]] = {}
         self.shown: dict[str, str] = {}
         self.actions: list[str] = []
 
@@ -109,8 +110,9 @@ class Layout:
         if known is not None:
             text = self.shown[path] = known if text is None else text
         full = f"{self.root}/{path}"
-        with open(self._new, "w", encoding="ascii") as file:
-            file.write(f"{text}\n")
+        garbage = self._garbage.get(path, [])
+        with open(self._new, "w", encoding="latin-1") as file:
+            file.write(f"{garbage[-1] if garbage else text}\n")
         os.chmod(self._new, 0o444 if known is None else 0o644)
         if known is None:
             os.replace(self._new, full)
@@ -122,8 +124,15 @@ class Layout:
             found = self._read_old()
         finally:
             os.unlink(self._old)
-        if found not in ("", f"{known}\n"):
+        if found.removesuffix("\n") not in ("", known, *garbage):
             self._written(path, found)
+
+    def garble(self, name: str, text: str) -> None:
+        """See SimulatedHost.garble()."""
+        for path in self.shown:
+            if path.endswith(name):
+                self._garbage.setdefault(path, []).append(text)
+                self.show(path)
 
     def _read_old(self) -> str:
         for _ in range(20):

@@ -284,6 +284,17 @@ class SimulatedHost:
         finally:
             self.kernel.open_vfio(found, False)
 
+    def take(self, vf: str, driver: str) -> None:
+        """As soon as the VF is unbound, somebody else binds this driver to
+        it."""
+        self.kernel.takers[vf] = driver
+
+    def garble(self, name: str, text: bytes) -> None:
+        """Writable files whose paths end like this read so from now on,
+        whatever they are to show."""
+        with self.machine.lock:
+            self.kernel.layout.garble(name, text.decode("latin-1"))
+
     # ---- serving --------------------------------------------------------
 
     def _serve_netlink(self) -> None:

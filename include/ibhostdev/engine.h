@@ -292,6 +292,14 @@ IBH_PUBLIC int ibh_survey(struct ibh_host *host, const struct ibh_pf *pf,
 			  struct ibh_state *states, bool *told,
 			  struct ibh_error **error);
 
+/*
+ * Whether the kernel, when it was last asked about a PF's VFs by netlink, could
+ * not put them into one answer (EMSGSIZE), so that all network devices have
+ * to be asked about.
+ */
+IBH_PUBLIC bool ibh_asks_all(struct ibh_host *host, const struct ibh_pf *pf,
+			     unsigned int port);
+
 /* ---- batches ----------------------------------------------------------- */
 
 /*

@@ -32,7 +32,7 @@ def given_back(flavour):
 def pkeys(bed):
     host = bed.connect()
     (pf,) = host.pfs
-    states = host.mechanisms.require(pf).survey(pf, range(4))
+    states = host.survey(pf, range(4))
     return [states[index].pkeys for index in range(4)]
 
 

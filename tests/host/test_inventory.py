@@ -26,9 +26,8 @@ def test_the_pfs_and_what_serves_them(bed):
     for pf in host.pfs:
         assert pf.ports[0].state == "ACTIVE"
         assert pf.ports[0].sm_lid > 0
-    mechanism, against = host.mechanisms.choose(files)
-    assert mechanism is not None
-    assert mechanism.name == "mlx5_sysfs"
+    mechanism, against = host.choose(files)
+    assert mechanism == "mlx5_sysfs"
     assert "ib_ipoib" in against["mlx5_netlink"]
 
 
@@ -38,14 +37,14 @@ def test_the_vfs_and_who_drives_them(bed):
     bed.bind(bed.vf(0, 2), "vfio-pci")
     host = bed.connect()
     with bed.hold(bed.vf(0, 3)):
-        vfs = host.inventory.vfs(host.pfs[0])
+        vfs = host.vfs(host.pfs[0])
     assert [vf.pci for vf in vfs] == [bed.vf(0, n) for n in range(4)]
     assert [vf.index for vf in vfs] == [0, 1, 2, 3]
     assert [vf.driver for vf in vfs] == [
         "mlx5_core", None, "vfio-pci", "vfio-pci",
     ]  # fmt: skip
     assert [vf.in_use for vf in vfs] == [False, False, False, True]
-    assert len(set(host.inventory.iommu_groups(vfs).values())) == 4
+    assert len(set(host.iommu_groups(vfs).values())) == 4
     assert host.vf(vfs[2].pci) == vfs[2]
 
 

@@ -268,7 +268,7 @@ def test_the_physical_network_tells_the_port_of_a_dual_port_mlx4(bed):
     host.plug([Vif.parse(bed.vf(0, 1), mac(2), "two")])
     assert bed.seen(0)[1].port != guid(2)  # the witness shows port 1
     pf = host.pfs[0].on_port(2)
-    states = host.mechanisms.all[2].survey(pf, [0, 1])
+    states = host.survey(pf, [0, 1])
     assert str(states[1].port_guid) == guid(2)
 
 

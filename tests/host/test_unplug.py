@@ -7,7 +7,6 @@ import pytest
 
 from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import DeviceInUse, NoMechanism, RebindFailed
-from ibhostdev.rebinding import Rebinding
 from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
 
@@ -239,19 +238,3 @@ def test_a_vf_that_its_driver_is_not_to_have_again(bed, returned):
     assert "/sys/bus/pci/drivers/mlx5_core/bind" in failure.cure
     assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
     returned.sysfs.write([(override, b"\n")])
-
-
-def test_a_vf_that_another_driver_takes_meanwhile(bed, returned, monkeypatch):
-    vf = bed.vf(0, 0)
-    poke = Rebinding._poke
-
-    def overtaken(self, path, pci):
-        answer = poke(self, path, pci)
-        if path.endswith("/unbind"):
-            bed.bind(vf, "vfio-pci")
-        return answer
-
-    monkeypatch.setattr(Rebinding, "_poke", overtaken)
-    (result,) = returned.unplug(vifs(bed, 1)).results
-    assert result.error is None
-    assert bed.driver(vf) == "vfio-pci"

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from ibhostdev.mechanisms.ebrctl import Command, require_daemon
 
 from ibhostdev import BatchFailed, Endpoint, Vif
 from ibhostdev.errors import NotRunning, NotVerified
-from ibhostdev.mechanisms.ebrctl import Command, require_daemon
 from tests.flavours import ONES, guid, mac
 from tests.kernel.testbed import run
 from tests.testbed import Hca, Seen

@@ -20,10 +20,10 @@ from oslo_config import cfg
 
 import hardware
 from ibhostdev import batch
-from ibhostdev.mechanisms import ebrctl
 from ibhostdev.nova import fallback
 from ibhostdev.nova import vif as ib_vif
 from ibhostdev.privilege import request
+from ibhostdev import vendor
 import test_ib_driver
 
 CONF = cfg.CONF
@@ -80,7 +80,7 @@ class FallbackTest(test_ib_driver.IbTestCase):
         )
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listening.close)
-        self.patch(ebrctl, "_DAEMON", self.listening.getsockname())
+        self.patch(vendor, "_DAEMON", self.listening.getsockname())
 
     def host(self, name, netdev):
         made = hardware.Hardware(
@@ -151,7 +151,7 @@ class FallbackTest(test_ib_driver.IbTestCase):
 
     def test_a_dead_daemon_fails_the_plug_at_once(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
-            self.patch(ebrctl, "_DAEMON", server.getsockname())
+            self.patch(vendor, "_DAEMON", server.getsockname())
         told = self.plug_failing(self.vif(0))
         # What is really wrong with this host, and the way around it.
         self.assertIn("ib_ipoib", told)

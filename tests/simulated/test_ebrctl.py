@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ibhostdev import BatchFailed, OnError, Policy, Vif
+from ibhostdev import BatchFailed, OnError, Policy, Vif, vendor
 from ibhostdev.cli import doctor, listing
 from ibhostdev.ebrctl import PROGRAM
 from ibhostdev.errors import (
@@ -25,8 +25,7 @@ from ibhostdev.errors import (
     RolledBack,
     TimedOut,
 )
-from ibhostdev.mechanisms import ebrctl
-from ibhostdev.mechanisms.ebrctl import Answer, Command
+from ibhostdev.vendor import Answer, Command
 from tests.flavours import ONES, guid, mac
 from tests.testbed import Hca, Seen
 
@@ -106,8 +105,8 @@ def eswitchd(bed):
 def test_it_serves_with_no_configuration(bed, eswitchd):
     host = bed.connect(ebrctl=eswitchd)
     (pf,) = host.pfs
-    mechanism, against = host.mechanisms.choose(pf)
-    assert mechanism.name == "ebrctl"
+    mechanism, against = host.choose(pf)
+    assert mechanism == "ebrctl"
     assert set(against) == {"mlx5_netlink", "mlx5_sysfs", "mlx4_sysfs"}
     result = host.plug(named(bed, 1, 2))
     assert eswitchd.held == {0: guid(1), 1: guid(2)}
@@ -321,7 +320,7 @@ def test_what_a_guest_has_is_not_taken(bed, watched):
 @pytest.fixture
 def listening(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(ebrctl, "_DAEMON", server.getsockname())
+        monkeypatch.setattr(vendor, "_DAEMON", server.getsockname())
         yield
 
 
@@ -374,7 +373,7 @@ def test_behind_the_stand_in_the_vendor_s_is_found(
 
 def test_a_dead_daemon_is_told_at_once(program, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(ebrctl, "_DAEMON", server.getsockname())
+        monkeypatch.setattr(vendor, "_DAEMON", server.getsockname())
     program("sleep 50")
     with pytest.raises(NotRunning) as caught:
         Command()(DELETE)
@@ -459,7 +458,7 @@ def test_doctor_and_list_say_that_it_serves_and_why(bed, eswitchd, listening):
 
 def test_doctor_tells_of_a_dead_daemon(bed, eswitchd, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(ebrctl, "_DAEMON", server.getsockname())
+        monkeypatch.setattr(vendor, "_DAEMON", server.getsockname())
     host = bed.connect(ebrctl=eswitchd)
     found = doctor.examine(host, str(bed.folder), simulated=True)
     (problem,) = [one for one in found if one.severity == "problem"]

@@ -15,7 +15,6 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.inventory import Policy
-from ibhostdev.mechanisms.mlx4_sysfs import Mlx4Sysfs
 from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
 
@@ -101,10 +100,8 @@ def test_a_subnet_manager_that_is_silent(bed):
     """mlx4 asks it for each GUID. The VFs go back to what they were, and
     unplugging does not depend on it."""
     bed.build(Hca("mlx4", vfs=3))
-    host = bed.connect()
-    host.plug(vifs(bed, 1))
-    (mlx4,) = (m for m in host.mechanisms.all if isinstance(m, Mlx4Sysfs))
-    mlx4._patience = 0.05
+    host = bed.connect(settle_seconds=0.05)
+    bed.connect().plug(vifs(bed, 1))
     bed.host.sm_silent()
     with pytest.raises(BatchFailed) as caught:
         host.plug([Vif.parse(bed.vf(0, 1), mac(2))])
@@ -122,28 +119,11 @@ def test_a_subnet_manager_that_is_silent(bed):
     assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
 
 
-@pytest.fixture
-def garble(monkeypatch):
-    """Makes the files of these names read as garbage."""
-
-    def garble(host, names, value=b"zz:garbage"):
-        read = type(host.sysfs).read
-
-        def garbled(self, paths):
-            return [
-                value if path.endswith(names) else true
-                for path, true in zip(paths, read(self, paths), strict=True)
-            ]
-
-        monkeypatch.setattr(type(host.sysfs), "read", garbled)
-
-    return garble
-
-
 @pytest.mark.parametrize("flavour", ["files", "ofed", "mlx4"], indirect=True)
-def test_guids_that_are_garbage(bed, flavour, garble):
+def test_guids_that_are_garbage(bed, flavour):
     host = bed.connect()
-    garble(host, ("sriov/0/node", "admin_guids/1"))
+    for name in ("sriov/0/node", "admin_guids/1"):
+        bed.host.garble(name, b"zz:garbage")
     before = bed.seen(0)[1:]
     bad = (BatchFailed, NotVerified)
     with pytest.raises(bad, match=r"garbage|cannot tell") as caught:
@@ -155,13 +135,13 @@ def test_guids_that_are_garbage(bed, flavour, garble):
 
 
 @pytest.mark.parametrize("flavour", ["files"], indirect=True)
-def test_a_link_that_somebody_else_raises_meanwhile(bed, flavour, garble):
+def test_a_link_that_somebody_else_raises_meanwhile(bed, flavour):
     """Neutron's agent does, wherever it sees the GUID of a port."""
     host = bed.connect()
-    garble(host, ("sriov/0/policy",), b"Up")
+    bed.host.garble("sriov/0/policy", b"Up")
     (vf,) = host.plug(vifs(bed, 1)).results
     assert (vf.verified, vf.after.policy) == (True, Policy.UP)
-    garble(host, ("sriov/0/policy",), b"Down")
+    bed.host.garble("sriov/0/policy", b"Down")
     with pytest.raises(BatchFailed, match="policy reads down"):
         host.plug([Vif.parse(bed.vf(0, 0), mac(1))], policy=Policy.UP)
 
@@ -169,12 +149,26 @@ def test_a_link_that_somebody_else_raises_meanwhile(bed, flavour, garble):
 @pytest.mark.parametrize(
     "value", [b"", b"many", b"-1", b"1", b"99999999999999999999", b"\xff"]
 )
-def test_a_number_of_vfs_that_is_garbage(bed, garble, value):
+def test_a_number_of_vfs_that_is_garbage(bed, value):
     bed.build(Hca("mlx5", vfs=2))
     host = bed.connect()
-    garble(host, ("sriov_numvfs",), value)
+    bed.host.garble("sriov_numvfs", value)
     bed.reset_counts()
     with pytest.raises(IbHostdevError) as caught:
         host.plug([Vif.parse(bed.vf(0, 1), mac(1))])
     assert bed.pfs[0] in str(caught.value)
     assert bed.counts().modify == 0
+
+
+def test_a_vf_that_another_driver_takes_meanwhile(bed):
+    """While it is bound anew, so that it does not show what it was."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    vf = bed.vf(0, 0)
+    bed.bind(vf, None)
+    bed.bind(vf, "mlx5_core")
+    bed.host.take(vf, "vfio-pci")
+    (result,) = host.unplug(vifs(bed, 1)).results
+    assert result.error is None
+    assert bed.driver(vf) == "vfio-pci"

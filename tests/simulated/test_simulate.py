@@ -109,6 +109,11 @@ class Bed:
         (answer,) = self.talk(getlink(index, mask, name))
         return decode(answer)
 
+    def identify(self, name: str) -> tuple[int, str]:
+        """What SIOCGIFINDEX and ETHTOOL_GDRVINFO would tell."""
+        link = self.link(0, 0, name)
+        return link["index"], link.get_attr("IFLA_PARENT_DEV_NAME")
+
     def vfs(self, index: int = 3) -> dict[int, tuple[int, int, int]]:
         """node, port and state by VF, as netlink tells."""
         return vfs_of(self.link(index))
@@ -518,7 +523,7 @@ def test_firmware_fails_from_the_chosen_command_on(bed: Bed) -> None:
 
 
 def test_a_netdev_elsewhere(bed: Bed) -> None:
-    identify = simulate.connect(bed.folder).netlink.identify
+    identify = bed.identify
     assert identify("ib0") == (3, PF)
     bed.host.netdev("ib0", "other")
     index, parent = identify("ib0")

@@ -113,6 +113,19 @@ void ibh_choose(struct ibh_host *host, const struct ibh_pf *pf,
 	choose(&side, forced, choice);
 }
 
+bool ibh_asks_all(struct ibh_host *host, const struct ibh_pf *pf,
+		  unsigned int port)
+{
+	struct habit habit;
+	struct side side;
+
+	side_init(&side, host, pf, port);
+	if (!side.netdev)
+		return false;
+	host_habit(host, side.netdev->ifindex, &habit);
+	return habit.dumped;
+}
+
 int ibh_survey(struct ibh_host *host, const struct ibh_pf *pf,
 	       unsigned int port, enum ibh_mechanism forced,
 	       const unsigned int *indices, size_t count,

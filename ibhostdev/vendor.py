@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any HCA by the vendor's ``ebrctl``, which asks its daemon eswitchd.
+"""The vendor's ``ebrctl``, which asks its daemon eswitchd.
 
 For hosts that have nothing else. A call is a process, a message and, in the
 daemon, a look at every VF; it reports success for VFs that the daemon does
@@ -9,8 +9,8 @@ not know and leaves the policy of a plugged VF to the Neutron agent
 
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from ibhostdev.errors import (
     AccessDenied,
@@ -19,16 +19,12 @@ from ibhostdev.errors import (
     InvalidInput,
     NoMechanism,
     NotRunning,
-    NotVerified,
     TimedOut,
 )
-from ibhostdev.guid import IDLE, Guid
-from ibhostdev.inventory import Family, Pf, Policy, VfState
-from ibhostdev.mechanisms.mlx5_netlink import Mlx5Netlink
+from ibhostdev.guid import Guid
 from ibhostdev.parallel import each
 
-if TYPE_CHECKING:
-    from ibhostdev.mechanisms import Mechanism
+T = TypeVar("T")
 
 # What the stand-in that this package ships answers to --version.
 _MARK = b"ibhostdev's stand-in for ebrctl"
@@ -40,14 +36,6 @@ _DEVICE_ID = "ibhostdev"
 # What it is called where there is one only.
 _NETWORK = "default"
 _DAEMON_CURE = "start it ('systemctl start eswitchd'), and see its log"
-
-
-class Whose(NamedTuple):
-    """Of a VF that is to be written: the GUID it has now, as far as that is
-    known, and the physical network as who asks calls it."""
-
-    guid: Guid | None
-    network: str | None
 
 
 class Answer(NamedTuple):
@@ -121,129 +109,73 @@ Run = Callable[[Sequence[str]], Answer]
 """Runs ebrctl with these arguments; raises what Command does."""
 
 
-class Ebrctl:
-    """The last resort.
+class Call(NamedTuple):
+    """Of a VF that is to be written: the GUID it is to get, that of whom it
+    belongs to now as far as that is known, and the physical network as who
+    asks calls it. An idle GUID takes the owner's away."""
 
-    ``readers`` are the mechanisms that may be able to show what became of a
-    VF; where none can, results are not verified. ``at_once`` is how many
-    calls may be under way at a time: the daemon serves one after the other,
-    but their start overlaps.
+    pci: str
+    guid: Guid
+    owner: Guid | None
+    network: str | None
+
+
+Asked = tuple[str, Guid, Guid | None, str | None]
+"""A Call, as the engine gives it."""
+
+
+class Ebrctl:
+    """The mechanism whose functions the engine calls for PFs that nothing
+    else serves.
+
+    ``at_once`` is how many calls may be under way at a time: the daemon
+    serves one after the other, but their start overlaps.
     """
 
-    name = "ebrctl"
-
-    def __init__(
-        self,
-        readers: Sequence["Mechanism"],
-        run: Run,
-        at_once: int,
-    ) -> None:
-        self._readers = readers
+    def __init__(self, run: Run, at_once: int) -> None:
         self._run = run
-        self.at_once = at_once
+        self._at_once = at_once
 
-    def plugged(self, pf: Pf, guid: Guid, policy: Policy | None) -> VfState:
-        _mac(guid)
-        if policy is not None:
-            raise InvalidInput(
-                f"ebrctl cannot set a policy ({policy})",
-                attribute="policy",
-                cure="leave the policy out: the Neutron agent raises it",
-            )
-        if pf.family is Family.MLX4:
-            return VfState(port_guid=guid)
-        return VfState(guid, guid)
-
-    def idle(self, pf: Pf) -> VfState:
-        if pf.family is Family.MLX4:
-            return VfState(port_guid=IDLE)
-        return VfState(IDLE, IDLE, Policy.DOWN)
-
-    def obstacle(self, pf: Pf) -> str | None:
+    def obstacle(self) -> str | None:
+        """Why it cannot serve; None if it can."""
         if isinstance(self._run, Command):
             return self._run.missing()
         return None
 
-    def blind(self, pf: Pf) -> bool:
-        """Whether nothing can show the states of the PF's VFs."""
-        return self._reader(pf) is None
+    def check(self, guid: Guid) -> None:
+        """
+        :raises InvalidInput: for a GUID that it cannot set
+        """
+        _mac(guid)
 
-    def survey(self, pf: Pf, batch: Collection[int]) -> dict[int, VfState]:
-        reader = self._reader(pf)
-        if reader is not None:
-            return reader.survey(pf, batch)
-        return {index: VfState() for index in range(pf.numvfs)}
+    def write(self, calls: Sequence[Asked]) -> list[IbHostdevError | None]:
+        """Give each VF its GUID."""
+        return self._each(calls, self._write)
 
-    def read_back(
-        self, pf: Pf, wanted: Mapping[int, VfState], settle: bool = True
-    ) -> dict[int, VfState | IbHostdevError]:
-        reader = self._reader(pf)
-        if reader is None:
-            return {index: VfState() for index in wanted}
-        seen = reader.read_back(pf, wanted, settle)
-        # The daemon too goes by netlink where there are no files.
-        if (
-            isinstance(reader, Mlx5Netlink)
-            and pf.family is Family.MLX5
-            and reader.shows(pf)
-        ):
-            for index, state in seen.items():
-                guid = wanted[index].port_guid
-                if (
-                    isinstance(state, VfState)
-                    and state.port_guid is None
-                    and guid is not None
-                    and not guid.is_idle
-                ):
-                    seen[index] = NotVerified(
-                        "no GUID was set, though ebrctl reported success",
-                        pf.vf_address(index),
-                        f"by {self.name}",
-                        cure="restart eswitchd: it does not know VFs that "
-                        "were enabled after it had started",
-                    )
-        return seen
+    def forget(self, calls: Sequence[Asked]) -> list[IbHostdevError | bool]:
+        """Take each owner away, whichever VF has it, and tell whether one
+        had."""
+        return self._each(calls, self._forget)
 
-    def _reader(self, pf: Pf) -> "Mechanism | None":
-        for reader in self._readers:
-            if reader.obstacle(pf) is None:
-                return reader
-        return None
-
-    def write(
-        self,
-        pf: Pf,
-        states: Mapping[int, VfState],
-        whose: Mapping[int, Whose],
-        /,
-    ) -> dict[int, IbHostdevError]:
-        def write(index: int) -> IbHostdevError | None:
+    def _each(
+        self, calls: Sequence[Asked], work: Callable[[Call], T]
+    ) -> list[IbHostdevError | T]:
+        def one(asked: Asked) -> IbHostdevError | T:
             try:
-                self._write(pf, index, states[index], whose[index])
+                return work(Call(*asked))
             except IbHostdevError as error:
-                return _of_vf(error, pf, index)
-            return None
+                return error
 
-        indices = list(states)
-        answers = each(indices, write, self.at_once)
-        return {
-            index: error
-            for index, error in zip(indices, answers, strict=True)
-            if error is not None
-        }
+        return each(calls, one, self._at_once)
 
-    def _write(self, pf: Pf, index: int, state: VfState, whose: Whose) -> None:
-        guid = state.port_guid or state.node_guid
-        if guid is None:
-            # A policy alone is the Neutron agent's business here.
-            return
-        if guid.is_idle:
-            if whose.guid is None:
+    def _write(self, call: Call) -> None:
+        if call.guid.is_idle:
+            if call.owner is None:
                 return
-            network = whose.network or _NETWORK
-            if not self.forget(whose.guid, network):
+            network = call.network or _NETWORK
+            if not self._delete(call.owner, network):
                 raise CommandFailed(
-                    f"eswitchd does not find {_mac(whose.guid)} on physical "
+                    f"eswitchd does not find {_mac(call.owner)} on physical "
                     f"network {network!r}",
                     attribute="ebrctl del-port",
                     cure="its fabrics must have the PF, it must have been "
@@ -254,28 +186,32 @@ class Ebrctl:
         answer = self._run(
             [
                 "add-port",
-                _mac(guid),
+                _mac(call.guid),
                 _DEVICE_ID,
-                whose.network or _NETWORK,
+                call.network or _NETWORK,
                 "ib_hostdev",
-                pf.vf_address(index),
+                call.pci,
             ]
         )
         if answer.code:
             raise refused("add-port", answer)
 
-    def forget(self, guid: Guid, network: str | None) -> bool:
-        """Take an identity away, whichever VF of the physical network has
-        it. False if the daemon finds it on none, or on none that it sees.
-
-        :raises IbHostdevError: if the daemon cannot be asked, or fails
-        """
-        if network is None:
+    def _forget(self, call: Call) -> bool:
+        if call.network is None:
             raise InvalidInput(
-                f"which physical network GUID {guid} is on was not told",
+                f"which physical network GUID {call.owner} is on was not told",
                 attribute="physical_network",
                 cure="name it: eswitchd looks for GUIDs by network",
             )
+        return call.owner is not None and self._delete(
+            call.owner, call.network
+        )
+
+    def _delete(self, guid: Guid, network: str) -> bool:
+        """False if the daemon finds it on no VF, or on none that it sees.
+
+        :raises IbHostdevError: if the daemon cannot be asked, or fails
+        """
         answer = self._run(["del-port", network, _mac(guid)])
         if not answer.code:
             return True
@@ -349,18 +285,6 @@ def refused(action: str, answer: Answer) -> IbHostdevError:
         f"refused, exit code {answer.code}: {said[-300:] or 'no word why'}",
         attribute=f"ebrctl {action}",
         cure="eswitchd's log has the reason; its fabrics must have the PF",
-    )
-
-
-def _of_vf(error: IbHostdevError, pf: Pf, index: int) -> IbHostdevError:
-    """The error, with the VF for its device."""
-    what = f"{error.device} " if error.device else ""
-    return type(error)(
-        what + error.message,
-        pf.vf_address(index),
-        error.attribute,
-        error.errno,
-        error.cure,
     )
 
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Iterable, Mapping, Sequence
+
+from ibhostdev._native.results import Results
+from ibhostdev.batch import Progress, Vif
+from ibhostdev.errors import DeviceNotFound, IbHostdevError
+from ibhostdev.inventory import Pf, Policy, Vf, VfState
+from ibhostdev.pci import PciAddress
+from ibhostdev.vendor import Ebrctl
+
+class Engine:
+    def __init__(
+        self,
+        sysfs: str,
+        run_dir: str,
+        networks: Mapping[str, Iterable[str]],
+        ebrctl: Ebrctl | None,
+        netlink_port: int,
+        sysfs_port: int,
+        lock_seconds: float,
+        settle_seconds: float,
+    ) -> None: ...
+    def pfs(self, anew: bool) -> tuple[list[Pf], list[IbHostdevError]]: ...
+    def vfs(self, pf: Pf, indices: Iterable[int]) -> list[Vf]: ...
+    def locate(
+        self, addresses: Iterable[PciAddress]
+    ) -> list[Vf | DeviceNotFound]: ...
+    def choose(
+        self, pf: Pf, forced: str | None
+    ) -> tuple[str | None, dict[str, str]]: ...
+    def survey(
+        self, pf: Pf, indices: Iterable[int], forced: str | None
+    ) -> dict[int, VfState]: ...
+    def asks_all(self, pf: Pf) -> bool: ...
+    def plug(
+        self,
+        vifs: Sequence[Vif],
+        policy: Policy | None,
+        proceed: bool,
+        mechanism: str | None,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> tuple[Results, tuple[str, ...]]: ...
+    def unplug(
+        self,
+        vifs: Sequence[Vif],
+        rebind: bool,
+        proceed: bool,
+        mechanism: str | None,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> tuple[Results, tuple[str, ...]]: ...
+    def restore(
+        self, vifs: Sequence[Vif], states: Sequence[VfState]
+    ) -> tuple[Results, tuple[str, ...]]: ...

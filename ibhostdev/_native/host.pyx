@@ -1,0 +1,503 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine, for Python: values in, values out.
+
+A call turns its values into the engine's own, is without the GIL for as long
+as the engine works, and makes no objects but those that are asked for.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from ibhostdev._native.api cimport (
+    IBH_NO_CHOICE,
+    IBH_OTHER,
+    c_bool,
+    ibh_asks_all,
+    ibh_batch,
+    ibh_batch_free,
+    ibh_choice,
+    ibh_choose,
+    ibh_error,
+    ibh_error_free,
+    ibh_error_new,
+    ibh_family,
+    ibh_foreign,
+    ibh_foreign_call,
+    ibh_host,
+    ibh_host_close,
+    ibh_host_open,
+    ibh_how,
+    ibh_locate,
+    ibh_mechanism,
+    ibh_options,
+    ibh_pci,
+    ibh_pf,
+    ibh_pfs,
+    ibh_pfs_free,
+    ibh_pfs_get,
+    ibh_plug,
+    ibh_restore,
+    ibh_stage,
+    ibh_state,
+    ibh_survey,
+    ibh_unplug,
+    ibh_vf,
+    ibh_vfs,
+)
+from ibhostdev._native.arguments cimport (
+    Indices,
+    Mappings,
+    Vifs,
+    fill_pci,
+    fill_pf,
+)
+from ibhostdev._native.results cimport (
+    Results,
+    error_of,
+    kind_of,
+    pf_of,
+    policy_of,
+    results_of,
+    state_of,
+    text_of,
+    vf_of,
+)
+
+import os
+from threading import get_ident, main_thread
+
+from ibhostdev.errors import (
+    DeviceNotFound,
+    IbHostdevError,
+    InvalidInput,
+    RollbackFailed,
+)
+from ibhostdev.guid import Guid
+from ibhostdev.inventory import MECHANISMS
+
+# As enum ibh_stage counts.
+cdef tuple _stages = ("write", "verify", "rebind")
+
+
+cdef enum Job:
+    PLUG
+    UNPLUG
+    RESTORE
+
+
+cdef class Engine:
+    """A host that the engine knows. Threads may share it.
+
+    ``ebrctl`` has the functions of a mechanism that is Python's, or is None.
+    They are called in the thread that calls plug() or unplug().
+    """
+
+    cdef ibh_host *host
+    cdef object ebrctl
+    cdef dict under_way  # a _Watch for each thread that is in a batch
+
+    def __cinit__(self, str sysfs, str run_dir, networks, ebrctl,
+                  unsigned int netlink_port, unsigned int sysfs_port,
+                  double lock_seconds, double settle_seconds):
+        cdef ibh_options options
+        cdef ibh_foreign foreign
+        cdef ibh_error *error = NULL
+        cdef Mappings mappings = Mappings(networks)
+        cdef bytes root = os.fsencode(sysfs), run = os.fsencode(run_dir)
+        cdef int failed
+        memset(&options, 0, sizeof(options))
+        self.ebrctl = ebrctl
+        self.under_way = {}
+        options.sysfs = root
+        options.run_dir = run
+        options.netlink_port = netlink_port
+        options.sysfs_port = sysfs_port
+        options.lock_ms = _milliseconds(lock_seconds)
+        options.patience_ms = _milliseconds(settle_seconds)
+        options.mappings = mappings.items
+        options.mapping_count = mappings.count
+        if ebrctl is not None:
+            memset(&foreign, 0, sizeof(foreign))
+            foreign.name = "ebrctl"
+            foreign.context = <void *>self
+            foreign.obstacle = _obstacle
+            foreign.check = _check
+            foreign.write = _write
+            foreign.forget = _forget
+            options.foreign = &foreign
+        with nogil:
+            failed = ibh_host_open(&options, &self.host, &error)
+        if failed:
+            raise _taken(error)
+
+    def __dealloc__(self):
+        with nogil:
+            ibh_host_close(self.host)
+
+    # -- what is there ------------------------------------------------
+
+    def pfs(self, bint anew):
+        """The PFs, and for each that is ill why it is left out."""
+        cdef _Pfs pfs = _Pfs(self, anew)
+        cdef size_t i
+        return (
+            [pf_of(pfs.pfs.pfs[i]) for i in range(pfs.pfs.count)],
+            [error_of(pfs.pfs.left_out[i])
+             for i in range(pfs.pfs.left_out_count)],
+        )
+
+    def vfs(self, pf, indices):
+        """The VFs of these indices that are there."""
+        cdef ibh_pf native
+        cdef ibh_error *error = NULL
+        cdef Indices wanted = Indices(indices)
+        cdef size_t i, found = 0
+        cdef int failed
+        cdef ibh_vf *vfs
+        fill_pf(&native, pf)
+        vfs = <ibh_vf *>calloc(wanted.count + 1, sizeof(ibh_vf))
+        if vfs is NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                failed = ibh_vfs(self.host, &native, wanted.items,
+                                 wanted.count, vfs, &found, &error)
+            if failed:
+                raise _taken(error)
+            return [vf_of(pf, &vfs[i]) for i in range(found)]
+        finally:
+            free(vfs)
+
+    def locate(self, addresses):
+        """The VF at each PCI address, or the DeviceNotFound that says why
+        there is none."""
+        cdef _Pfs pfs = _Pfs(self, False)
+        cdef ibh_error *error
+        cdef ibh_pci pci
+        cdef const ibh_pf *pf
+        cdef ibh_vf vf
+        cdef int failed
+        cdef dict made = {}
+        cdef list found = []
+        for address in addresses:
+            fill_pci(&pci, address)
+            error = NULL
+            with nogil:
+                failed = ibh_locate(self.host, pfs.pfs, pci, &pf, &vf, &error)
+            if not failed:
+                if <size_t>pf not in made:
+                    made[<size_t>pf] = pf_of(pf)
+                found.append(vf_of(made[<size_t>pf], &vf))
+                continue
+            why = _taken(error)
+            if not isinstance(why, DeviceNotFound):
+                raise why
+            found.append(why)
+        return found
+
+    def choose(self, pf, forced):
+        """The mechanism that serves a PF on its port, or None, and by name
+        what is against those before it."""
+        cdef ibh_pf native
+        cdef ibh_choice choice
+        cdef unsigned int port = pf.port
+        cdef ibh_mechanism wanted = _mechanism(forced)
+        fill_pf(&native, pf)
+        with nogil:
+            ibh_choose(self.host, &native, port, wanted, &choice)
+        return (
+            MECHANISMS[<int>choice.mechanism]
+            if choice.mechanism != IBH_NO_CHOICE else None,
+            {
+                name: text_of(choice.against[<size_t>i])
+                for i, name in enumerate(MECHANISMS)
+                if choice.against[<size_t>i][0]
+            },
+        )
+
+    def survey(self, pf, indices, forced):
+        """State of the PF's VFs on its port by index: all that can be known
+        of those of ``indices``, at least the GUIDs of the others. One that
+        its driver could not be asked about is missing."""
+        cdef ibh_pf native
+        cdef ibh_error *error = NULL
+        cdef Indices wanted = Indices(indices)
+        cdef unsigned int port = pf.port, i
+        cdef ibh_mechanism mechanism = _mechanism(forced)
+        cdef ibh_state *states
+        cdef c_bool *told
+        cdef int failed
+        fill_pf(&native, pf)
+        states = <ibh_state *>calloc(native.numvfs + 1, sizeof(ibh_state))
+        told = <c_bool *>calloc(native.numvfs + 1, sizeof(c_bool))
+        try:
+            if states is NULL or told is NULL:
+                raise MemoryError
+            with nogil:
+                failed = ibh_survey(self.host, &native, port, mechanism,
+                                    wanted.items, wanted.count, states, told,
+                                    &error)
+            if failed:
+                raise _taken(error)
+            return {
+                i: state_of(&states[i])
+                for i in range(native.numvfs)
+                if told[i]
+            }
+        finally:
+            free(states)
+            free(told)
+
+    def asks_all(self, pf):
+        """Whether the kernel could not tell of the PF's VFs alone."""
+        cdef ibh_pf native
+        fill_pf(&native, pf)
+        return bool(ibh_asks_all(self.host, &native, pf.port))
+
+    # -- batches ------------------------------------------------------
+
+    cdef unexpected(self, error):
+        """What a function of the caller's has raised, as the engine is to
+        take it. What is none of its errors ends the batch, and is raised."""
+        if isinstance(error, IbHostdevError):
+            return error
+        watch = self.under_way.get(get_ident())
+        if watch is not None and watch.raised is None:
+            watch.raised = error
+        return IbHostdevError(f"{type(error).__name__}: {error}")
+
+    def plug(self, vifs, policy, bint proceed, mechanism, bint dry_run,
+             progress):
+        """Results and warnings."""
+        cdef ibh_how how
+        memset(&how, 0, sizeof(how))
+        how.proceed = proceed
+        how.dry_run = dry_run
+        how.set_policy = policy is not None
+        if policy is not None:
+            how.policy = policy_of(policy)
+        return self.run(PLUG, vifs, None, &how, mechanism, progress)
+
+    def unplug(self, vifs, bint rebind, bint proceed, mechanism,
+               bint dry_run, progress):
+        """Results and warnings."""
+        cdef ibh_how how
+        memset(&how, 0, sizeof(how))
+        how.keep_bound = not rebind
+        how.proceed = proceed
+        how.dry_run = dry_run
+        return self.run(UNPLUG, vifs, None, &how, mechanism, progress)
+
+    def restore(self, vifs, states):
+        """Results and warnings."""
+        cdef ibh_how how
+        memset(&how, 0, sizeof(how))
+        return self.run(RESTORE, vifs, states, &how, None, None)
+
+    cdef run(self, Job job, vifs, states, ibh_how *how, mechanism, progress):
+        cdef Vifs given = Vifs(vifs, states)
+        cdef _Watch watch = _Watch(progress)
+        cdef ibh_batch *batch = NULL
+        cdef ibh_error *error = NULL
+        cdef int failed
+        how.force = mechanism is not None
+        how.mechanism = _mechanism(mechanism)
+        how.context = <void *>watch
+        if watch.main or progress is not None or self.ebrctl is not None:
+            how.stop = _stop
+        if progress is not None:
+            how.progress = _progress
+        me = get_ident()
+        before = self.under_way.get(me)
+        self.under_way[me] = watch
+        try:
+            with nogil:
+                if job == PLUG:
+                    failed = ibh_plug(self.host, given.vifs, given.count, how,
+                                      &batch, &error)
+                elif job == UNPLUG:
+                    failed = ibh_unplug(self.host, given.vifs, given.count,
+                                        how, &batch, &error)
+                else:
+                    failed = ibh_restore(self.host, given.vifs, given.states,
+                                         given.count, &batch, &error)
+        finally:
+            self.under_way[me] = before
+        try:
+            if watch.raised is not None:
+                if batch is not NULL:
+                    _note(watch.raised, results_of(batch))
+                raise watch.raised
+            if failed:
+                raise error_of(error)
+            return results_of(batch), tuple([
+                text_of(batch.warnings[i]) for i in range(batch.warning_count)
+            ])
+        finally:
+            ibh_error_free(error)
+            ibh_batch_free(batch)
+
+
+cdef void _note(raised, Results results):
+    """What could not be put back is told along with why it was to be."""
+    for error in results.errors:
+        if isinstance(error, RollbackFailed):
+            raised.add_note(str(error))
+
+
+# -- called by the engine -------------------------------------------------
+
+
+cdef class _Watch:
+    """Of a call: whether it is to end, and how far it is. Signals are looked
+    for where Python handles them, in the main thread."""
+
+    cdef readonly object progress
+    cdef public object raised
+    cdef readonly bint main
+
+    def __cinit__(self, progress):
+        self.progress = progress
+        self.main = get_ident() == main_thread().ident
+
+
+cdef int _stop(void *context) noexcept with gil:
+    cdef _Watch watch = <_Watch>context
+    if watch.raised is None and watch.main:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            watch.raised = error
+    return watch.raised is not None
+
+
+cdef void _progress(void *context, ibh_stage stage, size_t done,
+                    size_t total) noexcept with gil:
+    cdef _Watch watch = <_Watch>context
+    try:
+        if watch.raised is None:
+            watch.progress(_stages[<int>stage], done, total)
+    except BaseException as error:
+        watch.raised = error
+
+
+cdef int _obstacle(void *context, char *why, size_t size) noexcept with gil:
+    cdef Engine engine = <Engine>context
+    cdef bytes text
+    cdef size_t length
+    try:
+        reason = engine.ebrctl.obstacle()
+    except BaseException as error:
+        reason = engine.unexpected(error).message
+    if reason is None:
+        return 0
+    text = reason.encode(errors="replace")
+    length = min(<size_t>len(text), size - 1)
+    memcpy(why, <const char *>text, length)
+    why[length] = 0
+    return 1
+
+
+cdef ibh_error *_check(void *context, uint64_t guid) noexcept with gil:
+    cdef Engine engine = <Engine>context
+    try:
+        engine.ebrctl.check(Guid(guid))
+    except BaseException as error:
+        return _native_error(engine.unexpected(error))
+    return NULL
+
+
+cdef void _write(void *context, ibh_foreign_call *calls,
+                 size_t count) noexcept with gil:
+    _ask((<Engine>context), "write", calls, count)
+
+
+cdef void _forget(void *context, ibh_foreign_call *calls,
+                  size_t count) noexcept with gil:
+    _ask((<Engine>context), "forget", calls, count)
+
+
+cdef void _ask(Engine engine, str what, ibh_foreign_call *calls,
+               size_t count) noexcept:
+    cdef size_t i
+    try:
+        answers = getattr(engine.ebrctl, what)([
+            (
+                text_of(calls[i].address),
+                Guid(calls[i].guid),
+                Guid(calls[i].owner) if calls[i].owner else None,
+                text_of(calls[i].network),
+            )
+            for i in range(count)
+        ])
+    except BaseException as error:
+        answers = [engine.unexpected(error)] * <Py_ssize_t>count
+    for i, answer in enumerate(answers[:<Py_ssize_t>count]):
+        if isinstance(answer, IbHostdevError):
+            calls[i].error = _native_error(answer)
+        elif what == "forget":
+            calls[i].guid = answer is True
+
+
+cdef ibh_error *_native_error(error) noexcept:
+    cdef bytes message
+    try:
+        message = str(error.message).encode(errors="replace")
+        device, attribute, cure = [
+            None if text is None else str(text).encode(errors="replace")
+            for text in (error.device, error.attribute, error.cure)
+        ]
+        return ibh_error_new(
+            kind_of(error), message, _bytes(device), _bytes(attribute),
+            error.errno or 0, _bytes(cure),
+        )
+    except Exception:
+        return ibh_error_new(IBH_OTHER, "failed, and cannot tell why", NULL,
+                             NULL, 0, NULL)
+
+
+cdef const char *_bytes(bytes text) except? NULL:
+    if text is None:
+        return NULL
+    return text
+
+
+# -- small matters --------------------------------------------------------
+
+
+cdef class _Pfs:
+    """The PFs as they were at one time."""
+
+    cdef ibh_pfs *pfs
+
+    def __cinit__(self, Engine engine, bint anew):
+        cdef ibh_error *error = NULL
+        cdef int failed
+        with nogil:
+            failed = ibh_pfs_get(engine.host, anew, &self.pfs, &error)
+        if failed:
+            raise _taken(error)
+
+    def __dealloc__(self):
+        ibh_pfs_free(self.pfs)
+
+
+cdef _taken(ibh_error *error):
+    """The engine's error as Python's, and freed."""
+    try:
+        return error_of(error)
+    finally:
+        ibh_error_free(error)
+
+
+cdef unsigned int _milliseconds(double seconds) noexcept:
+    # 0 would be the engine's own.
+    return <unsigned int>min(max(seconds * 1000, 1), 2e9)
+
+
+cdef ibh_mechanism _mechanism(name) except *:
+    if name is None:
+        return IBH_NO_CHOICE
+    return <ibh_mechanism><int>MECHANISMS.index(name)
