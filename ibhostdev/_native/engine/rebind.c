@@ -90,12 +90,12 @@ static void unite(struct rebinding *all)
 static void find(struct rebinding *all)
 {
 	struct run *run = all->run;
+	bool failed = any_failed(run) || refusal(run);
 	size_t i;
 
 	add_changed(all, &run->first);
 	add_changed(all, &run->then);
-	for (i = 0; i < run->stale_count && !any_failed(run) && !refusal(run);
-	     i++)
+	for (i = 0; i < run->stale_count && !failed; i++)
 		if (is_stale(run, &run->stale[i].vf, run->stale[i].guid, true))
 			add(all, run->stale[i].pf, &run->stale[i].vf);
 	unite(all);
