@@ -130,9 +130,9 @@ def test_a_pf_that_fails_takes_the_other_pfs_back(bed):
             )  # fmt: skip
 
 
-def test_a_stale_holder_is_given_its_guid_back(bed):
-    """It had been made idle for a plug that then failed."""
-    bed.build(Hca("mlx5", vfs=3))
+@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+def test_a_stale_holder_is_given_its_guid_back(bed, flavour):
+    """And its link: it had been made idle for a plug that then failed."""
     host = bed.connect()
     host.plug(vifs(bed, 1))
     before = bed.seen(0)[0]
@@ -140,6 +140,43 @@ def test_a_stale_holder_is_given_its_guid_back(bed):
     with pytest.raises(BatchFailed):
         host.plug([Vif.parse(bed.vf(0, 2), mac(1))])
     assert bed.seen(0)[0] == before
+
+
+@pytest.mark.parametrize("flavour", MLX5, indirect=True)
+def test_a_vf_that_an_unplug_finds_elsewhere_is_given_its_guid_back(
+    bed, flavour
+):
+    """And its link, when another VF of the batch fails."""
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2))
+    before = bed.seen(0)[0]
+    bed.fail(bed.vf(0, 1), errno.EIO)
+    with pytest.raises(BatchFailed):
+        host.unplug([Vif.parse(None, mac(1)), Vif.parse(bed.vf(0, 1), mac(2))])
+    assert bed.seen(0)[0] == before
+
+
+def test_a_first_vf_that_is_ill_leaves_the_others_their_files(bed):
+    bed.build(Hca("mlx5-ofed", vfs=3, netdev=False))
+    bed.fail_queries(bed.vf(0, 0), errno.EIO)
+    host = bed.connect()
+    assert host.pfs[0].family == "mlx5-ofed"
+    (result,) = host.plug([Vif.parse(bed.vf(0, 1), mac(1))]).results
+    assert (result.mechanism, result.verified) == ("mlx5_sysfs", True)
+    assert bed.seen(0)[1].port == guid(1)
+
+
+def test_a_failed_plug_leaves_mlx4s_choice_of_guids(bed):
+    """What the subnet manager gave, which it may do anew, is no failure to
+    put a VF back."""
+    bed.build(Hca("mlx4", vfs=2), Hca("mlx5", vfs=2))
+    bed.fail(bed.vf(1, 0), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect().plug([*vifs(bed, 1, 2), *vifs(bed, 3, pf=1)])
+    *others, failed = caught.value.result.results
+    assert all(isinstance(one.error, RolledBack) for one in others)
+    assert isinstance(failed.error, CommandFailed)
+    assert bed.seen(0)[0].port != guid(1)
 
 
 def test_a_vf_that_its_driver_cannot_tell_of_is_not_done(bed):
