@@ -139,17 +139,28 @@ TEST(each_attribute_has_a_nest_of_its_own)
 TEST(what_no_message_can_say_is_refused)
 {
 	static struct vf_set sets[SET_MAX + 1];
-	size_t cap = SET_HEAD + SET_SIZE;
+	size_t cap = SET_HEAD + SET_SIZE, i;
 
 	sets[0] = (struct vf_set){ 0, IFLA_VF_MAC, 0 };
 	EQUAL(build_setlink(bytes.at, sizeof(bytes.at), 1, 1, sets, 1),
 	      -EINVAL);
-	sets[0].attr = VF_NODE_GUID;
+	for (i = 0; i < SET_MAX + 1; i++)
+		sets[i].attr = VF_NODE_GUID;
 	EQUAL(build_setlink(bytes.at, sizeof(bytes.at), 1, 1, sets,
 			    SET_MAX + 1),
 	      -EINVAL);
 	EQUAL(build_setlink(bytes.at, cap - 1, 1, 1, sets, 1), -ENOSPC);
 	EQUAL(build_setlink(bytes.at, cap, 1, 1, sets, 1), cap);
+}
+
+TEST(what_is_between_attributes_is_zero)
+{
+	static const unsigned char wanted[] = { 5, 0, 3, 0, 'x', 0, 0, 0 };
+	unsigned char buf[8];
+
+	memset(buf, 0xff, sizeof(buf));
+	CHECK(put_attr(buf, 3, "x", 1) == buf + 8);
+	CHECK(!memcmp(buf, wanted, sizeof(wanted)));
 }
 
 /* ---- taken apart ------------------------------------------------------- */
@@ -249,18 +260,112 @@ TEST(a_kernel_that_tells_no_guids)
 	free(infos);
 }
 
-TEST(a_vf_without_a_number_is_none)
+/* How many VFs there are in a list with this nest, or -EBADMSG; the first is
+ * *info. */
+static ssize_t take_nest(uint16_t nest_type, uint16_t type, const void *data,
+			 size_t len, struct vf_info *info)
 {
 	struct vf_info *infos;
 	struct link link;
-	size_t list;
+	size_t list, vf;
+	ssize_t count;
 
 	bytes.len = 0;
 	link_head(&bytes, 5, 1);
 	list = nest(&bytes, IFLA_VFINFO_LIST | NLA_F_NESTED);
-	nest_end(&bytes, nest(&bytes, IFLA_VF_INFO));
+	vf = nest(&bytes, nest_type);
+	attribute(&bytes, type, data, len);
+	nest_end(&bytes, vf);
+	nest_end(&bytes, list);
+	count = take_apart(bytes.at, bytes.len, &link, &infos);
+	if (count > 0)
+		*info = infos[0];
+	free(infos);
+	return count;
+}
+
+TEST(a_vf_is_known_by_any_of_its_attributes)
+{
+	const uint32_t four[9] = { 6, 1, 7 };
+	struct vf_info info;
+
+	EQUAL(take_nest(IFLA_VF_INFO, IFLA_VF_MAC, four, 36, &info), 1);
+	EQUAL(info.vf, 6);
+	EQUAL(info.have, 0);
+	EQUAL(take_nest(IFLA_VF_INFO, VF_LINK_STATE, four, 8, &info), 1);
+	EQUAL(info.vf, 6);
+	EQUAL(info.have, IBH_HAVE_POLICY);
+	EQUAL(info.link_state, 1);
+	EQUAL(take_nest(IFLA_VF_INFO, VF_NODE_GUID, four, 16, &info), 1);
+	EQUAL(info.vf, 6);
+	EQUAL(info.have, IBH_HAVE_NODE);
+	EQUAL(info.node, 7);
+	EQUAL(take_nest(IFLA_VF_INFO, VF_PORT_GUID, four, 16, &info), 1);
+	EQUAL(info.vf, 6);
+	EQUAL(info.have, IBH_HAVE_PORT);
+	EQUAL(info.port, 7);
+}
+
+TEST(a_vf_without_a_number_is_none)
+{
+	const uint32_t four[9] = { 6 };
+	struct vf_info info;
+
+	EQUAL(take_nest(IFLA_VF_INFO, 3, four, 8, &info), -EBADMSG);
+	EQUAL(take_nest(IFLA_VF_INFO, IFLA_VF_MAC, four, 3, &info), -EBADMSG);
+	EQUAL(take_nest(IFLA_VF_INFO, VF_LINK_STATE, four, 7, &info),
+	      -EBADMSG);
+	EQUAL(take_nest(IFLA_VF_INFO, VF_NODE_GUID, four, 15, &info),
+	      -EBADMSG);
+	EQUAL(take_nest(IFLA_VF_INFO, VF_PORT_GUID, four, 15, &info),
+	      -EBADMSG);
+	/* nor is another kind of nest */
+	EQUAL(take_nest(2, IFLA_VF_MAC, four, 36, &info), 0);
+}
+
+TEST(a_list_that_was_cut_inside)
+{
+	const uint16_t long_attr[2] = { 40, IFLA_VF_MAC };
+	struct vf_info *infos;
+	struct link link;
+	size_t list, vf;
+
+	bytes.len = 0;
+	link_head(&bytes, 5, 1);
+	list = nest(&bytes, IFLA_VFINFO_LIST);
+	known_vf(&bytes, 0, 1, 1, 0);
+	add(&bytes, long_attr, sizeof(long_attr));
 	nest_end(&bytes, list);
 	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), -EBADMSG);
+	free(infos);
+	bytes.len = 0;
+	link_head(&bytes, 5, 1);
+	list = nest(&bytes, IFLA_VFINFO_LIST);
+	vf = nest(&bytes, IFLA_VF_INFO);
+	attribute(&bytes, IFLA_VF_MAC, "\0\0\0\0\0\0\0", 8);
+	add(&bytes, long_attr, sizeof(long_attr));
+	nest_end(&bytes, vf);
+	nest_end(&bytes, list);
+	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), -EBADMSG);
+	free(infos);
+}
+
+TEST(a_list_may_have_more_than_vfs)
+{
+	struct vf_info *infos;
+	struct link link;
+	size_t list;
+	uint32_t i;
+
+	bytes.len = 0;
+	link_head(&bytes, 5, 1);
+	list = nest(&bytes, IFLA_VFINFO_LIST);
+	for (i = 0; i < 20; i++)
+		attribute(&bytes, 2, "", 0);
+	known_vf(&bytes, 4, 1, 1, 0);
+	nest_end(&bytes, list);
+	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 1);
+	EQUAL(infos[0].vf, 4);
 	free(infos);
 }
 
@@ -285,6 +390,7 @@ TEST(the_pf_of_a_link)
 {
 	struct vf_info *infos;
 	struct link link;
+	size_t len;
 
 	bytes.len = 0;
 	link_head(&bytes, 5, 0);
@@ -292,13 +398,34 @@ TEST(the_pf_of_a_link)
 	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 0);
 	CHECK(!strcmp(link.parent, "0000:3b:00.0"));
 	free(infos);
-	/* neither without its end, nor longer than there is room */
+	/* Neither without its end, nor longer than there is room. */
+	for (len = 31; len < 34; len++) {
+		bytes.len = 0;
+		link_head(&bytes, 5, 0);
+		attribute(&bytes, PARENT_DEV_NAME,
+			  "0123456789012345678901234567890123456789", len);
+		EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 0);
+		EQUAL(strlen(link.parent), 31);
+		free(infos);
+	}
+}
+
+TEST(the_number_of_a_links_vfs)
+{
+	struct vf_info *infos;
+	struct link link;
+
 	bytes.len = 0;
 	link_head(&bytes, 5, 0);
-	attribute(&bytes, PARENT_DEV_NAME,
-		  "0123456789012345678901234567890123456789", 40);
 	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 0);
-	CHECK(!strcmp(link.parent, "0123456789012345678901234567890"));
+	free(infos);
+	/* The end of the head is an end, too. */
+	EQUAL(take_apart(bytes.at, sizeof(struct ifinfomsg), &link, &infos),
+	      0);
+	EQUAL(link.ifindex, 5);
+	free(infos);
+	attribute(&bytes, IFLA_NUM_VF, "", 1);
+	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), -EBADMSG);
 	free(infos);
 }
 
@@ -388,6 +515,11 @@ TEST(messages_of_impossible_length)
 	p = buf;
 	left = 15;
 	EQUAL(next_message(&p, &left, &message), 0);
+	put_end(buf, put_header(buf, NLMSG_NOOP, 0, 0));
+	left = 16;
+	EQUAL(next_message(&p, &left, &message), 1);
+	EQUAL(message.len, 0);
+	EQUAL(left, 0);
 }
 
 TEST(an_errno_is_believed_within_bounds)

@@ -183,6 +183,32 @@ static void cut_list(const struct message *request)
 	reply();
 }
 
+/* The list is whole, what is in it is not. */
+static void cut_vf(const struct message *request)
+{
+	size_t start = message(&bytes, RTM_NEWLINK, 0, request->seq), list;
+	const uint16_t cut[2] = { 40, IFLA_VF_INFO };
+
+	link_head(&bytes, 5, 1);
+	list = nest(&bytes, IFLA_VFINFO_LIST);
+	add(&bytes, cut, sizeof(cut));
+	nest_end(&bytes, list);
+	message_end(&bytes, start);
+	reply();
+}
+
+static void nobodys_vf(const struct message *request)
+{
+	size_t start = message(&bytes, RTM_NEWLINK, 0, request->seq), list;
+
+	link_head(&bytes, 5, 1);
+	list = nest(&bytes, IFLA_VFINFO_LIST);
+	attribute(&bytes, IFLA_VF_INFO, "", 0);
+	nest_end(&bytes, list);
+	message_end(&bytes, start);
+	reply();
+}
+
 static void tiny_message(const struct message *request)
 {
 	size_t start = message(&bytes, RTM_NEWLINK, 0, request->seq);
@@ -222,6 +248,8 @@ TEST(bad_answers_are_errors)
 	is_refused(cut_link, -EBADMSG);
 	EQUAL(peer.bad_sockets, 1);
 	is_refused(cut_list, -EBADMSG);
+	is_refused(cut_vf, -EBADMSG);
+	is_refused(nobodys_vf, -EBADMSG);
 	is_refused(tiny_message, -EBADMSG);
 	is_refused(other_device, -ENODEV);
 	is_refused(empty_error, -EBADMSG);
@@ -236,6 +264,7 @@ static void noise_first(const struct message *request)
 	reply_as(true);
 	acknowledge(request->seq - 1, -EIO);
 	add_link(request->seq + 1, 0, 5, 3, 1);
+	message_end(&bytes, message(&bytes, NLMSG_NOOP, 0, request->seq));
 	reply();
 	add_link(request->seq, 0, 5, 2, 1);
 	reply();
