@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The floor: C on include/ibhostdev/, with the least system calls."""
+"""The floor: C with the least system calls."""
 
 import subprocess
 from collections.abc import Sequence

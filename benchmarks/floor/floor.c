@@ -26,8 +26,8 @@
 
 #include <ibhostdev/guid.h>
 #include <ibhostdev/pci.h>
-#include <ibhostdev/rtnetlink.h>
-#include <ibhostdev/sysfs.h>
+#include "rtnetlink.h"
+#include "sysfs.h"
 
 #define MAX_PFS 16
 #define MAX_VFS 128

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include <ibhostdev/rtnetlink.h>
+#include "rtnetlink.h"
 
 #define MOST (1 << 20)
 

@@ -22,7 +22,6 @@ from ibhostdev._native.api cimport (
     ibh_error,
     ibh_error_free,
     ibh_error_new,
-    ibh_family,
     ibh_foreign,
     ibh_foreign_call,
     ibh_host,
@@ -71,7 +70,6 @@ from threading import get_ident, main_thread
 from ibhostdev.errors import (
     DeviceNotFound,
     IbHostdevError,
-    InvalidInput,
     RollbackFailed,
 )
 from ibhostdev.guid import Guid

@@ -28,8 +28,8 @@ def driver_info(name: str) -> tuple[str, str]:
     For an IPoIB device the address is the PCI address of its PF; P_Key
     children show the same one (ipoib/ipoib_ethtool.c).
     """
-    out = _ffi.new("struct ibh_driver *")
-    _check(_lib.ibh_driver(os.fsencode(name), out), "ETHTOOL_GDRVINFO", name)
+    out = _ffi.new("struct if_driver *")
+    _check(_lib.if_driver(os.fsencode(name), out), "ETHTOOL_GDRVINFO", name)
     return (
         os.fsdecode(_ffi.string(out.driver)),
         os.fsdecode(_ffi.string(out.bus_info)),
@@ -38,14 +38,14 @@ def driver_info(name: str) -> tuple[str, str]:
 
 def ifindex(name: str) -> int:
     """Interface index, by SIOCGIFINDEX: no VF data is gathered for it."""
-    return _check(_lib.ibh_ifindex(os.fsencode(name)), "SIOCGIFINDEX", name)
+    return _check(_lib.if_index(os.fsencode(name)), "SIOCGIFINDEX", name)
 
 
 def flags(name: str) -> int:
     """Interface flags (IFF_UP is 1), by SIOCGIFFLAGS."""
-    return _check(_lib.ibh_flags(os.fsencode(name)), "SIOCGIFFLAGS", name)
+    return _check(_lib.if_flags(os.fsencode(name)), "SIOCGIFFLAGS", name)
 
 
 def set_flags(name: str, value: int) -> None:
     """Set the interface flags, by SIOCSIFFLAGS (needs CAP_NET_ADMIN)."""
-    _check(_lib.ibh_set_flags(os.fsencode(name), value), "SIOCSIFFLAGS", name)
+    _check(_lib.if_set_flags(os.fsencode(name), value), "SIOCSIFFLAGS", name)

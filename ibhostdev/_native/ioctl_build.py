@@ -6,16 +6,16 @@ from cffi import FFI
 ffi = FFI()
 ffi.cdef(
     """
-    struct ibh_driver { char driver[33]; char bus_info[33]; };
-    int ibh_driver(const char *name, struct ibh_driver *out);
-    int ibh_ifindex(const char *name);
-    int ibh_flags(const char *name);
-    int ibh_set_flags(const char *name, int flags);
+    struct if_driver { char driver[33]; char bus_info[33]; };
+    int if_driver(const char *name, struct if_driver *out);
+    int if_index(const char *name);
+    int if_flags(const char *name);
+    int if_set_flags(const char *name, int flags);
     """
 )
 ffi.set_source(
     "ibhostdev._native._ioctl",
-    '#include "ibhostdev/ioctl.h"',
-    include_dirs=["include"],
-    depends=["include/ibhostdev/ioctl.h"],
+    '#include "ioctl.h"',
+    include_dirs=["ibhostdev/_native/engine"],
+    depends=["ibhostdev/_native/engine/ioctl.h"],
 )

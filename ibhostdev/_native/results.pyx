@@ -132,6 +132,11 @@ cdef class Results:
     def __len__(self):
         return len(self.records) // sizeof(Record)
 
+    def __iter__(self):
+        cdef size_t i
+        for i in range(len(self.records) // sizeof(Record)):
+            yield self[i]
+
     def __getitem__(self, Py_ssize_t i):
         if not 0 <= i < len(self.records) // <Py_ssize_t>sizeof(Record):
             raise IndexError(i)

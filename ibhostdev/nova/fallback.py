@@ -30,6 +30,11 @@ from ibhostdev import vendor
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF
 
+# The daemon serves one batch after the other anyway, and the engine waits for
+# its own locks where no other green thread would run, that of the batch which
+# has them among them.
+_one_at_a_time = threading.Lock()
+
 Native = Callable[[request.Request], batch.BatchResult]
 """Has the privileged daemon do it; raises what its call() does."""
 
@@ -41,10 +46,15 @@ def run(native: Native, asked: request.Request) -> batch.BatchResult:
     done of a plug whichever way its ports go.
     """
     if asked.mechanism == inventory.EBRCTL:
-        return asked.run(_host())
+        return _run(asked)
     if asked.action == "plug":
         return _plug(native, asked)
     return _unplug(native, asked)
+
+
+def _run(asked: request.Request) -> batch.BatchResult:
+    with _one_at_a_time:
+        return asked.run(_host())
 
 
 def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
@@ -69,7 +79,7 @@ def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
     LOG.warning("Plugging by ebrctl: see 'ibhostdev doctor'")
     results = native(_part(asked, left, False)) if not all(left) else None
     try:
-        others = _part(asked, left, True).run(_host())
+        others = _run(_part(asked, left, True))
     except Exception:
         if results is not None:
             _take_back(native, asked, left, results)
@@ -131,7 +141,7 @@ def _unplug(native: Native, asked: request.Request) -> batch.BatchResult:
 
 def _outcome(asked: request.Request) -> batch.BatchResult:
     try:
-        return asked.run(_host())
+        return _run(asked)
     except batch.BatchFailed as error:
         return error.result
     except errors.IbHostdevError as error:

@@ -124,7 +124,7 @@ class Layout:
             found = self._read_old()
         finally:
             os.unlink(self._old)
-        if found.removesuffix("\n") not in ("", known, *garbage):
+        if found and found.removesuffix("\n") not in (known, *garbage):
             self._written(path, found)
 
     def garble(self, name: str, text: str) -> None:

@@ -205,7 +205,8 @@ struct ibh_foreign_call {
  * A mechanism whose functions are the caller's. The engine plans for it,
  * reads back by a native mechanism where one can show the VF, rolls back and
  * reports, as for its own. Functions are called without any lock of the
- * engine's but those of the PFs, from any of its threads.
+ * engine's but those of the PFs; write() and forget() in the thread that
+ * called the engine, the others in any.
  */
 struct ibh_foreign {
 	const char *name;

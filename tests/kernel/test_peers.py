@@ -6,17 +6,19 @@ eswitchd takes some 40 s to start here, so there is one for each family, and
 the tests of a family follow one another on the same VFs.
 """
 
+import ctypes
 import json
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ibhostdev.mechanisms.ebrctl import Command, require_daemon
 
-from ibhostdev import BatchFailed, Endpoint, Vif
+from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import NotRunning, NotVerified
+from ibhostdev.vendor import Command, require_daemon
 from tests.flavours import ONES, guid, mac
 from tests.kernel.testbed import run
 from tests.testbed import Hca, Seen
@@ -40,6 +42,7 @@ socket.send_string(json.dumps({"action": "get_vnics", "fabric": "*"}))
 print(json.dumps(json.loads(socket.recv_string())["response"]))
 """
 VFS = 4
+CLONE_NEWNET = 0x40000000  # <sched.h>
 
 
 class Eswitchd:
@@ -147,6 +150,12 @@ def named(bed, *pairs):
     ]
 
 
+def leave_network():
+    """This thread has a network namespace of its own from now on."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
 # -- what we fall back on -------------------------------------------------
 
 
@@ -165,28 +174,34 @@ def test_forced_it_plugs_and_unplugs_verified(bed, host, plugged, idle):
 
 @mlx5_only
 def test_where_nothing_else_serves(bed, monkeypatch, family, plugged, idle):
-    """As where the PF's network device is another namespace's."""
+    """Where the PF's network device is another namespace's. ebrctl is run in
+    the daemon's."""
     monkeypatch.setenv("PATH", f"{PEER}:{os.environ['PATH']}")
+    command = Command(seconds=120)
+    with (
+        ThreadPoolExecutor(1) as here,
+        ThreadPoolExecutor(1, initializer=leave_network) as pool,
+    ):
+        host = bed.connect(
+            ebrctl=lambda arguments: here.submit(command, arguments).result()
+        )
 
-    def identify(name):
-        raise OSError(19, "No such device")
+        def elsewhere(work, *pairs):
+            return pool.submit(work, named(bed, *pairs)).result().results
 
-    host = bed.connect(
-        netlink=Endpoint(identify=identify), ebrctl=Command(seconds=120)
-    )
-    (vf,) = host.plug(named(bed, (2, 3))).results
-    assert (vf.mechanism, vf.verified) == ("ebrctl", False)
-    assert bed.seen(0)[2] == plugged(3)
-    # By GUID: the address is of a VF that is somebody else's by now.
-    bed.connect().plug(named(bed, (3, 4)))
-    (vf,) = host.unplug(named(bed, (3, 3))).results
-    assert (vf.mechanism, vf.changed) == ("ebrctl", True)
-    assert bed.seen(0)[2] == idle
-    assert bed.seen(0)[3] == plugged(4, "follow")
-    bed.connect().unplug(named(bed, (3, 4)))
-    # Nobody has it any more, which is success.
-    (vf,) = host.unplug(named(bed, (2, 3))).results
-    assert (vf.changed, vf.error) == (False, None)
+        (vf,) = elsewhere(host.plug, (2, 3))
+        assert (vf.mechanism, vf.verified) == ("ebrctl", False)
+        assert bed.seen(0)[2] == plugged(3)
+        # By GUID: the address is of a VF that is somebody else's by now.
+        bed.connect().plug(named(bed, (3, 4)))
+        (vf,) = elsewhere(host.unplug, (3, 3))
+        assert (vf.mechanism, vf.changed) == ("ebrctl", True)
+        assert bed.seen(0)[2] == idle
+        assert bed.seen(0)[3] == plugged(4, "follow")
+        bed.connect().unplug(named(bed, (3, 4)))
+        # Nobody has it any more, which is success.
+        (vf,) = elsewhere(host.unplug, (2, 3))
+        assert (vf.changed, vf.error) == (False, None)
 
 
 # -- a witness that nobody here wrote -------------------------------------

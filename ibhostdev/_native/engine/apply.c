@@ -17,7 +17,9 @@ static void work_on(void *context, size_t at)
 {
 	struct group *group = (struct group *)context + at;
 
-	group->work(group->run, group->side, group->changes, group->count);
+	if (group->side->mechanism != &foreign)
+		group->work(group->run, group->side, group->changes,
+			    group->count);
 }
 
 struct ibh_error *by_side(struct run *run, const struct changes *changes,
@@ -48,6 +50,13 @@ struct ibh_error *by_side(struct run *run, const struct changes *changes,
 		count += group->count != 0;
 	}
 	each(count, run->host->io->at_once, work_on, groups);
+	/* The caller's functions, in its own thread and while no other is at
+	 * work: it may wait there for signals, or by green threads, which
+	 * swap its stack. */
+	for (i = 0; i < count; i++)
+		if (groups[i].side->mechanism == &foreign)
+			work(run, groups[i].side, groups[i].changes,
+			     groups[i].count);
 	free(groups);
 	free(sorted);
 	return NULL;
