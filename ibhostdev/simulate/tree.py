@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ibhostdev._native.sysfs import Tree
 from ibhostdev.errors import NotRunning
+from ibhostdev.interruption import uninterrupted
 from ibhostdev.simulate.netlink import (
     ACK,
     GETLINK,
@@ -57,7 +58,10 @@ class SimulatedTree(Tree):
     def _write(self, channel: Channel, path: str, value: bytes) -> int:
         payload = attribute(PATH, os.fsencode(path)) + attribute(VALUE, value)
         try:
-            channel.ask(pack(WRITE, REQUEST | ACK, 1, payload))
+            # Else what was asked for last might be done after what an
+            # interrupted plug writes next, to undo it.
+            with uninterrupted():
+                channel.ask(pack(WRITE, REQUEST | ACK, 1, payload))
         except ConnectionRefusedError:
             raise not_running(os.path.dirname(self.path)) from None
         except OSError as error:
