@@ -209,7 +209,7 @@ def test_a_dead_guest_is_not_waited_for_vf_by_vf(
     domain = conn.add("web1", "nothing")
     attach(bed, guests, "web1", 0, 1, 2)
     with pytest.raises(GuestsFailed) as caught:
-        detach(bed, guests, "web1", 0, 1, 2, timeout=0.5)
+        detach(bed, guests, "web1", 0, 1, 2, timeout=2)
     assert domain.asked == ["waits", "returns", "returns"]
     for index, error in enumerate(caught.value.result.failures):
         assert isinstance(error, NotReleased)
