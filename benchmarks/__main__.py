@@ -5,9 +5,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import compare, report
-from benchmarks.results import Results
-
 HERE = Path(__file__).resolve().parent
 
 
@@ -38,6 +35,11 @@ def main() -> int:
         help="show what differs between two results.json",
     )
     given = parser.parse_args()
+
+    # Only now, for --help is for those who have not installed it all, too.
+    from benchmarks import compare, report
+    from benchmarks.results import Results
+
     if given.compare:
         before, after = (Results.read(path) for path in given.compare)
         print(compare.text(before, after))

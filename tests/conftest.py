@@ -17,9 +17,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "large: builds PFs of 127 VFs, in the rig's large shape"
     )
-    # A shell starts what is to run behind it with Ctrl-C ignored, which the
-    # programs under test would inherit.
+    # A shell starts what is to run behind it with Ctrl-C ignored, and nohup
+    # with SIGHUP, which the programs under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

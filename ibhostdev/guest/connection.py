@@ -6,6 +6,7 @@ what is called here imports it.
 """
 
 import contextlib
+import errno
 import os
 import re
 import threading
@@ -32,6 +33,8 @@ URI = "qemu:///system"
 
 Connection = Any  # libvirt.virConnect; libvirt-python has no types
 Domain = Any  # libvirt.virDomain
+
+_IN_USE = re.compile(r"in use by driver \w+, domain (.+)$", re.MULTILINE)
 
 _LOCK = threading.Lock()
 _serving = False
@@ -93,9 +96,11 @@ def _serve_events(module: Any) -> None:
 
 def _unopened(error: Any, uri: str) -> GuestError:
     module = libvirt()
-    text = _text(error)
-    if error.get_error_code() in _denials(module) or re.search(
-        "permission denied", text, re.IGNORECASE
+    text = said(error)
+    if error.get_error_code() in _denials(module) or (
+        # Then libvirt's first number is an errno.
+        error.get_error_code() == module.VIR_ERR_SYSTEM_ERROR
+        and error.get_int1() in (errno.EACCES, errno.EPERM)
     ):
         return LibvirtDenied(
             f"libvirt refuses the connection: {text}",
@@ -122,7 +127,9 @@ def _denials(module: Any) -> tuple[int, ...]:
     )
 
 
-def _text(error: Any) -> str:
+def said(error: Any) -> str:
+    """libvirt's words. The text of the exception itself is whatever libvirt
+    had to say last, and of another matter if it was made without libvirt."""
     return str(error.get_error_message() or error)
 
 
@@ -130,11 +137,15 @@ def explain(
     error: Any, domain: str, pci: PciAddress | None, host: Host | None
 ) -> GuestError:
     """Our error for a libvirtError that came of a domain, and maybe a VF of
-    it. By code where libvirt has one for it, else by its text."""
+    it. By libvirt's codes; by its words only where a code stands for many
+    things. Those of QEMU are English everywhere, those of libvirt's daemon
+    may be in the language of the machine: then they are told as they are.
+    """
     module = libvirt()
-    code, text = error.get_error_code(), _text(error)
+    code, text = error.get_error_code(), said(error)
+    origin = error.get_error_domain()
     kind: type[GuestError] = GuestError
-    cure: str | None = None
+    cure = "see the log of libvirt's daemon"
     message = text
     if code in _denials(module):
         kind = LibvirtDenied
@@ -144,38 +155,56 @@ def explain(
         message = "libvirt has no such domain"
     elif code == module.VIR_ERR_DEVICE_MISSING:
         kind, message = NotAttached, "the domain does not have the VF"
-    elif found := re.search(
-        r"in use by driver \w+, domain (.+)$", text, re.MULTILINE
+    elif (code, origin) == (
+        module.VIR_ERR_CONFIG_UNSUPPORTED,
+        module.VIR_FROM_QEMU,
     ):
-        kind = AttachedElsewhere
-        message = f"domain {found[1]} has the VF"
-        cure = f"ibhostdev detach {found[1]} {pci}"
-    elif "No more available PCI" in text:
-        kind = NoFreePort
-        message = "the domain has no free PCI port for another device"
-        cure = (
-            "add <controller type='pci' model='pcie-root-port'/> to its "
-            "definition, one for each VF to be attached while it runs, and "
-            "start it anew"
-        )
-    elif "passthrough of host PCI devices" in text or "VFIO" in text:
         kind = NoIommu
         message = f"the host cannot hand PCI devices to guests: {text}"
         cure = _iommu_cure(pci, host)
-    elif "not viable" in text:
-        kind = IommuGroupShared
-        message = "other devices of its IOMMU group are the host's"
-        cure = _group_cure(pci, host)
-    elif "domain is not running" in text:
-        kind, cure = WrongDomainState, "start it, or attach with --config"
+    elif (code, origin) == (
+        module.VIR_ERR_OPERATION_INVALID,
+        module.VIR_FROM_DOMAIN,
+    ):
+        kind = WrongDomainState
+        cure = (
+            "start it, or change its definition with --config; one without "
+            "a definition can be changed only while it runs"
+        )
+    elif code == module.VIR_ERR_OPERATION_INVALID:
+        if found := _IN_USE.search(text):
+            kind = AttachedElsewhere
+            message = f"domain {found[1]} has the VF"
+            cure = f"ibhostdev detach {found[1]} {pci}"
     elif code == module.VIR_ERR_OPERATION_TIMEOUT:
         cure = "the domain is busy with another job: see 'virsh domjobinfo'"
-    elif error.get_error_domain() == module.VIR_FROM_RPC:
+    elif origin == module.VIR_FROM_RPC:
         kind = LibvirtUnreachable
         cure = "see whether libvirt's daemon still runs"
-    else:
-        cure = "see the log of libvirt's daemon"
+    elif code == module.VIR_ERR_INTERNAL_ERROR:
+        if "No more available PCI" in text:
+            kind = NoFreePort
+            message = "the domain has no free PCI port for another device"
+            cure = (
+                "add <controller type='pci' model='pcie-root-port'/> to its "
+                "definition, one for each VF to be attached while it runs, "
+                "and start it anew"
+            )
+        elif "not viable" in text:
+            kind = IommuGroupShared
+            message = "other devices of its IOMMU group are the host's"
+            cure = _group_cure(pci, host)
     return kind(message, pci, None, None, cure, domain)
+
+
+def is_pending(error: Any) -> bool:
+    """Whether QEMU says that it has asked the guest already to let go of the
+    device, and waits for its answer."""
+    code = error.get_error_code()
+    return bool(
+        code == libvirt().VIR_ERR_INTERNAL_ERROR
+        and "already in the process of unplug" in said(error)
+    )
 
 
 def _iommu_cure(pci: PciAddress | None, host: Host | None) -> str:

@@ -362,9 +362,9 @@ class Guests:
             except module.libvirtError as error:
                 # Else it is an earlier request, still unanswered; or the VF,
                 # or the whole guest, went before it could be asked.
-                if "already in the process of unplug" not in str(
-                    error
-                ) and task.pci in self._held(guest):
+                if not connection.is_pending(error) and task.pci in self._held(
+                    guest
+                ):
                     task.error = connection.explain(
                         error, guest.name, task.pci, self._host
                     )
@@ -559,7 +559,8 @@ def _note(
             ):
                 warnings.append(
                     f"the metadata of domain {guest.name} could not be "
-                    f"changed, so the hook will not know of its VFs: {error}"
+                    "changed, so the hook will not know of its VFs: "
+                    f"{connection.said(error)}"
                 )
 
 

@@ -367,7 +367,7 @@ def test_no_place_for_locks(host, run, tmp_path):
     [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
 )
 def test_a_signal_in_the_middle_leaves_nothing_half_done(host, number, code):
-    host.delay(command=0.1)
+    host.delay(command=0.5)
     host.reset_counts()
     process = subprocess.Popen(
         [*host.command, "plug", "--json", *words(host, 1, 2, 3, 4)],
@@ -380,8 +380,8 @@ def test_a_signal_in_the_middle_leaves_nothing_half_done(host, number, code):
     process.send_signal(number)
     time.sleep(0.05)
     process.send_signal(number)  # somebody is impatient
-    out, err = process.communicate(timeout=60)
     host.delay()
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert json.loads(out)["ok"] is False
     assert json.loads(out)["error"]["type"] == "Interrupted"

@@ -5,6 +5,7 @@ There is no guest here to be had without VFIO, so these are stand-ins for a
 connection and its domains; tests/kernel/test_guest.py has the real ones.
 """
 
+import errno
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,13 @@ from typing import Any
 import pytest
 
 from ibhostdev import PciAddress, Vif
-from ibhostdev.guest import Attachment, Detachment, Guests, GuestsFailed
+from ibhostdev.guest import (
+    Attachment,
+    Detachment,
+    Guests,
+    GuestsFailed,
+    connection,
+)
 from ibhostdev.guest import guests as module
 from ibhostdev.guest.errors import (
     AttachedElsewhere,
@@ -24,6 +31,7 @@ from ibhostdev.guest.errors import (
     NoIommu,
     NotReleased,
     ReleaseRefused,
+    WrongDomainState,
 )
 from ibhostdev.guest.xml import NAMESPACE, hostdev, read_hostdevs
 from tests.flavours import ONES, guid, mac
@@ -39,9 +47,23 @@ def plugged(number):
     return Seen(guid(number), guid(number), "follow")
 
 
-def refusal(text, code=libvirt.VIR_ERR_INTERNAL_ERROR, origin=10):
+@pytest.fixture(autouse=True)
+def _something_was_the_matter_before():
+    """A libvirtError has its text from libvirt's last error, whatever it is
+    made for: only what it says when asked is of this matter."""
+    connection.connect("test:///default").close()  # silences its own report
+    with pytest.raises(libvirt.libvirtError):
+        libvirt.open("nowhere:///")
+
+
+def refusal(
+    text,
+    code=libvirt.VIR_ERR_INTERNAL_ERROR,
+    origin=libvirt.VIR_FROM_QEMU,
+    number=-1,
+):
     error = libvirt.libvirtError(text)
-    error.err = (code, origin, text, 2, None, None, None, 0, 0)
+    error.err = (code, origin, text, 2, None, None, None, number, -1)
     return error
 
 
@@ -187,7 +209,7 @@ def test_a_dead_guest_is_not_waited_for_vf_by_vf(
     domain = conn.add("web1", "nothing")
     attach(bed, guests, "web1", 0, 1, 2)
     with pytest.raises(GuestsFailed) as caught:
-        detach(bed, guests, "web1", 0, 1, 2, timeout=0.5)
+        detach(bed, guests, "web1", 0, 1, 2, timeout=2)
     assert domain.asked == ["waits", "returns", "returns"]
     for index, error in enumerate(caught.value.result.failures):
         assert isinstance(error, NotReleased)
@@ -280,7 +302,10 @@ def test_domains_are_served_at_once(bed, conn, guests):
     ("error", "kind", "cure"),
     [
         (
-            refusal("internal error: No more available PCI slots"),
+            refusal(
+                "internal error: No more available PCI slots",
+                origin=libvirt.VIR_FROM_DOMAIN,
+            ),
             NoFreePort,
             "pcie-root-port",
         ),
@@ -289,6 +314,7 @@ def test_domains_are_served_at_once(bed, conn, guests):
                 "Requested operation is not valid: PCI device 0000:3b:00.1 "
                 "is in use by driver QEMU, domain web2",
                 libvirt.VIR_ERR_OPERATION_INVALID,
+                libvirt.VIR_FROM_NONE,
             ),
             AttachedElsewhere,
             "ibhostdev detach web2",
@@ -301,6 +327,25 @@ def test_domains_are_served_at_once(bed, conn, guests):
             ),
             NoIommu,
             "modprobe vfio-pci",
+        ),
+        (
+            # On a machine that speaks German.
+            refusal(
+                "Nicht unterstützte Konfiguration: Host unterstützt keine "
+                "Durchleitung von Host-PCI-Geräten",
+                libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+            ),
+            NoIommu,
+            "modprobe vfio-pci",
+        ),
+        (
+            refusal(
+                "Angeforderte Operation ist ungültig: Domäne läuft nicht",
+                libvirt.VIR_ERR_OPERATION_INVALID,
+                libvirt.VIR_FROM_DOMAIN,
+            ),
+            WrongDomainState,
+            "--config",
         ),
         (
             refusal(
@@ -344,6 +389,55 @@ def test_what_libvirt_says_is_told_with_its_cure(
     assert cure in told.cure
     assert bed.seen(0)[0] == IDLE
     assert domain.metadata == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "cure"),
+    [
+        (
+            refusal(
+                "Verbindung zu Socket fehlgeschlagen: Keine Berechtigung",
+                libvirt.VIR_ERR_SYSTEM_ERROR,
+                libvirt.VIR_FROM_RPC,
+                errno.EACCES,
+            ),
+            LibvirtDenied,
+            "group libvirt",
+        ),
+        (
+            refusal(
+                "authentication failed: access denied by policy",
+                libvirt.VIR_ERR_AUTH_FAILED,
+                libvirt.VIR_FROM_RPC,
+            ),
+            LibvirtDenied,
+            "group libvirt",
+        ),
+        (
+            refusal(
+                "Failed to connect socket: No such file or directory",
+                libvirt.VIR_ERR_SYSTEM_ERROR,
+                libvirt.VIR_FROM_RPC,
+                errno.ENOENT,
+            ),
+            LibvirtUnreachable,
+            "start its daemon",
+        ),
+    ],
+)
+def test_why_libvirt_cannot_be_reached_is_told_with_its_cure(
+    monkeypatch, error, kind, cure
+):
+    def refuse(uri):
+        raise error
+
+    monkeypatch.setattr(libvirt, "open", refuse)
+    with pytest.raises(GuestError) as caught:
+        connection.connect("qemu:///system")
+    assert type(caught.value) is kind
+    assert caught.value.device == "qemu:///system"
+    assert error.get_error_message() in str(caught.value)
+    assert cure in caught.value.cure
 
 
 def test_an_interruption_leaves_no_vf_of_nobody(bed, conn, guests):

@@ -201,7 +201,7 @@ def test_a_vf_that_cannot_be_given_back(bed, bench):
 def test_a_signal(bed, number, code):
     bed.build(Hca(vfs=3))
     bed.seed(0, 0, ONES, ONES, "follow")
-    bed.delay(command=0.05)
+    bed.delay(command=0.2)
     bed.reset_counts()
     names = [bed.vf(0, n) for n in range(3)]
     process = subprocess.Popen(
@@ -216,8 +216,8 @@ def test_a_signal(bed, number, code):
     process.send_signal(number)
     time.sleep(0.02)
     process.send_signal(number)  # somebody is impatient
-    out, err = process.communicate(timeout=120)
     bed.delay()
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, b"")
     assert b"Traceback" not in err
     assert b"given back" not in err

@@ -45,7 +45,7 @@ class Eswitchd:
         self.under_way = self.most = 0
         self.refuse = set()
         self.keeps = False
-        self.takes = 0.0
+        self.meeting = None
         self._lock = threading.Lock()
 
     def __call__(self, arguments):
@@ -53,7 +53,8 @@ class Eswitchd:
             self.calls.append(list(arguments))
             self.under_way += 1
             self.most = max(self.most, self.under_way)
-        time.sleep(self.takes)
+        if self.meeting:
+            self.meeting.wait()
         with self._lock:
             self.under_way -= 1
         return getattr(self, arguments[0].replace("-", "_"))(*arguments[1:])
@@ -183,7 +184,7 @@ def test_a_guest_s_vf_is_left_alone(bed, eswitchd):
 
 
 def test_calls_are_made_at_once_up_to_a_limit(bed, eswitchd):
-    eswitchd.takes = 0.05
+    eswitchd.meeting = threading.Barrier(2, timeout=60)
     bed.connect(ebrctl=eswitchd, ebrctl_at_once=2).plug(named(bed, 1, 2, 3, 4))
     assert eswitchd.most == 2
 
@@ -384,7 +385,7 @@ def test_a_dead_daemon_is_told_at_once(program, monkeypatch):
 def test_one_that_does_not_answer_is_ended(program, listening, tmp_path):
     program(f"sleep 60 & echo $! > {tmp_path}/pid; wait")
     with pytest.raises(TimedOut) as caught:
-        Command(seconds=0.5)(DELETE)
+        Command(seconds=3)(DELETE)
     assert caught.value.attribute == "ebrctl del-port"
     pid = int((tmp_path / "pid").read_text())
     # What it had started is gone too: no such process, or not yet reaped.

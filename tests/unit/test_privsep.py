@@ -234,8 +234,8 @@ def test_one_that_dies_each_time_is_told(daemon):
 
 
 def test_one_that_takes_too_long_is_told(daemon):
-    daemon.configure(privileged_call_timeout=1)
     privsep.call(READY)
+    cfg.CONF.set_override("privileged_call_timeout", 1, group="ibhostdev")
     daemon.host.delay(command=2)
     with pytest.raises(errors.TimedOut, match="within 1 s") as caught:
         privsep.call(Request("plug", daemon.vifs(0)))

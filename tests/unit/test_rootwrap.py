@@ -162,7 +162,7 @@ def test_a_program_of_the_caller_s_is_not_run(no_netdev, process, tmp_path):
 )
 def test_a_signal_leaves_nothing_half_done(bed, process, number):
     before = bed.seen(0)
-    bed.delay(command=0.1)
+    bed.delay(command=0.5)
     bed.reset_counts()
     started = process()
     started.stdin.write(asked(bed, 1, 2, 3, 4).to_json())
@@ -174,8 +174,8 @@ def test_a_signal_leaves_nothing_half_done(bed, process, number):
     started.send_signal(number)
     time.sleep(0.05)
     started.send_signal(number)
-    out, _ = started.communicate(timeout=60)
     bed.delay()
+    out, _ = started.communicate(timeout=60)
     assert (started.returncode, out) == (128 + number, b"")
     for seen, was in zip(bed.seen(0), before, strict=True):
         assert seen.port not in {guid(n) for n in (1, 2, 3, 4)}
