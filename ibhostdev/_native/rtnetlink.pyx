@@ -7,7 +7,7 @@ time (it has a lock); threads that want to overlap open one each.
 
 from libc.errno cimport EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENODEV, ENOMEM
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from posix.unistd cimport close
 
@@ -53,6 +53,7 @@ cdef extern from "ibhostdev/rtnetlink.h" nogil:
         IBH_HAVE_NODE_GUID
         IBH_HAVE_PORT_GUID
         IBH_HAVE_LINK_STATE
+        IBH_NL_ANSWER
         IBH_SET_MAX
         IBH_SET_HEAD
         IBH_SET_SIZE
@@ -69,7 +70,6 @@ cdef extern from "ibhostdev/rtnetlink.h" nogil:
     int ibh_nl_send(int fd, uint32_t peer, const void *buf, size_t len)
     int ibh_nl_acks(int fd, uint32_t peer, uint32_t seq, size_t count,
                     int *errs)
-    ssize_t ibh_nl_peek(int fd)
     ssize_t ibh_nl_recv(int fd, uint32_t peer, void *buf, size_t cap)
 
 LINK_STATE = IBH_VF_LINK_STATE
@@ -246,37 +246,23 @@ cdef class Socket:
                   ibh_vf_info *vfs) noexcept nogil:
         """One request and its answer; 0 or a negative errno."""
         cdef unsigned char request[64]
-        cdef unsigned char *buf = NULL
-        cdef unsigned char *grown
-        cdef size_t cap = 0, length
+        cdef unsigned char *buf = <unsigned char *>malloc(IBH_NL_ANSWER)
+        cdef size_t length
         cdef ssize_t got
         cdef int err, found = -ENODEV, interrupted = 0
         cdef int more = 1
+        if buf is NULL:
+            return -ENOMEM
         self.seq += 1
         length = ibh_build_getlink(request, self.seq, ifindex, dump, vf_data)
         err = ibh_nl_send(self.fd, self.peer, request, length)
-        if err:
-            return err
-        while more:
-            got = ibh_nl_peek(self.fd)
+        while not err and more:
+            got = ibh_nl_recv(self.fd, self.peer, buf, IBH_NL_ANSWER)
             if got < 0:
                 err = <int>got
-                break
-            if <size_t>got > cap:
-                grown = <unsigned char *>realloc(buf, got)
-                if grown is NULL:
-                    err = -ENOMEM
-                    break
-                buf = grown
-                cap = got
-            got = ibh_nl_recv(self.fd, self.peer, buf, cap)
-            if got < 0:
-                err = <int>got
-                break
-            err = self._take(buf, got, ifindex, link, vfs, &found,
-                             &interrupted, &more)
-            if err:
-                break
+            else:
+                err = self._take(buf, got, ifindex, link, vfs, &found,
+                                 &interrupted, &more)
         free(buf)
         if err:
             return err

@@ -193,8 +193,7 @@ static int take_answer(const unsigned char *buf, size_t left, int ifindex,
 
 static int ask_once(int fd, int ifindex, bool dump)
 {
-	/* A VF's record has 236 bytes, and a list of them ends at 64 KiB. */
-	static unsigned char buf[1 << 18];
+	static unsigned char buf[IBH_NL_ANSWER];
 	unsigned char request[64] __attribute__((aligned(NLMSG_ALIGNTO)));
 	bool interrupted = false, more = true;
 	int err, found = -ENODEV;
