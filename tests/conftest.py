@@ -51,6 +51,8 @@ def flavour(request: pytest.FixtureRequest, bed: Testbed) -> Flavour:
     """A host with one HCA of each flavour in turn, 4 fresh VFs."""
     chosen = FLAVOURS[request.param]
     bed.build(chosen.hca)
+    if chosen.dump:
+        bed.underestimate()
     return chosen
 
 

@@ -191,7 +191,7 @@ static void resolve(struct item *item)
 
 static int ask_once(struct pf *pf)
 {
-	static unsigned char buf[1 << 18];
+	static unsigned char buf[IBH_NL_ANSWER];
 	static struct ibh_vf_info vfs[MAX_VFS];
 	unsigned char request[64] __attribute__((aligned(NLMSG_ALIGNTO)));
 	struct ibh_link link;

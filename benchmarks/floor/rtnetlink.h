@@ -433,20 +433,15 @@ static inline int ibh_nl_acks(int fd, uint32_t peer, uint32_t seq,
 	return 0;
 }
 
-/* Length of the next datagram, which stays queued; -ETIMEDOUT, -ENOBUFS. */
-static inline ssize_t ibh_nl_peek(int fd)
-{
-	ssize_t n;
+/* A VF's record has 236 bytes (336 with statistics), and a list of them ends
+ * at 64 KiB. Never less than 32 KiB, and no look at a datagram's length before
+ * it is read: a dump's datagrams are as large as what the socket was read with
+ * so far, up to 32 KiB, and else as large as the kernel's estimate, which is
+ * too small on the kernels that are asked for a dump (netlink_recvmsg). */
+#define IBH_NL_ANSWER	(1 << 18)
 
-	do
-		n = recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	return n;
-}
-
-/* The datagram itself: its length, 0 if it came from somebody else. */
+/* The next datagram: its length, 0 if it came from somebody else, -EMSGSIZE
+ * if it is longer than that; -ETIMEDOUT, -ENOBUFS. */
 static inline ssize_t ibh_nl_recv(int fd, uint32_t peer, void *buf, size_t cap)
 {
 	struct sockaddr_nl from = { 0 };

@@ -116,6 +116,21 @@ def test_an_unplug_that_fails_takes_the_others_back(bed, flavour, first):
     assert bed.seen(0)[:3] == [flavour.idle] * 3
 
 
+def test_a_kernel_that_answers_emsgsize(bed):
+    """Linux 5.5 to 6.14; the dump that is asked for then does answer, also
+    about more VFs than it has room for by its own estimate."""
+    bed.build(Hca("mlx5", vfs=16), Hca("mlx5", vfs=2))
+    bed.underestimate()
+    host = bed.connect()
+    host.plug(vifs(bed, *range(1, 17)))
+    assert [seen.port for seen in bed.seen(0)] == [
+        guid(n) for n in range(1, 17)
+    ]
+    bed.reset_counts()
+    assert not any(r.changed for r in host.plug(vifs(bed, 1)).results)
+    assert bed.counts().modify == 0
+
+
 def test_a_pf_that_fails_takes_the_other_pfs_back(bed):
     bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
     bed.fail(bed.vf(1, 1), errno.EIO)

@@ -231,7 +231,7 @@ class KernelTestbed:
         for name, value in (
             ("sm_lid", 1), ("port_state", 4), ("sm_delay", 0),
             ("sm_silent", 0), ("vf_netdev", 0), ("ofed", -1),
-            ("keep_vfs", 1),
+            ("keep_vfs", 1), ("estimate_lacks", 0),
         ):  # fmt: skip
             knob(name, value)
         self._used = self._choose(hcas)
@@ -281,8 +281,10 @@ class KernelTestbed:
 
     @contextlib.contextmanager
     def _uncounted(self) -> Iterator[None]:
-        """A witness's own commands are not those that a test counts."""
-        before = {name: count(name) for name in _COUNTERS}
+        """A witness's own commands are not those that a test counts, and are
+        answered."""
+        before = {name: count(name) for name in (*_COUNTERS, "estimate_lacks")}
+        knob("estimate_lacks", 0)
         yield
         for name, n in before.items():
             knob(name, n)
@@ -450,6 +452,10 @@ class KernelTestbed:
     def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
         knob("command_delay", round(command * 1e6))
         knob("probe_delay", round(probe * 1e3))
+
+    def underestimate(self) -> None:
+        # More than a kernel ever did, that few VFs are enough.
+        knob("estimate_lacks", 1000)
 
     def close(self) -> None:
         """Nothing: the machine goes with all that is in it."""

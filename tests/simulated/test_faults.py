@@ -25,20 +25,6 @@ def _simulated(bed):
         pytest.fail("these tests make faults that a real kernel does not have")
 
 
-def test_a_kernel_that_answers_emsgsize(bed):
-    """Linux 5.5 to 6.14; the dump that is asked for then does answer."""
-    bed.build(Hca("mlx5", vfs=16), Hca("mlx5", vfs=2))
-    bed.host.emsgsize_from(16)
-    host = bed.connect()
-    host.plug(vifs(bed, *range(1, 17)))
-    assert [seen.port for seen in bed.seen(0)] == [
-        guid(n) for n in range(1, 17)
-    ]
-    bed.reset_counts()
-    assert not any(r.changed for r in host.plug(vifs(bed, 1)).results)
-    assert bed.counts().modify == 0
-
-
 @pytest.mark.parametrize("flavour", ["netlink", "ofed"], indirect=True)
 def test_no_right_to_write_by_netlink(bed, flavour):
     bed.host.deny(netlink=errno.EPERM)

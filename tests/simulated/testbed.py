@@ -166,6 +166,9 @@ class SimulatedTestbed:
     def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
         self._host.delay(command, probe)
 
+    def underestimate(self) -> None:
+        self._host.emsgsize_from(1)
+
     def counts(self) -> Counts:
         return Counts(*self._host.counts())
 

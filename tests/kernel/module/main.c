@@ -400,6 +400,7 @@ notifier:
 	bus_unregister_notifier(&pci_bus_type, &rig_notifier);
 ids:
 	unclaim_all();
+	rig_estimate_exit();
 	return err;
 }
 
@@ -409,6 +410,7 @@ static void __exit rig_exit(void)
 	pci_unregister_driver(&mlx5_driver);
 	bus_unregister_notifier(&pci_bus_type, &rig_notifier);
 	unclaim_all();
+	rig_estimate_exit();
 	rig_knobs_exit();
 }
 

@@ -212,6 +212,17 @@ void rig_netdev_remove(struct net_device *netdev)
 	free_netdev(netdev);
 }
 
+/**
+ * rig_netdev_has_vfs() - is this a netdev of ours that tells of VFs?
+ * @netdev: any netdev
+ *
+ * Return: true if it is an mlx5 PF's.
+ */
+bool rig_netdev_has_vfs(const struct net_device *netdev)
+{
+	return netdev->netdev_ops == &pf_ops;
+}
+
 int rig_netdev_init(struct rig_pf *pf)
 {
 	unsigned int i;

@@ -164,6 +164,9 @@ void rig_command_sleep(void);
 void rig_knobs_live(void);
 void rig_knobs_exit(void);
 
+/* estimate.c: a kernel that expects too small messages */
+void rig_estimate_exit(void);
+
 /* main.c: the functions that "hca" names */
 int rig_claim(struct rig_hca *hca);
 int rig_reset(struct rig_hca *hca);
@@ -191,6 +194,7 @@ void rig_netdev_exit(struct rig_pf *pf);
 struct net_device *rig_netdev_add(struct rig_pf *pf, struct pci_dev *pdev,
 				  unsigned int port, u64 guid, bool vf);
 void rig_netdev_remove(struct net_device *netdev);
+bool rig_netdev_has_vfs(const struct net_device *netdev);
 
 /* ibdev.c: the IB devices */
 struct rig_ibdev *rig_ibdev_add(struct rig_pf *pf, struct pci_dev *pdev,
