@@ -7,7 +7,6 @@ import pytest
 
 from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import DeviceInUse, NoMechanism, RebindFailed
-from ibhostdev.rebinding import Rebinding
 from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca
 
@@ -230,7 +229,7 @@ def test_a_vf_that_its_driver_is_not_to_have_again(bed, returned):
     """Somebody has set driver_override meanwhile."""
     vf = bed.vf(0, 0)
     override = f"bus/pci/devices/{vf}/driver_override"
-    assert returned.sysfs.write([(override, b"vfio-pci")]) == [0]
+    bed.write(override, "vfio-pci")
     with pytest.raises(BatchFailed) as caught:
         returned.unplug(vifs(bed, 1))
     (failure,) = caught.value.result.failures
@@ -238,20 +237,4 @@ def test_a_vf_that_its_driver_is_not_to_have_again(bed, returned):
     assert (failure.device, failure.errno) == (vf, errno.ENODEV)
     assert "/sys/bus/pci/drivers/mlx5_core/bind" in failure.cure
     assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
-    returned.sysfs.write([(override, b"\n")])
-
-
-def test_a_vf_that_another_driver_takes_meanwhile(bed, returned, monkeypatch):
-    vf = bed.vf(0, 0)
-    poke = Rebinding._poke
-
-    def overtaken(self, path, pci):
-        answer = poke(self, path, pci)
-        if path.endswith("/unbind"):
-            bed.bind(vf, "vfio-pci")
-        return answer
-
-    monkeypatch.setattr(Rebinding, "_poke", overtaken)
-    (result,) = returned.unplug(vifs(bed, 1)).results
-    assert result.error is None
-    assert bed.driver(vf) == "vfio-pci"
+    bed.write(override, "")
