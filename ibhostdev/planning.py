@@ -174,6 +174,21 @@ class Planner:
         for key, chosen in indices.items():
             for vf in self._inventory.vfs(self._sides[key].pf, sorted(chosen)):
                 self._vfs[key, vf.index] = vf
+            self._complete(self._sides[key], chosen)
+
+    @staticmethod
+    def _complete(side: Side, chosen: set[int]) -> None:
+        """Of a VF that the batch did not name a survey may tell the GUIDs
+        alone; what is to be written must be known to be put back."""
+        if side.mechanism.idle(side.pf).policy is None:
+            return
+        part = {i: side.states[i] for i in chosen}
+        part = {i: one for i, one in part.items() if one.policy is None}
+        if part:
+            seen = side.mechanism.read_back(side.pf, part, settle=False)
+            for index, state in seen.items():
+                if isinstance(state, VfState):
+                    side.states[index] = state
 
     def plug(
         self, vfs: Sequence[Vf | IbHostdevError], policy: Policy | None
