@@ -104,6 +104,9 @@ class Scratch:
                 "PYTHONPATH": str(self._root),
                 "MUTANTS_FIRST": str(self._first),
                 "COLUMNS": "1000",
+                # A mutant is a start of Python: a third of its time.
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
