@@ -4,7 +4,7 @@
 import pytest
 
 from ibhostdev import BatchFailed, Guid, Vif
-from ibhostdev.errors import DeviceInUse, GuidConflict
+from ibhostdev.errors import DeviceInUse, GuidConflict, RolledBack
 from tests.flavours import ONES, ZERO, guid, mac, vifs
 from tests.testbed import Hca, Seen
 
@@ -109,6 +109,32 @@ def test_the_free_go_on_where_a_guests_may_not(bed, flavour):
     assert seen[1] == flavour.seen(guid(3))
     assert seen[2] == flavour.idle
     assert seen[3].port not in [guid(n) for n in range(5)]
+
+
+@pytest.mark.parametrize("operation", ["plug", "unplug"])
+def test_nothing_is_moved_where_a_guests_may_not(bed, operation, caplog):
+    """Not even for a moment."""
+    bed.build(Hca("mlx5", vfs=4))
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2))
+    bed.seed(0, 3, guid(2), guid(2), "follow")
+    batch = [
+        Vif.parse(bed.vf(0, 0), mac(9 if operation == "plug" else 1)),
+        Vif.parse(bed.vf(0, 2), mac(2)),
+    ]
+    with bed.hold(bed.vf(0, 0)):
+        before = bed.seen(0)
+        bed.reset_counts()
+        with pytest.raises(BatchFailed) as caught:
+            getattr(host, operation)(batch)
+        assert bed.counts().modify == 0
+        assert bed.seen(0) == before
+    refused, other = caught.value.result.results
+    assert isinstance(refused.error, DeviceInUse)
+    assert isinstance(other.error, RolledBack)
+    assert bed.vf(0, 0) in str(other.error)
+    # what did not happen is not logged
+    assert not [one for one in caplog.messages if guid(2) in one]
 
 
 def test_one_of_two_holders_that_a_guest_has(bed):
