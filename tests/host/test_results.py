@@ -194,18 +194,6 @@ def test_a_plan_takes_no_lock(bed, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_nothing_is_open_afterwards(bed, flavour, nothing_left_open):
-    host = bed.connect()
-    host.plug(vifs(bed, 1, 2))
-    bed.fail(bed.vf(0, 0), errno.EIO)
-    if not flavour.mlx4:
-        with pytest.raises(BatchFailed):
-            host.unplug(vifs(bed, 1))
-    bed.heal()
-    host.unplug(vifs(bed, 1, 2))
-    del host
-
-
 def test_unplug_checks_its_input_as_well(bed):
     bed.build(Hca("mlx5", vfs=2))
     host = bed.connect()
