@@ -4,14 +4,17 @@
 import errno
 import logging
 import shutil
-import tempfile
 
 import pytest
 
 from ibhostdev import Family, Vif
-from ibhostdev.errors import DeviceNotFound, IbHostdevError, NoMechanism
+from ibhostdev.errors import (
+    DeviceNotFound,
+    IbHostdevError,
+    NoMechanism,
+)
 from tests.flavours import guid, mac, vifs
-from tests.simulated.testbed import MEMORY
+from tests.simulated.trees import pf_folder, put
 from tests.testbed import Hca
 
 
@@ -19,19 +22,6 @@ from tests.testbed import Hca
 def two(bed):
     bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
     return bed
-
-
-def pf_folder(bed, pf=0):
-    return (bed.sys / "bus/pci/devices" / bed.pfs[pf]).resolve()
-
-
-def put(path, text):
-    """In the place of what is there: a write would be for the simulated
-    driver to judge."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=MEMORY, delete=False) as file:
-        file.write(f"{text}\n")
-    shutil.move(file.name, path)
 
 
 def ib_device(bed, name, folder):
