@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One place of a source where it can be made wrong, and how."""
 
-import difflib
 from dataclasses import dataclass
 
 #: Each comparison with what it says when it is turned.
@@ -43,10 +42,12 @@ class Site:
     def difference(self) -> tuple[str, ...]:
         """The lines that differ, with - and + in front, without their
         indents: what a mutant is known by when lines above it change."""
-        old = self.text.decode().splitlines()
-        new = self.mutant.decode().splitlines()
+        first = self.text.rfind(b"\n", 0, self.start) + 1
+        last = self.text.index(b"\n", self.end)
+        old = self.text[first:last]
+        new = old[: self.start - first] + self.new + self.text[self.end : last]
         return tuple(
-            f"{line[0]} {line[1:].strip()}"
-            for line in difflib.unified_diff(old, new, n=0, lineterm="")
-            if line[:2] not in ("--", "++", "@@")
+            f"{sign} {line.strip()}"
+            for sign, part in (("-", old), ("+", new))
+            for line in part.decode().splitlines()
         )
