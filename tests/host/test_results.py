@@ -67,6 +67,32 @@ def test_a_half_is_written_and_the_whole_is_told(bed):
     assert one.after == VfState(told(1), told(1), Policy.FOLLOW)
 
 
+@pytest.mark.parametrize("half", ["node", "port"])
+def test_what_netlink_does_not_tell_the_files_do(bed, half):
+    """One GUID was set by netlink, the other by the files."""
+    bed.build(Hca("mlx5-ofed", vfs=2))
+    bed.seed(0, 0, **{half: guid(1)}, policy="follow")
+    other = "port" if half == "node" else "node"
+    pf = f"bus/pci/devices/{bed.pfs[0]}"
+    bed.write(f"{pf}/sriov/0/{other}", guid(1))
+    assert {bed.seen(0)[0].node, bed.seen(0)[0].port} == {ZERO, guid(1)}
+    bed.reset_counts()
+    (one,) = bed.connect().plug(vifs(bed, 1)).results
+    assert one.before == VfState(told(1), told(1), Policy.FOLLOW)
+    assert not one.changed
+    assert bed.counts().modify == 0
+
+
+@pytest.mark.parametrize("flavour", ["ofed"], indirect=True)
+def test_firmware_is_asked_of_the_batch_alone(bed, flavour):
+    """After writing, where there are files; netlink would ask of all."""
+    host = bed.connect()
+    for operation in (host.plug, host.unplug):
+        bed.reset_counts()
+        operation(vifs(bed, 1, 2))
+        assert bed.counts().getlink == 1
+
+
 @pytest.mark.parametrize("on_error", ["rollback", "continue"])
 def test_who_goes_with_a_failure_and_who_does_not(bed, on_error):
     """An unplug that finds one GUID nowhere, one with a guest, one free."""
@@ -176,6 +202,13 @@ def test_progress_counts_to_its_end(bed, operation):
     seen.clear()
     getattr(host, operation)(plugged, progress=lambda *one: seen.append(one))
     assert seen == []
+
+
+def test_what_is_nowhere_is_logged(bed, caplog):
+    bed.build(Hca("mlx5", vfs=1))
+    with caplog.at_level(logging.DEBUG, "ibhostdev"):
+        bed.connect().unplug(vifs(bed, 1))
+    assert [one for one in caplog.messages if guid(1) in one]
 
 
 def test_the_folder_of_the_locks_is_made(bed, tmp_path):

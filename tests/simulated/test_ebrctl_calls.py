@@ -2,6 +2,8 @@
 """What ebrctl is asked for, in which words: it goes by GUID and network, and
 whatever it is told it says OK to."""
 
+import errno
+
 import pytest
 
 from ibhostdev import BatchFailed, OnError, Vif
@@ -48,8 +50,13 @@ def host(bed, watched):
 
 def test_a_plug_and_an_unplug(bed, unseen):
     host = bed.connect(ebrctl=unseen, ebrctl_at_once=1)
-    host.plug(named(bed, 1, 2))
+    first, second = host.plug(named(bed, 1, 2)).results
     assert unseen.calls == [add(bed, 0, 1), add(bed, 1, 2)]
+    # by its own word
+    assert [str(one.after.port_guid) for one in (first, second)] == [
+        guid(1), guid(2),
+    ]  # fmt: skip
+    assert str(first.after.node_guid) == guid(1)
     unseen.calls.clear()
     host.unplug(named(bed, 1, 2))
     assert unseen.calls == [delete(1), delete(2)]
@@ -208,6 +215,17 @@ def test_a_daemon_that_fails_is_told_of_each(bed, unseen):
     assert failure.device == bed.vf(0, 0)
     assert "eswitchd is not running" in str(failure)
     assert failure.cure == "start it"
+
+
+@pytest.mark.parametrize("mechanism", [None, "ebrctl"])
+def test_it_is_not_asked_where_the_kernel_tells(bed, watched, host, mechanism):
+    """Though of some VF it does not."""
+    bed.fail_queries(bed.vf(0, 1), errno.EIO)
+    (result,) = host.unplug(
+        [Vif.parse(None, mac(9), "default")], mechanism=mechanism
+    ).results
+    assert not result.verified
+    assert watched.calls == []
 
 
 def test_a_plan_asks_nobody(bed, unseen):

@@ -2,6 +2,7 @@
 """Files and answers of drivers that are not what one may expect, or are not
 there any more when it comes to writing."""
 
+import errno
 import shutil
 
 import pytest
@@ -147,11 +148,19 @@ def test_pkeys_that_cannot_be_read(mlx4, number):
 # -- MLNX_OFED's files --------------------------------------------------------
 
 
+def spoil(file, text):
+    if text is None:
+        file.unlink(missing_ok=True)
+    else:
+        put(file, text)
+
+
+@pytest.mark.parametrize("text", [None, "garbage"])
 @pytest.mark.parametrize("name", ["node", "port"])
-def test_a_file_that_is_garbage(bed, name):
+def test_a_file_that_is_of_no_use(bed, name, text):
     """Of the batch, and of a neighbour that may hold the GUID."""
     bed.build(Hca("mlx5-ofed", vfs=3, netdev=False))
-    put(pf_folder(bed) / "sriov/0" / name, "garbage")
+    spoil(pf_folder(bed) / "sriov/0" / name, text)
     host = bed.connect()
     with pytest.raises(BatchFailed, match="cannot tell") as caught:
         host.plug(vifs(bed, 1))
@@ -161,17 +170,21 @@ def test_a_file_that_is_garbage(bed, name):
     assert not nowhere.verified
 
 
-@pytest.mark.parametrize("name", ["node", "port", "policy"])
-def test_a_file_that_turns_to_garbage(bed, name):
+@pytest.mark.parametrize("text", [None, "garbage"])
+@pytest.mark.parametrize("name", ["node", "port"])
+def test_a_file_that_turns_to_no_use(bed, name, text):
     """After it was written: that is not verified."""
     bed.build(Hca("mlx5-ofed", vfs=2, netdev=False))
     file = pf_folder(bed) / "sriov/0" / name
     with pytest.raises(BatchFailed) as caught:
-        bed.connect().plug(
-            vifs(bed, 1), progress=lambda *_: file.unlink(missing_ok=True)
-        )
+        bed.connect().plug(vifs(bed, 1), progress=lambda *_: spoil(file, text))
     error = caught.value.result.results[0].error
-    assert f"sriov/0/{name}" in error.attribute
+    assert "sriov/0" in error.attribute
+    if text is None:
+        assert f"sriov/0/{name}" in error.attribute
+        assert error.errno == errno.ENOENT
+    else:
+        assert text in str(error)
     assert error.device == bed.vf(0, 0)
 
 

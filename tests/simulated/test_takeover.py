@@ -2,6 +2,8 @@
 """VFs that somebody else takes between two steps that follow each other at
 once: only a kernel that waits for the test can be made to show it."""
 
+import errno
+
 import pytest
 
 from ibhostdev import BatchFailed, Vif
@@ -76,3 +78,62 @@ def test_what_is_no_vf_of_that_pf_is_not_unbound(bed, returned, change):
     assert bed.counts().probe == 0
     assert bed.identity(bed.vf(0, 0)) == guid(1)
     assert bed.seen(0)[0] == Seen(ONES, ONES, "down")
+
+
+def test_by_nobody_right_before_it_is_unbound(bed, returned, monkeypatch):
+    kernel = bed.host.kernel
+    write = kernel.write
+
+    def late(path, value):
+        if path.endswith("/unbind"):
+            write(path, value)
+        write(path, value)
+
+    monkeypatch.setattr(kernel, "write", late)
+    (result,) = returned.unplug(vifs(bed, 1)).results
+    assert result.error is None
+    assert bed.driver(bed.vf(0, 0)) is None
+
+
+def refusing(bed, monkeypatch, times):
+    """Probes that fail, as while firmware initialises the function."""
+    kernel = bed.host.kernel
+    probe = kernel._probe
+    refused = []
+
+    def late(device, driver):
+        if len(refused) < times:
+            refused.append(device.address)
+            raise OSError(errno.EIO, "still initialising")
+        probe(device, driver)
+
+    monkeypatch.setattr(kernel, "_probe", late)
+    return refused
+
+
+def test_firmware_that_is_not_ready_yet(bed, returned, monkeypatch):
+    refused = refusing(bed, monkeypatch, 2)
+    returned.unplug(vifs(bed, 1))
+    assert refused == [bed.vf(0, 0)] * 2
+    assert bed.identity(bed.vf(0, 0)) == ONES
+
+
+def test_firmware_that_is_never_ready(bed, returned, monkeypatch):
+    refused = refusing(bed, monkeypatch, 100)
+    with pytest.raises(BatchFailed) as caught:
+        returned.unplug(vifs(bed, 1))
+    (failure,) = caught.value.result.failures
+    assert isinstance(failure, RebindFailed)
+    assert (failure.attribute, failure.errno) == ("bind", errno.EIO)
+    assert len(refused) == 5
+    assert bed.driver(bed.vf(0, 0)) is None
+
+
+def test_a_driver_that_lets_nobody_go(bed, returned, monkeypatch):
+    def refuse(device):
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(bed.host.kernel, "_release", refuse)
+    (result,) = returned.unplug(vifs(bed, 1)).results
+    assert bed.driver(bed.vf(0, 0)) == "mlx5_core"
+    assert result.changed

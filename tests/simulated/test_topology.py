@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from ibhostdev import Family, Vif
+from ibhostdev import BatchFailed, Family, Vif
 from ibhostdev.errors import (
     DeviceNotFound,
     IbHostdevError,
@@ -96,11 +96,13 @@ def test_what_a_port_cannot_tell(two):
     folder = port(two)
     put(folder / "sm_lid", "lots")
     (folder / "state").unlink()
-    (one,) = two.connect().pfs[0].ports
+    host = two.connect()
+    (one,) = host.pfs[0].ports
     assert (one.sm_lid, one.state) == (0, "unknown")
+    # and what it can tell is as of now
     put(folder / "sm_lid", "0x1f")
     put(folder / "state", "2: INIT")
-    (one,) = two.connect().pfs[0].ports
+    (one,) = host.pfs[0].ports
     assert (one.sm_lid, one.state) == (31, "INIT")
 
 
@@ -149,6 +151,27 @@ def test_a_pf_that_is_ill_does_not_stop_the_others(two, caplog, text):
     assert "sriov" in message
 
 
+def test_a_file_that_cannot_be_read(two, caplog):
+    file = pf_folder(two) / "sriov_stride"
+    file.unlink()
+    file.mkdir()
+    with caplog.at_level(logging.WARNING, "ibhostdev"):
+        assert pcis(two.connect()) == two.pfs[1:]
+    (message,) = set(caplog.messages)
+    assert two.pfs[0] in message
+    assert "EISDIR" in message
+
+
+def test_a_kernel_that_always_probes(two):
+    """Before 4.15 there is no sriov_drivers_autoprobe."""
+    (pf_folder(two) / "sriov_drivers_autoprobe").unlink()
+    host = two.connect()
+    host.plug(vifs(two, 1))
+    host.plug(vifs(two, 2))
+    assert two.seen(0)[0].port == guid(2)
+    assert not host.pfs[0].autoprobe
+
+
 def test_a_number_of_vfs_is_hex_too(two):
     put(pf_folder(two) / "sriov_stride", "0x1")
     put(pf_folder(two) / "sriov_drivers_autoprobe", "0")
@@ -175,7 +198,11 @@ def test_a_virtfn_that_leads_elsewhere(two):
     link = pf_folder(two) / "virtfn1"
     link.unlink()
     link.symlink_to(f"../{two.vf(0, 0)}")
+    two.seed(0, 1, guid(5), guid(5), "follow")
     host = two.connect()
+    with pytest.raises(BatchFailed, match="vanished") as caught:
+        host.unplug([Vif.parse(None, mac(5))])
+    assert caught.value.device == two.vf(0, 1)
     with pytest.raises(DeviceNotFound, match="does not list it") as caught:
         host.plug([Vif.parse(two.vf(0, 1), mac(1))])
     assert caught.value.device == two.vf(0, 1)
@@ -323,6 +350,21 @@ def test_a_vf_whose_driver_shows_no_identity(two):
     two.reset_counts()
     host.unplug(vifs(two, 1))
     assert two.counts().probe == 0
+
+
+def test_a_vf_whose_driver_has_no_device(two):
+    """Its IB driver is not loaded, or has not come to it yet."""
+    host = two.connect()
+    host.plug(vifs(two, 1))
+    folder = node_guid(two).parents[1]
+    two.reset_counts()
+    host.unplug(
+        vifs(two, 1),
+        progress=lambda stage, *_: (
+            shutil.rmtree(folder) if stage == "verify" else None
+        ),
+    )
+    assert two.counts().probe == 1
 
 
 @pytest.mark.parametrize("text", ["", "garbage"])
