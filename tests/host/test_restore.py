@@ -260,6 +260,20 @@ def test_pkeys_are_given_back(bed):
     assert bed.seen(0)[0].port == ONES
 
 
+def test_pkeys_that_are_right_stay_with_a_guid_that_is_not(bed):
+    """A GUID is written without any partition, which then comes back."""
+    bed.build(Hca("mlx4", vfs=2))
+    bed.seed(0, 0, port=ONES)
+    for number, value in enumerate((1, 0)):
+        partition(bed, 0, number, value)
+    host = bed.connect()
+    states = befores(host.plug(vifs(bed, 1)))
+    partition(bed, 0, 0, 1)
+    host.restore(vifs(bed, 1), states)
+    assert pkeys(bed, 0) == ["1", "0"]
+    assert bed.seen(0)[0].port == ONES
+
+
 def test_a_policy_that_mlx4_has_not(bed):
     bed.build(Hca("mlx4", vfs=2))
     host = bed.connect()
