@@ -118,6 +118,16 @@ def test_an_entry_that_is_nobody_s(mlx4, text):
     assert mlx4.seen(0)[1].port == guid(2)
 
 
+def test_an_entry_that_cannot_be_read(mlx4):
+    (iov(mlx4) / "ports/1/admin_guids/1").unlink()
+    host = mlx4.connect()
+    with pytest.raises(BatchFailed, match="cannot tell") as caught:
+        host.plug(vifs(mlx4, 1))
+    assert caught.value.device == mlx4.vf(0, 0)
+    host.plug([Vif.parse(mlx4.vf(0, 1), mac(2))])
+    assert mlx4.seen(0)[1].port == guid(2)
+
+
 def test_an_entry_that_is_lost_on_the_way(mlx4):
     host = mlx4.connect()
     host.plug(vifs(mlx4, 1))
