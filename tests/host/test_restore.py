@@ -274,6 +274,21 @@ def test_pkeys_that_are_right_stay_with_a_guid_that_is_not(bed):
     assert bed.seen(0)[0].port == ONES
 
 
+def test_pkeys_alone(bed):
+    """The GUID is written with them, and neither if both are right."""
+    bed.build(Hca("mlx4", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    state = VfState(port_guid=Guid.parse(guid(1)), pkeys=("1", "0"))
+    host.restore(vifs(bed, 1), [state])
+    assert pkeys(bed, 0) == ["1", "0"]
+    assert bed.seen(0)[0].port == guid(1)
+    bed.reset_counts()
+    (result,) = host.restore(vifs(bed, 1), [state]).results
+    assert not result.changed
+    assert bed.counts().modify == 0
+
+
 def test_a_policy_that_mlx4_has_not(bed):
     bed.build(Hca("mlx4", vfs=2))
     host = bed.connect()
