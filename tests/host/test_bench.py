@@ -30,10 +30,12 @@ def given_back(flavour):
 
 
 def pkeys(bed):
-    host = bed.connect()
-    (pf,) = host.pfs
-    states = host.survey(pf, range(4))
-    return [states[index].pkeys for index in range(4)]
+    """mlx4's; none elsewhere."""
+    pf = bed.sys / "bus/pci/devices" / bed.pfs[0]
+    return {
+        str(file): file.read_text()
+        for file in pf.glob("infiniband/*/iov/*/ports/1/pkey_idx/*")
+    }
 
 
 @pytest.fixture

@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said of a host that is known."""
 
+import json
+
 import pytest
 
 from ibhostdev import Family, Guid, PciAddress, Vif
+from ibhostdev.cli import main
 from ibhostdev.errors import DeviceNotFound, InvalidInput
 from tests.testbed import Hca
 
 
-def test_the_pfs_and_what_serves_them(bed):
+@pytest.fixture
+def listed(capsys):
+    """What ``ibhostdev list`` says of the PFs."""
+
+    def listed(bed):
+        assert main([*bed.command[3:], "list", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["pfs"]
+
+    return listed
+
+
+def test_the_pfs_and_what_serves_them(bed, listed):
     bed.build(
         Hca("mlx5", vfs=2), Hca("mlx5-ofed", vfs=3, netdev=False),
         Hca("mlx4", vfs=2, ports=2),
@@ -26,26 +40,40 @@ def test_the_pfs_and_what_serves_them(bed):
     for pf in host.pfs:
         assert pf.ports[0].state == "ACTIVE"
         assert pf.ports[0].sm_lid > 0
-    mechanism, against = host.choose(files)
-    assert mechanism == "mlx5_sysfs"
-    assert "ib_ipoib" in against["mlx5_netlink"]
+    for pf, shown in zip(host.pfs, listed(bed), strict=True):
+        assert shown["pci"] == pf.pci
+        assert shown["ib_device"] == pf.ib_device
+    first, second, third = listed(bed)
+    assert [one["mechanism"] for one in (first, second, third)] == [
+        "mlx5_netlink", "mlx5_sysfs", "mlx4_sysfs",
+    ]  # fmt: skip
+    assert first["mechanism_reasons"] == {}
+    assert set(second["mechanism_reasons"]) == {"mlx5_netlink"}
+    assert "ib_ipoib" in second["mechanism_reasons"]["mlx5_netlink"]
+    assert set(third["mechanism_reasons"]) == {"mlx5_netlink", "mlx5_sysfs"}
 
 
-def test_the_vfs_and_who_drives_them(bed):
+def test_the_vfs_and_who_drives_them(bed, listed):
     bed.build(Hca("mlx5", vfs=4))
     bed.bind(bed.vf(0, 1), None)
     bed.bind(bed.vf(0, 2), "vfio-pci")
     host = bed.connect()
     with bed.hold(bed.vf(0, 3)):
-        vfs = host.vfs(host.pfs[0])
+        vfs = [host.vf(bed.vf(0, n)) for n in range(4)]
+        (pf,) = listed(bed)
     assert [vf.pci for vf in vfs] == [bed.vf(0, n) for n in range(4)]
     assert [vf.index for vf in vfs] == [0, 1, 2, 3]
     assert [vf.driver for vf in vfs] == [
         "mlx5_core", None, "vfio-pci", "vfio-pci",
     ]  # fmt: skip
     assert [vf.in_use for vf in vfs] == [False, False, False, True]
-    assert len(set(host.iommu_groups(vfs).values())) == 4
-    assert host.vf(vfs[2].pci) == vfs[2]
+    for vf, shown in zip(vfs, pf["vfs"], strict=True):
+        assert (shown["pci"], shown["index"]) == (vf.pci, vf.index)
+        assert shown["driver"] == vf.driver
+        assert shown["in_use"] == vf.in_use
+    groups = [shown["iommu_group"] for shown in pf["vfs"]]
+    assert None not in groups
+    assert len(set(groups)) == 4
 
 
 def test_a_long_lived_host_sees_what_changes(bed):

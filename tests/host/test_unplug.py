@@ -229,7 +229,7 @@ def test_a_vf_that_its_driver_is_not_to_have_again(bed, returned):
     """Somebody has set driver_override meanwhile."""
     vf = bed.vf(0, 0)
     override = f"bus/pci/devices/{vf}/driver_override"
-    assert returned.sysfs.write([(override, b"vfio-pci")]) == [0]
+    bed.write(override, "vfio-pci")
     with pytest.raises(BatchFailed) as caught:
         returned.unplug(vifs(bed, 1))
     (failure,) = caught.value.result.failures
@@ -237,4 +237,4 @@ def test_a_vf_that_its_driver_is_not_to_have_again(bed, returned):
     assert (failure.device, failure.errno) == (vf, errno.ENODEV)
     assert "/sys/bus/pci/drivers/mlx5_core/bind" in failure.cure
     assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
-    returned.sysfs.write([(override, b"\n")])
+    bed.write(override, "")

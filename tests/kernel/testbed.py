@@ -215,6 +215,7 @@ class KernelTestbed:
     """
 
     kind: Literal["simulated", "kernel"] = "kernel"
+    sys: Path = Path("/sys")
     pfs: list[str] = field(default_factory=list)
     command: list[str] = field(
         default_factory=lambda: [sys.executable, "-m", "ibhostdev"]
@@ -421,6 +422,9 @@ class KernelTestbed:
         ]  # fmt: skip
         with self._uncounted():
             run("ip", "-batch", "-", text="".join(lines))
+
+    def write(self, path: str, value: object) -> None:
+        write(self.sys / path, value)
 
     def numvfs(self, pf: int, n: int) -> None:
         write(self._used[pf].path / "sriov_numvfs", n)

@@ -27,71 +27,8 @@ from ibhostdev.errors import (
 )
 from ibhostdev.vendor import Answer, Command
 from tests.flavours import ONES, guid, mac
+from tests.simulated.eswitchd import Eswitchd, named
 from tests.testbed import Hca, Seen
-
-
-class Eswitchd:
-    """Knows the VFs that were there when it started, says OK to plugs of
-    any others, and leaves the policy of a plugged VF alone."""
-
-    def __init__(self, bed, pfs=1, vfs=4):
-        self.bed = bed
-        self.vfs = {
-            bed.vf(p, i): (p, i) for p in range(pfs) for i in range(vfs)
-        }
-        # By index; the VFs of a PF without netdev have no other witness.
-        self.held = {}
-        self.calls = []
-        self.under_way = self.most = 0
-        self.refuse = set()
-        self.keeps = False
-        self.meeting = None
-        self._lock = threading.Lock()
-
-    def __call__(self, arguments):
-        with self._lock:
-            self.calls.append(list(arguments))
-            self.under_way += 1
-            self.most = max(self.most, self.under_way)
-        if self.meeting:
-            self.meeting.wait()
-        with self._lock:
-            self.under_way -= 1
-        return getattr(self, arguments[0].replace("-", "_"))(*arguments[1:])
-
-    def add_port(self, address, device_id, fabric, kind, slot):
-        assert kind == "ib_hostdev"
-        if slot in self.refuse:
-            return Answer(1, "", "Error in add-port command Action failed")
-        if slot in self.vfs:
-            self._set(self.vfs[slot], _guid(address))
-        return Answer(0, slot, "")
-
-    def del_port(self, fabric, address):
-        for pf, index in () if self.keeps else self.vfs.values():
-            port = self.bed.seen(pf)[index].port or self.held.get(index)
-            if port == _guid(address):
-                self._set((pf, index), ONES, "down")
-                return Answer(0, "", "")
-        return Answer(
-            1, "", f"Error in del-port command Failed to deallocate {address}"
-        )
-
-    def _set(self, place, text, policy=None):
-        self.bed.seed(*place, node=text, port=text, policy=policy)
-        self.held[place[1]] = text
-
-
-def _guid(address):
-    return f"{address[:8]}:00:00:{address[9:]}"
-
-
-def named(bed, *numbers, pf=0):
-    return [
-        Vif.parse(bed.vf(pf, index), mac(number), "default")
-        for index, number in enumerate(numbers)
-    ]
-
 
 # -- where nothing else serves --------------------------------------------
 

@@ -47,6 +47,10 @@ class SimulatedTestbed:
         return self._base / str(self._builds)
 
     @property
+    def sys(self) -> Path:
+        return self.folder / "sys"
+
+    @property
     def _host(self) -> SimulatedHost:
         assert self.host is not None, "build() comes first"
         return self.host
@@ -98,7 +102,7 @@ class SimulatedTestbed:
         return Seen(_text(node), _text(port), _WORDS[vf.policy])
 
     def _sys(self, vf: str) -> Path:
-        return self.folder / "sys/bus/pci/devices" / vf
+        return self.sys / "bus/pci/devices" / vf
 
     def identity(self, vf: str) -> str | None:
         for file in self._sys(vf).glob("infiniband/*/node_guid"):
@@ -111,16 +115,16 @@ class SimulatedTestbed:
 
     # ---- hands ----------------------------------------------------------
 
-    def _write(self, path: str, value: str) -> None:
+    def write(self, path: str, value: object) -> None:
         self._host.kernel.write(path, f"{value}\n")
 
     def bind(self, vf: str, driver: str | None) -> None:
         if old := self.driver(vf):
-            self._write(f"bus/pci/drivers/{old}/unbind", vf)
+            self.write(f"bus/pci/drivers/{old}/unbind", vf)
         if driver:
             override = driver if driver in VFIO else ""
-            self._write(f"bus/pci/devices/{vf}/driver_override", override)
-            self._write(f"bus/pci/drivers/{driver}/bind", vf)
+            self.write(f"bus/pci/devices/{vf}/driver_override", override)
+            self.write(f"bus/pci/drivers/{driver}/bind", vf)
 
     @contextmanager
     def hold(self, vf: str) -> Iterator[None]:
@@ -150,7 +154,7 @@ class SimulatedTestbed:
 
     def numvfs(self, pf: int, n: int) -> None:
         path = f"bus/pci/devices/{self.pfs[pf]}/sriov_numvfs"
-        self._write(path, str(n))
+        self.write(path, n)
 
     # ---- bad days -------------------------------------------------------
 

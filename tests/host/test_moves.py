@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GUIDs that go from one VF to another, and VFs that cannot let go."""
+
+import errno
+
+import pytest
+
+from ibhostdev import BatchFailed, Vif
+from ibhostdev.errors import CommandFailed, RolledBack
+from tests.flavours import ONES, guid, mac, vifs
+from tests.testbed import Hca, Seen
+
+IDLE = Seen(ONES, ONES, "down")
+
+
+@pytest.mark.parametrize("on_error", ["rollback", "continue"])
+@pytest.mark.parametrize(
+    "flavour", ["netlink", "ofed", "files"], indirect=True
+)
+def test_a_holder_that_cannot_be_made_idle(bed, flavour, on_error):
+    """Its GUID is not plugged elsewhere: that would be on the fabric twice.
+    Who has nothing to do with it goes on if told to."""
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    before = bed.seen(0)
+    bed.fail(bed.vf(0, 0), errno.EIO)
+    batch = [Vif.parse(bed.vf(0, 1), mac(1)), Vif.parse(bed.vf(0, 2), mac(2))]
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(batch, on_error=on_error)
+    bed.heal()
+    moved, other = caught.value.result.results
+    assert isinstance(moved.error, CommandFailed)
+    assert moved.error.device == bed.vf(0, 0)
+    assert not moved.changed
+    assert bed.seen(0)[:2] == before[:2]
+    if on_error == "rollback":
+        assert isinstance(other.error, RolledBack)
+        assert bed.seen(0)[2].port != guid(2)
+    else:
+        assert other.error is None
+        assert bed.seen(0)[2] == flavour.seen(guid(2))
+
+
+@pytest.mark.parametrize("on_error", ["rollback", "continue"])
+def test_one_of_several_holders_that_cannot_be_made_idle(bed, on_error):
+    bed.build(Hca("mlx5", vfs=4))
+    for index in (0, 1, 2):
+        bed.seed(0, index, guid(1), guid(1), "follow")
+    before = bed.seen(0)
+    bed.fail(bed.vf(0, 1), errno.EIO)
+    host = bed.connect()
+    with pytest.raises(BatchFailed) as caught:
+        host.plug([Vif.parse(bed.vf(0, 3), mac(1))], on_error=on_error)
+    bed.heal()
+    assert caught.value.device == bed.vf(0, 1)
+    assert bed.seen(0)[3] == before[3]
+    assert bed.seen(0)[1] == before[1]
+    done = IDLE if on_error == "continue" else before[0]
+    assert bed.seen(0)[::2] == [done, done]
+
+
+def test_all_holders_but_the_one_that_is_to_have_it(bed, flavour):
+    for index in range(3):
+        bed.seed(0, index, guid(1), guid(1), "follow")
+    host = bed.connect()
+    result = host.plug([Vif.parse(bed.vf(0, 1), mac(1))])
+    assert bed.seen(0)[:3] == [
+        flavour.idle, flavour.seen(guid(1)), flavour.idle,
+    ]  # fmt: skip
+    assert not result.results[0].changed
+    assert len(result.warnings) == 2
+    for index, warning in zip((0, 2), result.warnings, strict=True):
+        assert warning.index(bed.vf(0, index)) < warning.index(bed.vf(0, 1))
+        assert guid(1) in warning
+
+
+def test_a_vf_that_lets_go_of_one_guid_gets_all_of_another(bed):
+    """It is idle in between, so nothing of it is right already."""
+    bed.build(Hca("mlx5", vfs=2))
+    bed.seed(0, 0, guid(2), guid(1), "follow")
+    host = bed.connect()
+    host.plug(vifs(bed, 2, 1))
+    assert bed.seen(0) == [
+        Seen(guid(2), guid(2), "follow"), Seen(guid(1), guid(1), "follow"),
+    ]  # fmt: skip
+
+
+def test_the_same_guid_on_both_ports_of_a_pf(bed):
+    """Each port of an mlx4 function is in a fabric of its own here."""
+    bed.build(Hca("mlx4", vfs=2, ports=2))
+    first, second = (n.name for n in bed.connect().pfs[0].netdevs)
+    host = bed.connect(physical_networks={"one": [first], "two": [second]})
+    one = Vif.parse(bed.vf(0, 0), mac(1), "one")
+    host.plug([one])
+    host.plug([Vif.parse(bed.vf(0, 1), mac(1), "two")])
+    assert not host.plug([one]).results[0].changed
+    assert bed.seen(0)[0].port == guid(1)
+    host.unplug([Vif.parse(None, mac(1), "two")])
+    assert bed.seen(0)[0].port == guid(1)
+    host.unplug([Vif.parse(None, mac(1), "one")])
+    assert bed.seen(0)[0].port == ONES
+
+
+@pytest.mark.parametrize("by", ["netdev", "ib_device", "pci"])
+def test_a_network_is_mapped_by_any_name_of_a_pf(bed, by):
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    host = bed.connect()
+    names = [
+        {"netdev": pf.netdev.name, "ib_device": pf.ib_device, "pci": pf.pci}
+        for pf in host.pfs
+    ]
+    host = bed.connect(
+        physical_networks={"red": [names[0][by]], "blue": [names[1][by]]}
+    )
+    assert host.doubts() == []
+    host.plug([Vif.parse(bed.vf(1, 0), mac(1), "blue")])
+    host.plug([Vif.parse(bed.vf(0, 0), mac(1), "red")])
+    assert [bed.seen(n)[0].port for n in (0, 1)] == [guid(1)] * 2
+    host.unplug([Vif.parse(None, mac(1), "blue")])
+    assert [bed.seen(n)[0].port for n in (0, 1)] == [guid(1), ONES]
+    # a network that nobody knows may be any
+    host.unplug([Vif.parse(None, mac(1), "grey")])
+    assert bed.seen(0)[0].port == ONES
+
+
+def test_a_vif_that_names_no_network_may_be_on_any(bed):
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    host = bed.connect(
+        physical_networks={"red": [bed.pfs[0]], "blue": [bed.pfs[1]]}
+    )
+    host.plug([Vif.parse(bed.vf(1, 0), mac(1), "blue")])
+    host.plug([Vif.parse(bed.vf(0, 0), mac(1))])
+    assert [bed.seen(n)[0].port for n in (0, 1)] == [guid(1), ONES]
+    host.unplug([Vif.parse(None, mac(1))])
+    assert bed.seen(0)[0].port == ONES
+
+
+def test_a_mapping_of_what_is_not_here_is_doubted(bed):
+    bed.build(Hca("mlx5", vfs=1))
+    host = bed.connect(physical_networks={"red": [bed.pfs[0], "ib77"]})
+    (doubt,) = host.doubts()
+    assert "ib77" in doubt
+    assert "red" in doubt
+    assert bed.pfs[0] not in doubt
+
+
+def test_a_pf_without_vfs_is_no_obstacle(bed):
+    """mlx5 shows nothing to be asked there, and nobody has to be locked
+    out."""
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2, netdev=False))
+    host = bed.connect(physical_networks={})
+    assert host.plug(vifs(bed, 1)).warnings
+    bed.numvfs(1, 0)
+    assert host.plug(vifs(bed, 1)).warnings == ()
+    (nowhere,) = host.unplug([Vif.parse(None, mac(9))]).results
+    # of the other's VF 1 the kernel tells no GUID, but its link is down
+    assert nowhere.verified

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the sources wrong, one place at a time, and runs the tests: where
+none fails, they do not hold what is said there."""
+
+import argparse
+import os
+import queue
+import random
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.mutants import c, equal, python
+from tests.mutants.scratch import REPO, Broken, Killers, Scratch, scratches
+from tests.mutants.site import Site
+
+#: What plugs and unplugs.
+ENGINE = ["ibhostdev/_native/engine"]
+_READERS = {".py": python.sites, ".c": c.sites, ".h": c.sites}
+
+
+def find(names: Sequence[str]) -> list[Site]:
+    """The sites of files, of folders, or of FILE:LINE."""
+    found: list[Site] = []
+    for name in names:
+        file, _, line = name.partition(":")
+        path = REPO / file
+        if not path.exists():
+            raise ValueError(f"there is no {file}")
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        for one in files:
+            if one.suffix in _READERS:
+                text = one.read_bytes()
+                sites = _READERS[one.suffix](str(one.relative_to(REPO)), text)
+                found += [
+                    site for site in sites if line in ("", str(site.line))
+                ]
+    return found
+
+
+class Trial:
+    """All mutants, each tried in one of the copies."""
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self._due: queue.SimpleQueue[Site] = queue.SimpleQueue()
+        for site in sites:
+            self._due.put(site)
+        self._lock = threading.Lock()
+        self._killers = Killers()
+        self._stopped = False
+        self.tried = self.unbuilt = 0
+        self.alive: list[Site] = []
+
+    def run(self, copies: Sequence[Scratch]) -> None:
+        threads = [
+            threading.Thread(target=self._work, args=(copy,))
+            for copy in copies
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            self._stopped = True
+            for thread in threads:
+                thread.join()
+
+    def _work(self, copy: Scratch) -> None:
+        while not self._stopped:
+            try:
+                site = self._due.get_nowait()
+            except queue.Empty:
+                return
+            killer = copy.try_out(site, self._killers)
+            with self._lock:
+                self._note(site, killer)
+
+    def _note(self, site: Site, killer: str | None) -> None:
+        self.tried += 1
+        if killer is None:
+            self.alive.append(site)
+            print(f"LIVES  {site}", flush=True)
+        elif not killer:
+            self.unbuilt += 1
+            print(f"no     {site}: does not compile", flush=True)
+        else:
+            if "::" in killer:
+                self._killers.add(site.path, killer)
+            print(f"killed {site} by {killer}", flush=True)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev mutants", description=__doc__)
+    add = parser.add_argument
+    add(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        default=ENGINE,
+        help="files, folders or FILE:LINE; what plugs and unplugs if none",
+    )
+    add(
+        "--tests",
+        action="append",
+        metavar="PATH",
+        help="what pytest is to run, tests/host if nothing is named",
+    )
+    add("--list", action="store_true", help="only show the places")
+    add("--sample", type=int, metavar="N", help="N of them, by chance")
+    add("--seed", type=int, default=1, help="of the chance (%(default)s)")
+    add(
+        "--allow",
+        type=int,
+        default=0,
+        metavar="N",
+        help="so many may live (%(default)s)",
+    )
+    add(
+        "--limit",
+        type=float,
+        default=180,
+        metavar="SECONDS",
+        help="one that takes longer is killed (%(default)s)",
+    )
+    add("--workers", type=int, choices=(1, 2), default=2)
+    add(
+        "--equal",
+        type=Path,
+        default=Path(__file__).with_name("equal.txt"),
+        metavar="FILE",
+        help="mutants that change nothing (%(default)s)",
+    )
+    return parser.parse_args(arguments)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 if no more live than may, 1 if they do, 2 if nothing was tried."""
+    given = parse(arguments)
+    try:
+        sites, known = find(given.sources), equal.read(given.equal)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    names = {equal.name(site) for site in sites}
+    gone = [head[0] for head in known if head not in names]
+    if gone and given.sources is ENGINE:
+        print(f"{given.equal}: no such mutants: {gone}", file=sys.stderr)
+        return 2
+    sites = [site for site in sites if equal.name(site) not in known]
+    if given.sample is not None and given.sample < len(sites):
+        chosen = random.Random(given.seed).sample(sites, given.sample)
+        sites = sorted(chosen, key=sites.index)
+    if given.list:
+        print(*sites, f"{len(sites)} places", sep="\n")
+        return 0
+    trial = Trial(sites)
+    os.chdir(REPO)
+    try:
+        tests = given.tests or ["tests/host"]
+        with scratches(given.workers, tests, given.limit) as copies:
+            trial.run(copies)
+    except Broken as error:
+        print(error, file=sys.stderr)
+        return 2
+    for site in trial.alive:
+        print("", f"{site.path}:{site.line}", *equal.name(site), sep="\n")
+    built = trial.tried - trial.unbuilt
+    print(f"\n{built} mutants, {len(trial.alive)} alive")
+    return int(len(trial.alive) > given.allow)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees that are not quite what the drivers of today make."""
+
+import errno
+import logging
+import shutil
+
+import pytest
+
+from ibhostdev import BatchFailed, Family, Vif
+from ibhostdev.errors import (
+    DeviceNotFound,
+    IbHostdevError,
+    NoMechanism,
+)
+from tests.flavours import guid, mac, vifs
+from tests.simulated.trees import pf_folder, put
+from tests.testbed import Hca
+
+
+@pytest.fixture
+def two(bed):
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    return bed
+
+
+def ib_device(bed, name, folder):
+    """What class/infiniband has of a device in that folder."""
+    (folder / "infiniband" / name / "ports/1").mkdir(parents=True)
+    (bed.sys / "class/infiniband" / name).symlink_to(
+        folder / "infiniband" / name
+    )
+
+
+def pcis(host):
+    return [pf.pci for pf in host.pfs]
+
+
+def test_software_devices_are_no_pfs(two):
+    """rxe and siw have no PCI function behind them."""
+    for name, folder in (
+        ("rxe0", two.sys / "devices/virtual"),
+        ("siw0", two.sys / "devices/virtual/net/eth0"),
+        ("abc0", two.sys),
+    ):
+        ib_device(two, name, folder)
+    link = two.sys / "class/infiniband/dangling"
+    link.symlink_to("x")
+    assert pcis(two.connect()) == two.pfs
+
+
+def test_a_second_device_of_a_pf_is_the_same_pf(two):
+    """Representors and sub-functions have devices of their own."""
+    ib_device(two, "zzz5_9", pf_folder(two))
+    host = two.connect()
+    assert pcis(host) == two.pfs
+    assert host.pfs[0].ib_device.startswith("mlx5_")
+
+
+def test_vfs_are_no_pfs(two):
+    """They have IB devices, too, but no sriov_totalvfs."""
+    assert len(list((two.sys / "class/infiniband").iterdir())) == 6
+    assert pcis(two.connect()) == two.pfs
+
+
+@pytest.mark.parametrize("driver", [None, "hfi1"])
+def test_adapters_of_other_drivers_are_left_out(two, driver):
+    link = pf_folder(two) / "driver"
+    link.unlink()
+    if driver:
+        link.symlink_to(two.sys / "bus/pci/drivers" / driver)
+    assert pcis(two.connect()) == two.pfs[1:]
+
+
+def port(bed, number=1):
+    (folder,) = pf_folder(bed).glob("infiniband/*/ports")
+    return folder / str(number)
+
+
+def test_ethernet_ports_do_not_count(bed):
+    bed.build(Hca("mlx4", vfs=2, ports=2), Hca("mlx5", vfs=2))
+    put(port(bed, 1) / "link_layer", "Ethernet")
+    host = bed.connect()
+    (one,) = host.pfs[0].ports
+    assert (one.number, host.pfs[0].port) == (2, 2)
+    put(port(bed, 2) / "link_layer", "Ethernet")
+    assert pcis(host) == bed.pfs[1:]
+    with pytest.raises(DeviceNotFound, match="no InfiniBand port") as caught:
+        host.plug(vifs(bed, 1))
+    assert bed.pfs[0] in str(caught.value)
+    assert caught.value.device == bed.vf(0, 0)
+    assert caught.value.cure
+
+
+def test_what_a_port_cannot_tell(two):
+    folder = port(two)
+    put(folder / "sm_lid", "lots")
+    (folder / "state").unlink()
+    host = two.connect()
+    (one,) = host.pfs[0].ports
+    assert (one.sm_lid, one.state) == (0, "unknown")
+    # and what it can tell is as of now
+    put(folder / "sm_lid", "0x1f")
+    put(folder / "state", "2: INIT")
+    (one,) = host.pfs[0].ports
+    assert (one.sm_lid, one.state) == (31, "INIT")
+
+
+def test_folders_that_are_no_ports(two):
+    shutil.copytree(port(two), port(two).with_name("gsi"))
+    (one,) = two.connect().pfs[0].ports
+    assert one.number == 1
+
+
+def netdev(bed, name, **files):
+    folder = pf_folder(bed) / "net" / name
+    defaults = {"type": 32, "ifindex": 99, "iflink": 99, "dev_port": 0}
+    for file, text in (defaults | files).items():
+        put(folder / file, text)
+
+
+def test_children_and_ethernet_are_no_netdevs_of_the_pf(two):
+    """ib0.8001 is a P_Key child: it shows its parent's index in iflink."""
+    own = [one.name for one in two.connect().pfs[0].netdevs]
+    netdev(two, f"{own[0]}.8001", iflink=4)
+    netdev(two, "aaa0", type=1)
+    host = two.connect()
+    assert [one.name for one in host.pfs[0].netdevs] == own
+    host.plug(vifs(two, 1))
+    assert two.seen(0)[0].port == guid(1)
+
+
+def test_the_netdev_of_the_second_port_is_not_the_first_s(two):
+    """Its dev_port says so."""
+    (name,) = [one.name for one in two.connect().pfs[0].netdevs]
+    put(pf_folder(two) / "net" / name / "dev_port", "1")
+    host = two.connect()
+    assert [(one.name, one.port) for one in host.pfs[0].netdevs] == [(name, 2)]
+    assert host.pfs[0].netdev is None
+    with pytest.raises(NoMechanism, match="no IPoIB network device"):
+        host.plug(vifs(two, 1))
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "65536"])
+def test_a_pf_that_is_ill_does_not_stop_the_others(two, caplog, text):
+    put(pf_folder(two) / "sriov_numvfs", text)
+    with caplog.at_level(logging.WARNING, "ibhostdev"):
+        assert pcis(two.connect()) == two.pfs[1:]
+    (message,) = set(caplog.messages)
+    assert two.pfs[0] in message
+    assert "sriov" in message
+
+
+def test_a_file_that_cannot_be_read(two, caplog):
+    file = pf_folder(two) / "sriov_stride"
+    file.unlink()
+    file.mkdir()
+    with caplog.at_level(logging.WARNING, "ibhostdev"):
+        assert pcis(two.connect()) == two.pfs[1:]
+    (message,) = set(caplog.messages)
+    assert two.pfs[0] in message
+    assert "EISDIR" in message
+
+
+def test_a_kernel_that_always_probes(two):
+    """Before 4.15 there is no sriov_drivers_autoprobe."""
+    (pf_folder(two) / "sriov_drivers_autoprobe").unlink()
+    host = two.connect()
+    host.plug(vifs(two, 1))
+    host.plug(vifs(two, 2))
+    assert two.seen(0)[0].port == guid(2)
+    assert not host.pfs[0].autoprobe
+
+
+def test_a_number_of_vfs_is_hex_too(two):
+    put(pf_folder(two) / "sriov_stride", "0x1")
+    put(pf_folder(two) / "sriov_drivers_autoprobe", "0")
+    host = two.connect()
+    assert (host.pfs[0].stride, host.pfs[0].autoprobe) == (1, False)
+    assert host.pfs[1].autoprobe
+    assert host.vf(two.vf(0, 1)).index == 1
+
+
+@pytest.mark.parametrize("missing", ["sriov_offset", "sriov_stride"])
+def test_files_that_older_kernels_lack(two, missing):
+    """Without them the VFs' addresses are not known, and none is taken for
+    a VF that is something else."""
+    (pf_folder(two) / missing).unlink()
+    host = two.connect()
+    assert pcis(host) == two.pfs
+    with pytest.raises(DeviceNotFound):
+        host.plug([Vif.parse(two.vf(0, 1), mac(1))])
+    assert two.counts().modify == 0
+
+
+def test_a_virtfn_that_leads_elsewhere(two):
+    """No driver checks an index, so the kernel's own links do."""
+    link = pf_folder(two) / "virtfn1"
+    link.unlink()
+    link.symlink_to(f"../{two.vf(0, 0)}")
+    two.seed(0, 1, guid(5), guid(5), "follow")
+    host = two.connect()
+    with pytest.raises(BatchFailed, match="vanished") as caught:
+        host.unplug([Vif.parse(None, mac(5))])
+    assert caught.value.device == two.vf(0, 1)
+    with pytest.raises(DeviceNotFound, match="does not list it") as caught:
+        host.plug([Vif.parse(two.vf(0, 1), mac(1))])
+    assert caught.value.device == two.vf(0, 1)
+    assert two.pfs[0] in str(caught.value)
+    link.unlink()
+    with pytest.raises(DeviceNotFound, match="does not list it"):
+        host.plug([Vif.parse(two.vf(0, 1), mac(1))])
+    # the others are where they were
+    good, bad = (
+        Vif.parse(two.vf(0, 0), mac(1)),
+        Vif.parse(two.vf(1, 1), mac(2)),
+    )
+    host.plug([good, bad])
+    assert (two.seen(0)[0].port, two.seen(1)[1].port) == (guid(1), guid(2))
+
+
+def test_a_vf_beyond_those_that_are_enabled(two):
+    """Its folder is still there, and says whose it is."""
+    put(pf_folder(two) / "sriov_numvfs", "1")
+    with pytest.raises(DeviceNotFound, match="below the 1 that") as caught:
+        two.connect().plug([Vif.parse(two.vf(0, 1), mac(1))])
+    assert caught.value.attribute == "sriov_numvfs"
+    assert two.pfs[0] in str(caught.value)
+
+
+def test_a_function_that_is_neither(two):
+    folder = two.sys / "devices/0000:00:1f.0"
+    folder.mkdir()
+    (two.sys / "bus/pci/devices" / folder.name).symlink_to(folder)
+    host = two.connect()
+    with pytest.raises(DeviceNotFound, match="is no VF"):
+        host.plug([Vif.parse(folder.name, mac(1))])
+    put(folder / "sriov_totalvfs", 4)
+    with pytest.raises(DeviceNotFound, match="is a PF"):
+        host.plug([Vif.parse(folder.name, mac(1))])
+
+
+def test_a_vf_whose_state_of_use_cannot_be_read(two):
+    """It may be in a guest's hands."""
+    two.bind(two.vf(0, 0), "vfio-pci")
+    file = two.sys / "bus/pci/devices" / two.vf(0, 0) / "enable"
+    host = two.connect()
+    assert not host.vf(two.vf(0, 0)).in_use
+    file.unlink()
+    assert host.vf(two.vf(0, 0)).in_use
+
+
+def test_a_driver_of_vfio_s_kind(two):
+    """mlx5_vfio_pci is one, too; the vendor's own with enable at 1 is
+    not."""
+    folder = two.sys / "bus/pci/devices" / two.vf(0, 0)
+    host = two.connect()
+    assert not host.vf(two.vf(0, 0)).in_use
+    (folder / "driver").unlink()
+    (folder / "driver").symlink_to("../drivers/mlx5_vfio_pci")
+    put(folder / "enable", 1)
+    vf = host.vf(two.vf(0, 0))
+    assert (vf.driver, vf.in_use) == ("mlx5_vfio_pci", True)
+
+
+def test_a_long_lived_host_sees_each_change(two):
+    """Of those that it goes by."""
+    host = two.connect()
+    name = host.pfs[0].netdev.name
+    host.plug(vifs(two, 1))
+    ifindex = pf_folder(two) / "net" / name / "ifindex"
+    number = ifindex.read_text()
+    put(ifindex, 99)
+    put(ifindex.with_name("iflink"), 99)
+    with pytest.raises(NoMechanism, match="another device"):
+        host.plug(vifs(two, 2))
+    put(ifindex, number)
+    put(ifindex.with_name("iflink"), number)
+    host.plug(vifs(two, 2))
+    (pf_folder(two) / "net").rename(pf_folder(two) / "gone")
+    with pytest.raises(NoMechanism, match="no IPoIB network device"):
+        host.plug(vifs(two, 3))
+    (pf_folder(two) / "gone").rename(pf_folder(two) / "net")
+    link = two.sys / "class/infiniband" / host.pfs[0].ib_device
+    target = link.readlink()
+    link.unlink()
+    with pytest.raises(DeviceNotFound):
+        host.plug(vifs(two, 3))
+    link.symlink_to(target)
+    host.plug(vifs(two, 3))
+    put(pf_folder(two) / "sriov_drivers_autoprobe", 0)
+    two.bind(two.vf(0, 0), None)
+    two.host.machine.pfs[0].autoprobe = True
+    two.bind(two.vf(0, 0), "mlx5_core")
+    (warning,) = host.unplug(vifs(two, 3)).warnings
+    assert "sriov_drivers_autoprobe" in warning
+
+
+def test_no_infiniband_at_all(two):
+    shutil.rmtree(two.sys / "class/infiniband")
+    host = two.connect()
+    assert host.pfs == []
+    with pytest.raises(DeviceNotFound):
+        host.plug(vifs(two, 1))
+
+
+def test_a_class_that_cannot_be_listed(two):
+    folder = two.sys / "class/infiniband"
+    folder.rename(folder.with_name("other"))
+    folder.touch()
+    with pytest.raises(IbHostdevError) as caught:
+        two.connect().plug(vifs(two, 1))
+    assert caught.value.errno == errno.ENOTDIR
+    assert "class/infiniband" in str(caught.value)
+
+
+def test_an_ofed_without_a_policy_is_stock(bed):
+    """With an Ethernet port there are such folders, too."""
+    bed.build(Hca("mlx5-ofed", vfs=2))
+    assert bed.connect().pfs[0].family is Family.MLX5_OFED
+    (pf_folder(bed) / "sriov/0/policy").unlink()
+    assert bed.connect().pfs[0].family is Family.MLX5
+    shutil.rmtree(pf_folder(bed) / "sriov/0")
+    assert bed.connect().pfs[0].family is Family.MLX5
+
+
+def node_guid(bed):
+    (file,) = (bed.sys / "bus/pci/devices" / bed.vf(0, 0)).glob(
+        "infiniband/*/node_guid"
+    )
+    return file
+
+
+def test_a_vf_whose_driver_shows_no_identity(two):
+    """Whatever it took, it is bound anew: nobody can tell that it need
+    not."""
+    host = two.connect()
+    host.plug([Vif.parse(two.vf(0, 0), mac(1), "default")])
+    file = node_guid(two)
+    two.reset_counts()
+    host.unplug(
+        vifs(two, 1),
+        progress=lambda stage, *_: (
+            file.unlink() if stage == "verify" else None
+        ),
+    )
+    assert two.counts().probe == 1
+    # but not on suspicion alone
+    node_guid(two).unlink()
+    two.reset_counts()
+    host.unplug(vifs(two, 1))
+    assert two.counts().probe == 0
+
+
+def test_a_vf_whose_driver_has_no_device(two):
+    """Its IB driver is not loaded, or has not come to it yet."""
+    host = two.connect()
+    host.plug(vifs(two, 1))
+    folder = node_guid(two).parents[1]
+    two.reset_counts()
+    host.unplug(
+        vifs(two, 1),
+        progress=lambda stage, *_: (
+            shutil.rmtree(folder) if stage == "verify" else None
+        ),
+    )
+    assert two.counts().probe == 1
+
+
+@pytest.mark.parametrize("text", ["", "garbage"])
+def test_an_identity_that_is_garbage(two, text):
+    host = two.connect()
+    host.plug(vifs(two, 1))
+    put(node_guid(two), text)
+    two.reset_counts()
+    host.unplug(vifs(two, 1))
+    assert two.counts().probe == 1
