@@ -146,6 +146,7 @@ setup(
             ],
             compiler_directives={
                 "language_level": "3",
+                "auto_pickle": False,
                 "embedsignature": True,
                 "freethreading_compatible": True,
             },

@@ -73,7 +73,7 @@ from ibhostdev.errors import (
     RollbackFailed,
 )
 from ibhostdev.guid import Guid
-from ibhostdev.inventory import MECHANISMS
+from ibhostdev.inventory import MECHANISMS as _MECHANISMS
 
 # As enum ibh_stage counts.
 cdef tuple _stages = ("write", "verify", "rebind")
@@ -206,11 +206,11 @@ cdef class Engine:
         with nogil:
             ibh_choose(self.host, &native, port, wanted, &choice)
         return (
-            MECHANISMS[<int>choice.mechanism]
+            _MECHANISMS[<int>choice.mechanism]
             if choice.mechanism != IBH_NO_CHOICE else None,
             {
                 name: text_of(choice.against[<size_t>i])
-                for i, name in enumerate(MECHANISMS)
+                for i, name in enumerate(_MECHANISMS)
                 if choice.against[<size_t>i][0]
             },
         )
@@ -498,4 +498,4 @@ cdef unsigned int _milliseconds(double seconds) noexcept:
 cdef ibh_mechanism _mechanism(name) except *:
     if name is None:
         return IBH_NO_CHOICE
-    return <ibh_mechanism><int>MECHANISMS.index(name)
+    return <ibh_mechanism><int>_MECHANISMS.index(name)

@@ -35,7 +35,7 @@ from ibhostdev import errors as _errors
 from ibhostdev.batch import VfResult
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import (
-    MECHANISMS,
+    MECHANISMS as _MECHANISMS,
     Family,
     Netdev,
     Pf,
@@ -149,7 +149,7 @@ cdef class Results:
             _state(&record.wanted),
             _state(&record.before) if record.has & HAS_BEFORE else None,
             _state(&record.after) if record.has & HAS_AFTER else None,
-            MECHANISMS[record.mechanism]
+            _MECHANISMS[record.mechanism]
             if record.mechanism < IBH_MECHANISMS else None,
             bool(record.has & CHANGED),
             bool(record.has & VERIFIED),
