@@ -2,13 +2,11 @@
 """Bad days of the stand-in, and its memory."""
 
 import errno
-import glob
-import os
 import subprocess
-import sysconfig
 
 import pytest
 
+from tests.ebrctl.checked import program
 from tests.ebrctl.conftest import DEVICE_ID, environment
 from tests.flavours import guid, mac
 from tests.testbed import Hca, Seen
@@ -71,28 +69,9 @@ def test_a_simulated_host_that_is_not_served(simulated, add_port):
     assert "Connection refused" in done.stderr
 
 
-@pytest.fixture(scope="session")
-def checked(tmp_path_factory):
-    """The program, built to end at the first misuse of memory."""
-    path = tmp_path_factory.mktemp("checked") / "ebrctl"
-    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC")
-    subprocess.run(
-        [
-            *compiler.split(),
-            *("-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"),
-            *("-Wconversion", "-Wno-sign-conversion", "-Iinclude"),
-            "-fsanitize=address,undefined",
-            "-fno-sanitize-recover=all",
-            *("-pthread", "-o", str(path)),
-            "ibhostdev/ebrctl/ebrctl.c",
-            *sorted(glob.glob("ibhostdev/_native/engine/*.c")),
-        ],
-        check=True,
-    )
-    return str(path)
+def test_memory(bed, flavour):
+    checked = program()
 
-
-def test_memory(bed, flavour, checked):
     def run(*arguments, code=0):
         done = subprocess.run(
             [checked, *arguments],
