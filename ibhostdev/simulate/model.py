@@ -177,6 +177,7 @@ class Machine:
         self.sm_silent = False
         self.emsgsize_from = 0  # VFs; 0: a healthy kernel
         self.deny_netlink = 0
+        self.deaf: dict[str, int] = {}  # errno by the PF's address
         self.deny_sysfs = 0
         self._failing: dict[str, Failure] = {}
         self.failing_queries: dict[str, int] = {}

@@ -208,6 +208,9 @@ class Rtnetlink:
         if link and mask & RTEXT_VF and 0 < limit <= len(link[0].vfs):
             # Linux 5.5 to 6.14 made the buffer too small for the GUIDs
             raise OSError(EMSGSIZE, "too many VFs")
+        deaf = self._machine.deaf.get(link[0].address) if link else None
+        if deaf and mask & RTEXT_VF:
+            raise OSError(deaf, "deaf")
         yield pack(NEWLINK, 0, message.sequence, payload)
 
     def _dump(self, sequence: int, mask: int) -> Iterator[bytes]:

@@ -242,6 +242,10 @@ class SimulatedHost:
         self.machine.deny_netlink = netlink
         self.machine.deny_sysfs = sysfs
 
+    def deafen(self, pf: str, errno: int) -> None:
+        """A GETLINK with VF data of a PF fails."""
+        self.machine.deaf[pf] = errno
+
     def netdev(self, name: str, fault: str = "") -> None:
         """ "absent": the PF has no such interface; "namespace": sysfs shows
         it but netlink and ioctls do not know it; "other": they know another

@@ -186,6 +186,9 @@ void apply(struct run *run)
 	size_t i;
 
 	if (together && refused) {
+		/* What would have been done for it is not. */
+		while (run->warning_count > run->doubt_count)
+			free(run->warnings[--run->warning_count]);
 		for (i = 0; i < run->then.count; i++)
 			run->then.changes[i]->error =
 				fail(T_LEFT_ALONE, run->then.changes[i]->address,

@@ -550,7 +550,7 @@ struct run {
 	struct stale *stale; /* [count] */
 	size_t stale_count;
 	char **warnings;
-	size_t warning_count;
+	size_t warning_count, doubt_count; /* the first are of the survey */
 
 	pthread_t caller;
 	pthread_mutex_t mutex; /* of progress */

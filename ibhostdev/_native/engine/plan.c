@@ -448,6 +448,7 @@ struct ibh_error *plan(struct run *run)
 	run->stale = calloc(run->count + 1, sizeof(*run->stale));
 	if (!run->answers || !run->stale)
 		return no_memory();
+	run->doubt_count = run->warning_count;
 	error = find_holders(run);
 	if (error)
 		return error;

@@ -192,8 +192,7 @@ static struct ibh_error *find_sides(struct run *run)
 	return error;
 }
 
-/* Places and sides, as they are now. To plug all or none, the first VIF that
- * cannot be served ends the batch. */
+/* Places and sides, as they are now. */
 static struct ibh_error *locate(struct run *run)
 {
 	struct ibh_error *error;
@@ -207,12 +206,19 @@ static struct ibh_error *locate(struct run *run)
 		return no_memory();
 	for (i = 0; i < run->count; i++)
 		find_place(run, &run->vifs[i], &run->places[i]);
-	error = find_sides(run);
-	for (i = 0; !error && run->job == PLUG && !run->how->proceed &&
-		    i < run->count;
-	     i++)
-		error = error_copy(run->places[i].error);
-	return error;
+	return find_sides(run);
+}
+
+/* To plug all or none, the first VIF that cannot be served ends the batch,
+ * before anything is locked. */
+static struct ibh_error *require_all(const struct run *run)
+{
+	size_t i;
+
+	for (i = 0; i < run->count; i++)
+		if (run->places[i].error)
+			return error_copy(run->places[i].error);
+	return NULL;
 }
 
 /* ---- locks ------------------------------------------------------------- */
@@ -364,6 +370,8 @@ struct ibh_error *resolve(struct run *run)
 {
 	struct ibh_error *error = locate(run);
 
+	if (!error && run->job == PLUG && !run->how->proceed)
+		error = require_all(run);
 	if (!error && !run->how->dry_run)
 		error = take(run);
 	if (!error)
