@@ -551,6 +551,7 @@ struct run {
 	size_t stale_count;
 	char **warnings;
 	size_t warning_count;
+	struct ibh_batch *batch; /* to be filled by report() */
 
 	pthread_t caller;
 	pthread_mutex_t mutex; /* of progress */
@@ -568,7 +569,9 @@ void verify(struct run *run);
 void undo(struct run *run);
 void forget(struct run *run); /* foreign.c */
 void refresh(struct run *run); /* rebind.c */
-struct ibh_error *report(struct run *run, struct ibh_batch **batch);
+/* What is written must not go untold: memory for that is had before. */
+struct ibh_error *report_ready(struct run *run);
+struct ibh_batch *report(struct run *run);
 
 /* check.c: numbers by which something is found again; keys are other than 0,
  * one that is there already is left and told: its value, or -1. */
