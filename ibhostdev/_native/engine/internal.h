@@ -644,6 +644,7 @@ struct ibh_state overlaid(const struct ibh_state *state,
 			  const struct ibh_state *written);
 /* Whether a VF is what it was; what could not be shown was idle. */
 bool same_state(const struct ibh_state *before, const struct ibh_state *after);
+bool same_pkeys(const struct ibh_state *a, const struct ibh_state *b);
 
 /* run.c: whether somebody wants it to end. */
 bool stopped(struct run *run);
