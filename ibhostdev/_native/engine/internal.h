@@ -551,6 +551,7 @@ struct run {
 	size_t stale_count;
 	char **warnings;
 	size_t warning_count, doubt_count; /* the first are of the survey */
+	struct ibh_batch *batch; /* to be filled by report() */
 
 	pthread_t caller;
 	pthread_mutex_t mutex; /* of progress */
@@ -568,7 +569,9 @@ void verify(struct run *run);
 void undo(struct run *run);
 void forget(struct run *run); /* foreign.c */
 void refresh(struct run *run); /* rebind.c */
-struct ibh_error *report(struct run *run, struct ibh_batch **batch);
+/* What is written must not go untold: memory for that is had before. */
+struct ibh_error *report_ready(struct run *run);
+struct ibh_batch *report(struct run *run);
 
 /* check.c: numbers by which something is found again; keys are other than 0,
  * one that is there already is left and told: its value, or -1. */
@@ -641,6 +644,7 @@ struct ibh_state overlaid(const struct ibh_state *state,
 			  const struct ibh_state *written);
 /* Whether a VF is what it was; what could not be shown was idle. */
 bool same_state(const struct ibh_state *before, const struct ibh_state *after);
+bool same_pkeys(const struct ibh_state *a, const struct ibh_state *b);
 
 /* run.c: whether somebody wants it to end. */
 bool stopped(struct run *run);

@@ -345,6 +345,11 @@ static struct ibh_error *read_back_vf(struct iov *iov, struct change *change,
 			  &change->told);
 	if (error)
 		change->told = false;
+	/* Those that are put back; who plugs leaves the first entry to the
+	 * Neutron agent. */
+	if (change->put.have & IBH_HAVE_PKEYS &&
+	    read_pkeys(iov, &change->seen))
+		change->seen.have |= IBH_HAVE_PKEYS;
 	/* One that is to be the subnet manager's choice is right as it is. */
 	if (change->put.have & IBH_HAVE_PORT && !change->put.port)
 		change->seen.port = 0;

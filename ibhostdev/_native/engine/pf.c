@@ -33,42 +33,54 @@ struct ibh_error *pf_number(struct ibh_host *host,
 	return NULL;
 }
 
-static bool read_short(struct ibh_host *host, const struct ibh_pf *pf,
+static int read_short(struct ibh_host *host, const struct ibh_pf *pf,
 		       char value[SHORT_VALUE], const char *folder,
 		       const char *name, const char *file)
 {
 	char path[PATH_SIZE];
 
 	join(path, DEVICES "/%s/%s/%s/%s", pf->address, folder, name, file);
-	return host_read(host, path, value, SHORT_VALUE) >= 0;
+	return (int)host_read(host, path, value, SHORT_VALUE);
 }
 
-static void read_port(struct ibh_host *host, struct ibh_pf *pf,
-		      const char *name)
+static struct ibh_error *unreadable(const struct ibh_pf *pf, const char *file,
+				    int err)
+{
+	char folder[PATH_SIZE];
+
+	join(folder, DEVICES "/%s", pf->address);
+	return fail(T_UNREADABLE, folder, file, err, NULL, NULL, NULL);
+}
+
+static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
+				   const char *name)
 {
 	char folder[PATH_SIZE], value[SHORT_VALUE], *end;
 	unsigned long number = strtoul(name, &end, 10);
 	struct ibh_port port = { 0 };
 	const char *state;
 	unsigned int at;
+	int err;
 
 	if (*end || !number || number > 255 || pf->port_count == IBH_MAX_PORTS)
-		return;
+		return NULL;
 	join(folder, "infiniband/%s/ports", pf->ib_device);
-	if (!read_short(host, pf, value, folder, name, "link_layer") ||
-	    strcmp(value, "InfiniBand"))
-		return;
+	err = read_short(host, pf, value, folder, name, "link_layer");
+	if (err < 0 && err != -ENOENT)
+		return unreadable(pf, "link_layer", err);
+	if (err < 0 || strcmp(value, "InfiniBand"))
+		return NULL;
 	port.number = (unsigned int)number;
 	strcpy(port.state, "unknown");
 	/* "4: ACTIVE" */
-	if (read_short(host, pf, value, folder, name, "state")) {
+	if (read_short(host, pf, value, folder, name, "state") >= 0) {
 		state = strrchr(value, ' ');
 		format(port.state, sizeof(port.state), "%.15s",
 		       state ? state + 1 : value);
 		printable(port.state);
 	}
 	/* An HCA that is ill cannot tell; its VFs can be made idle. */
-	if (read_short(host, pf, value, folder, name, "sm_lid") &&
+	if (read_short(host, pf, value, folder, name, "sm_lid") >= 0 &&
 	    !strncmp(value, "0x", 2)) {
 		number = strtoul(value, &end, 16);
 		if (!*end && number <= UINT32_MAX)
@@ -78,10 +90,11 @@ static void read_port(struct ibh_host *host, struct ibh_pf *pf,
 	     at > 0 && pf->ports[at - 1].number > port.number; at--)
 		pf->ports[at] = pf->ports[at - 1];
 	pf->ports[at] = port;
+	return NULL;
 }
 
-static void read_netdev(struct ibh_host *host, struct ibh_pf *pf,
-			const char *name)
+static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
+				     const char *name)
 {
 	static const char *const files[] = { "type", "ifindex", "iflink",
 					     "dev_port" };
@@ -92,20 +105,22 @@ static void read_netdev(struct ibh_host *host, struct ibh_pf *pf,
 
 	if (strlen(name) >= sizeof(netdev.name) ||
 	    pf->netdev_count == IBH_MAX_NETDEVS)
-		return;
+		return NULL;
 	for (i = 0; i < 4; i++) {
 		format(file, sizeof(file), "net/%s/%s", name, files[i]);
 		error = pf_number(host, pf, file, &values[i]);
-		if (error) {
-			/* It went away, or is no such device. */
+		/* One that goes away (net/core/net-sysfs.c), or no number. */
+		if (error && error->number == EINVAL) {
 			ibh_error_free(error);
-			return;
+			return NULL;
 		}
+		if (error)
+			return error;
 	}
 	/* A P_Key child shows its parent's index in iflink. */
 	if (values[0] != ARPHRD_INFINIBAND || values[1] != values[2] ||
 	    !values[1])
-		return;
+		return NULL;
 	strcpy(netdev.name, name);
 	netdev.ifindex = (int)values[1];
 	netdev.port = values[3] + 1;
@@ -113,6 +128,7 @@ static void read_netdev(struct ibh_host *host, struct ibh_pf *pf,
 	     at > 0 && pf->netdevs[at - 1].port > netdev.port; at--)
 		pf->netdevs[at] = pf->netdevs[at - 1];
 	pf->netdevs[at] = netdev;
+	return NULL;
 }
 
 static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf)
@@ -127,10 +143,10 @@ static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf)
 	error = host_names(host, path, &names);
 	if (error)
 		return error;
-	for (i = 0; i < names.count; i++)
-		read_port(host, pf, names.names[i]);
+	for (i = 0; i < names.count && !error; i++)
+		error = read_port(host, pf, names.names[i]);
 	names_free(&names);
-	return NULL;
+	return error;
 }
 
 static struct ibh_error *read_netdevs(struct ibh_host *host,
@@ -145,30 +161,57 @@ static struct ibh_error *read_netdevs(struct ibh_host *host,
 	error = host_names(host, path, &names);
 	if (error)
 		return error;
-	for (i = 0; i < names.count; i++)
-		read_netdev(host, pf, names.names[i]);
+	for (i = 0; i < names.count && !error; i++)
+		error = read_netdev(host, pf, names.names[i]);
 	names_free(&names);
-	return NULL;
+	return error;
 }
 
-/* *pf has its address and IB device. *is_one says whether it is a PF with
- * InfiniBand ports. */
 static int is_policy(const char *name, void *context)
 {
 	(void)context;
 	return !strcmp(name, "policy");
 }
 
+/* With an Ethernet port the folders hold many files, but no policy
+ * (MLNX_OFED, mlx5/core/sriov_sysfs.c). To read it would ask firmware, and
+ * fails for a VF that is ill. */
+static struct ibh_error *find_family(struct ibh_host *host, struct ibh_pf *pf)
+{
+	char path[PATH_SIZE];
+	int found = 0;
+
+	pf->family = IBH_MLX4;
+	if (pf->driver[3] != '5')
+		return NULL;
+	join(path, DEVICES "/%s/sriov/0", pf->address);
+	if (pf->numvfs)
+		found = host_list(host, path, is_policy, NULL);
+	if (found < 0 && found != -ENOENT)
+		return unreadable(pf, "sriov/0", found);
+	pf->family = found == 1 ? IBH_MLX5_OFED : IBH_MLX5;
+	return NULL;
+}
+
+/*
+ * *pf has its address and IB device. *is_one says whether it is a PF with
+ * InfiniBand ports; what cannot be read may be one, whose VFs may hold any
+ * GUID, and is an error.
+ */
 struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 				 bool *is_one)
 {
 	char path[PATH_SIZE], text[16];
 	struct ibh_error *error;
 	unsigned int autoprobe;
+	ssize_t len;
 
 	*is_one = false;
 	join(path, DEVICES "/%s/driver", pf->address);
-	if (host_base(host, path, pf->driver, sizeof(pf->driver)) < 0)
+	len = host_base(host, path, pf->driver, sizeof(pf->driver));
+	if (len < 0 && len != -ENOENT && len != -ENAMETOOLONG)
+		return unreadable(pf, "driver", (int)len);
+	if (len < 0)
 		return NULL;
 	if (strcmp(pf->driver, "mlx5_core") && strcmp(pf->driver, "mlx4_core"))
 		return NULL;
@@ -182,7 +225,8 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 	    (error = pf_number(host, pf, "sriov_stride", &pf->stride)) ||
 	    (error = pf_number(host, pf, "sriov_drivers_autoprobe",
 				 &autoprobe)) ||
-	    (error = read_netdevs(host, pf)))
+	    (error = read_netdevs(host, pf)) ||
+	    (error = find_family(host, pf)))
 		return error;
 	pf->autoprobe = autoprobe != 0;
 	if (pf->numvfs > MAX_VFS) {
@@ -190,17 +234,6 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 		join(path, DEVICES "/%s", pf->address);
 		return fail(T_TOO_MANY, path, "sriov_numvfs", EINVAL, text,
 			    NULL, NULL);
-	}
-	pf->family = IBH_MLX4;
-	if (pf->driver[3] == '5') {
-		/* With an Ethernet port the folders hold many files, but no
-		 * policy (MLNX_OFED, mlx5/core/sriov_sysfs.c). To read it
-		 * would ask firmware, and fails for a VF that is ill. */
-		join(path, DEVICES "/%s/sriov/0", pf->address);
-		pf->family =
-			pf->numvfs && host_list(host, path, is_policy, NULL) == 1 ?
-				IBH_MLX5_OFED :
-				IBH_MLX5;
 	}
 	*is_one = true;
 	return NULL;

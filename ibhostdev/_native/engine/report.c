@@ -54,8 +54,10 @@ static void result_of(const struct run *run, struct change *change,
 		.has_before = true,
 		.has_after = change->has_after,
 		.mechanism = change->side->mechanism->id,
+		/* Who was told to stop has not looked back. */
 		.verified = change->verified && !error &&
-			    !(dry_run && needed),
+			    !(dry_run && needed) &&
+			    (change->has_after || !change->tried),
 		/* Two VIFs may share a change. */
 		.error = error_copy(error),
 	};
@@ -70,18 +72,23 @@ static void result_of(const struct run *run, struct change *change,
 							 &result->after));
 }
 
-struct ibh_error *report(struct run *run, struct ibh_batch **made)
+struct ibh_error *report_ready(struct run *run)
 {
-	struct ibh_batch *batch = calloc(1, sizeof(*batch));
+	run->batch = calloc(1, sizeof(*run->batch));
+	if (run->batch)
+		run->batch->results = calloc(run->count + 1,
+					     sizeof(*run->batch->results));
+	if (!run->batch || !run->batch->results)
+		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
+	return NULL;
+}
+
+struct ibh_batch *report(struct run *run)
+{
+	struct ibh_batch *batch = run->batch;
 	size_t i;
 
-	if (batch)
-		batch->results = calloc(run->count + 1,
-					sizeof(*batch->results));
-	if (!batch || !batch->results) {
-		free(batch);
-		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
-	}
+	run->batch = NULL;
 	batch->count = run->count;
 	batch->stopped = atomic_load(&run->stopped);
 	for (i = 0; i < run->count; i++) {
@@ -100,8 +107,7 @@ struct ibh_error *report(struct run *run, struct ibh_batch **made)
 	batch->warning_count = run->warning_count;
 	run->warnings = NULL;
 	run->warning_count = 0;
-	*made = batch;
-	return NULL;
+	return batch;
 }
 
 void ibh_batch_free(struct ibh_batch *batch)

@@ -3,41 +3,27 @@
 #include "internal.h"
 
 /*
- * As undo, what the kernel could not show then goes back to idle; but where
- * it cannot show anything now either, nothing was done.
+ * As undo, what the kernel could not show then goes back to idle. Where it
+ * cannot show anything now either, though it shows what is set, nothing was
+ * done.
  */
 static struct ibh_state former(const struct ibh_state *then,
 			       const struct ibh_state *now,
-			       const struct ibh_state *idle)
+			       const struct ibh_state *idle, bool shows)
 {
-	struct ibh_state wanted = { 0 };
+	struct ibh_state wanted = *then;
+	uint8_t lost = (uint8_t)(idle->have & ~then->have &
+				 (shows ? now->have : 0xff));
 
-	if (then->have & IBH_HAVE_NODE)
-		wanted.node = then->node, wanted.have |= IBH_HAVE_NODE;
-	else if (now->have & IBH_HAVE_NODE)
-		wanted.node = idle->node,
-		wanted.have |= idle->have & IBH_HAVE_NODE;
-	if (then->have & IBH_HAVE_PORT)
-		wanted.port = then->port, wanted.have |= IBH_HAVE_PORT;
-	else if (now->have & IBH_HAVE_PORT)
-		wanted.port = idle->port,
-		wanted.have |= idle->have & IBH_HAVE_PORT;
-	if (then->have & IBH_HAVE_POLICY)
-		wanted.policy = then->policy, wanted.have |= IBH_HAVE_POLICY;
-	else if (now->have & IBH_HAVE_POLICY)
-		wanted.policy = idle->policy,
-		wanted.have |= idle->have & IBH_HAVE_POLICY;
-	if (then->have & IBH_HAVE_PKEYS) {
-		memcpy(wanted.pkeys, then->pkeys, sizeof(wanted.pkeys));
-		wanted.have |= IBH_HAVE_PKEYS;
-	}
+	wanted.pending = false;
+	if (lost & IBH_HAVE_NODE)
+		wanted.node = idle->node;
+	if (lost & IBH_HAVE_PORT)
+		wanted.port = idle->port;
+	if (lost & IBH_HAVE_POLICY)
+		wanted.policy = idle->policy;
+	wanted.have |= lost;
 	return wanted;
-}
-
-static bool same_pkeys(const struct ibh_state *a, const struct ibh_state *b)
-{
-	return a->have & b->have & IBH_HAVE_PKEYS &&
-	       !memcmp(a->pkeys, b->pkeys, sizeof(a->pkeys));
 }
 
 static struct ibh_error *back(const struct side *side, struct change *change,
@@ -52,7 +38,9 @@ static struct ibh_error *back(const struct side *side, struct change *change,
 	error = state_of(side, &change->vf, &change->before);
 	if (error)
 		return error;
-	change->wanted = former(then, &change->before, &idle);
+	change->wanted = former(then, &change->before, &idle,
+				side->mechanism != &mlx5_netlink ||
+					mlx5_netlink_shows(side));
 	change->write = difference(&change->before, &change->wanted);
 	write = &change->write;
 	/* mlx4 has them written with the GUID or not at all. */
@@ -61,9 +49,10 @@ static struct ibh_error *back(const struct side *side, struct change *change,
 	     !same_pkeys(then, &change->before)))
 		write->have |= IBH_HAVE_PKEYS |
 			       (change->wanted.have & IBH_HAVE_PORT);
+	/* A restore that was cut off may have given the GUID back already. */
 	owner = state_owner(&change->before);
 	if (write->have && owner && owner != vif->port_guid &&
-	    owner != vif_node_guid(vif)) {
+	    owner != vif_node_guid(vif) && owner != state_owner(then)) {
 		ibh_format_guid(owner, text);
 		return fail(T_GIVEN_MEANWHILE, change->address, NULL, 0, text,
 			    NULL, NULL);

@@ -49,11 +49,12 @@ static struct ibh_error *steps(struct run *run, struct ibh_batch **batch)
 	struct ibh_error *error;
 
 	if ((error = check(run)) || (error = resolve(run)) ||
-	    (error = plan(run)))
+	    (error = plan(run)) || (error = report_ready(run)))
 		return error;
 	if (!run->how->dry_run)
 		carry_out(run);
-	return report(run, batch);
+	*batch = report(run);
+	return NULL;
 }
 
 static void clear(struct run *run)
@@ -61,6 +62,7 @@ static void clear(struct run *run)
 	size_t i;
 
 	drop_locks(run);
+	ibh_batch_free(run->batch);
 	for (i = 0; run->holders && i < run->count; i++) {
 		while (run->holders[i]) {
 			struct holder *next = run->holders[i]->next;

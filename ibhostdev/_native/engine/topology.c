@@ -17,10 +17,11 @@ static struct ibh_error *no_memory(void)
 
 /* ---- all of them ------------------------------------------------------- */
 
-/* An IB device, and the PCI function it is of. */
+/* An IB device, and the PCI function it is of, or why that is not known. */
 struct candidate {
 	struct ibh_pci pci;
 	const char *name;
+	struct ibh_error *error;
 };
 
 static int by_pci(const void *a, const void *b)
@@ -35,20 +36,26 @@ static int by_pci(const void *a, const void *b)
 }
 
 /* …/0000:3b:00.0/infiniband/mlx5_0; software devices have no PCI parent. */
-static bool parent(struct ibh_host *host, const char *name,
-		   struct ibh_pci *pci)
+static bool parent(struct ibh_host *host, struct candidate *candidate)
 {
 	char target[PATH_SIZE], *part;
 	struct path path = { .len = 0 };
+	ssize_t len;
 	int i;
 
-	if (strlen(name) >= IBH_NAME)
+	if (strlen(candidate->name) >= IBH_NAME)
 		return false;
 	path_add(&path, "class/infiniband/");
-	path_add(&path, name);
-	if (host->io->link(host->context, path.text, target,
-			   sizeof(target)) < 0)
-		return false;
+	path_add(&path, candidate->name);
+	len = host->io->link(host->context, path.text, target,
+			     sizeof(target));
+	if (len == -ENOENT)
+		return false; /* it has gone meanwhile */
+	if (len < 0) {
+		candidate->error = fail(T_UNREADABLE, candidate->name,
+					path.text, (int)len, NULL, NULL, NULL);
+		return true;
+	}
 	for (i = 0; i < 2; i++) {
 		part = strrchr(target, '/');
 		if (!part)
@@ -57,7 +64,7 @@ static bool parent(struct ibh_host *host, const char *name,
 	}
 	part = strrchr(target, '/');
 	part = part ? part + 1 : target;
-	return !ibh_parse_pci(part, strlen(part), pci);
+	return !ibh_parse_pci(part, strlen(part), &candidate->pci);
 }
 
 /*
@@ -70,7 +77,8 @@ static struct ibh_error *read_function(struct ibh_host *host,
 				       bool *is_one)
 {
 	struct ibh_error *error = NULL;
-	char path[PATH_SIZE];
+	char path[PATH_SIZE], value[SHORT_VALUE];
+	ssize_t len;
 	size_t i;
 
 	*is_one = false;
@@ -82,8 +90,12 @@ static struct ibh_error *read_function(struct ibh_host *host,
 		/* Only a PF has this file: what the VFs' own driver registers
 		 * is not of interest here. */
 		join(path, DEVICES "/%s/sriov_totalvfs", pf->address);
-		if (!i && !host_exists(host, path))
+		len = host_read(host, path, value, sizeof(value));
+		if (len == -ENOENT)
 			return NULL;
+		if (len < 0)
+			return fail(T_UNREADABLE, pf->address, path, (int)len,
+				    NULL, NULL, NULL);
 		error = pf_read(host, pf, is_one);
 	}
 	return error;
@@ -101,8 +113,9 @@ static bool is_vf(const struct topology *made, struct ibh_pci pci)
 	return false;
 }
 
+/* Takes the errors of those candidates that it comes to. */
 static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
-			      const struct candidate *candidates, size_t count)
+			      struct candidate *candidates, size_t count)
 {
 	const struct ibh_pf **pfs;
 	const struct ibh_error **left_out;
@@ -117,13 +130,20 @@ static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 	if (!pfs || !left_out)
 		return no_memory();
 	for (at = 0; at < count; at = next) {
-		struct ibh_error *error;
+		struct ibh_error *error = candidates[at].error;
 
+		candidates[at].error = NULL;
 		for (next = at + 1; next < count; next++)
-			if (candidates[next].pci.domain !=
+			if (error || candidates[next].error ||
+			    candidates[next].pci.domain !=
 				    candidates[at].pci.domain ||
 			    candidates[next].pci.rid != candidates[at].pci.rid)
 				break;
+		if (error) {
+			left_out[ill++] = error;
+			made->public.left_out_count = ill;
+			continue;
+		}
 		if (is_vf(made, candidates[at].pci))
 			continue;
 		grown = realloc(made->pfs, (n + 1) * sizeof(*grown));
@@ -231,11 +251,13 @@ static struct ibh_error *read_candidates(struct ibh_host *host,
 	for (i = 0; i < names->count; i++) {
 		add_name(names->names[i], &made->devices);
 		candidates[count].name = names->names[i];
-		if (parent(host, names->names[i], &candidates[count].pci))
+		if (parent(host, &candidates[count]))
 			count++;
 	}
 	qsort(candidates, count, sizeof(*candidates), by_pci);
 	error = fill(host, made, candidates, count);
+	for (i = 0; i < count; i++)
+		ibh_error_free(candidates[i].error);
 	free(candidates);
 	return error;
 }
@@ -281,7 +303,8 @@ struct ibh_error *topology_get(struct ibh_host *host, bool anew,
 	int tries = TRIES;
 
 	pthread_mutex_lock(&host->mutex);
-	if (!host->topology)
+	/* Who was ill may be well again. */
+	if (!host->topology || host->topology->public.left_out_count)
 		anew = true;
 	/* Until what was read was not changing meanwhile. */
 	while (!error && tries-- > 0 &&

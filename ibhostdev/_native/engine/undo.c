@@ -44,8 +44,10 @@ static void judge(const struct run *run, struct change *change)
 		change->has_after = true;
 	}
 	/* One that refuses everything may not have changed at all. */
-	if (!trouble || (change->has_after &&
-			 same_state(&change->before, &change->after)))
+	if (!trouble ||
+	    (change->has_after && same_state(&change->before, &change->after) &&
+	     (!(change->before.have & IBH_HAVE_PKEYS) ||
+	      same_pkeys(&change->before, &change->seen))))
 		return;
 	if (change->error)
 		ibh_error_text(change->error, text, sizeof(text));

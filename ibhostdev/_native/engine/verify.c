@@ -38,6 +38,13 @@ static unsigned int policy_or_down(const struct ibh_state *state)
 	return state->have & IBH_HAVE_POLICY ? state->policy : IBH_DOWN;
 }
 
+bool same_pkeys(const struct ibh_state *a, const struct ibh_state *b)
+{
+	return a->have & b->have & IBH_HAVE_PKEYS &&
+	       !strcmp(a->pkeys[0], b->pkeys[0]) &&
+	       !strcmp(a->pkeys[1], b->pkeys[1]);
+}
+
 bool same_state(const struct ibh_state *before, const struct ibh_state *after)
 {
 	return node_or_idle(before) == node_or_idle(after) &&

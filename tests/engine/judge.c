@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What must hold of a call; see judge.h.
+ */
+#include <stdio.h>
+
+#include "judge.h"
+
+/* The port that a side is about; the second is a fabric's of its own only
+ * where it is mapped. */
+#define FIRST 1u
+
+static bool idle(uint64_t guid)
+{
+	return guid == 0 || guid == ONES;
+}
+
+/* The VIF whose VF this is, or -1. */
+static int vif_at(const struct scene *scene, unsigned int pf, unsigned int vf)
+{
+	unsigned int i;
+
+	for (i = 0; i < scene->count; i++)
+		if (scene->spots[i].pf == pf && scene->spots[i].vf == vf)
+			return (int)i;
+	return -1;
+}
+
+/* The VIF whose GUID a VF has, all or half, or -1. */
+static int vif_on(const struct scene *scene, const struct machine *machine,
+		  unsigned int pf, unsigned int vf)
+{
+	unsigned int i;
+
+	for (i = 0; i < scene->count; i++)
+		if (machine_has(machine, pf, vf, FIRST, scene_guid(i)))
+			return (int)i;
+	return -1;
+}
+
+/* Whether a PF is on the fabric of a VIF. */
+static bool on_fabric(const struct scene *scene, unsigned int vif,
+		      unsigned int pf)
+{
+	return scene->setting != TWO_FABRICS || scene->spots[vif].pf == pf;
+}
+
+static bool plugs_at(const struct scene *scene, int vif)
+{
+	return vif >= 0 && !act_unplugs(scene->act);
+}
+
+/* ---- a VF -------------------------------------------------------------- */
+
+/* What can be known of a VF before. */
+static bool knows_guids(const struct machine *machine, unsigned int pf,
+			unsigned int vf)
+{
+	const struct pf *at = &machine->pfs[pf];
+	const struct vport *vport = &at->vports[vf + 1];
+
+	if (at->family == CX3 || at->family == OFED)
+		return true;
+	return !machine->no_guids && at->memories[vf].node_valid &&
+	       at->memories[vf].port_valid && vport->node && vport->port;
+}
+
+static bool same_alias(const struct machine *one, const struct machine *other,
+		       unsigned int pf, unsigned int vf)
+{
+	const struct alias *a = &one->pfs[pf].aliases[0];
+	const struct alias *b = &other->pfs[pf].aliases[0];
+	unsigned int entry = machine_entry(pf, vf);
+
+	return a->admin[entry] == b->admin[entry] &&
+	       a->pkeys[vf][0] == b->pkeys[vf][0] &&
+	       a->pkeys[vf][1] == b->pkeys[vf][1];
+}
+
+static bool same_vf(const struct machine *one, const struct machine *other,
+		    unsigned int pf, unsigned int vf)
+{
+	const struct vport *a = &one->pfs[pf].vports[vf + 1];
+	const struct vport *b = &other->pfs[pf].vports[vf + 1];
+
+	if (one->pfs[pf].family == CX3)
+		return same_alias(one, other, pf, vf);
+	return a->node == b->node && a->port == b->port &&
+	       a->policy == b->policy;
+}
+
+static bool same_driver(const struct machine *one,
+			const struct machine *other, unsigned int pf,
+			unsigned int vf)
+{
+	const struct vf *a = &one->pfs[pf].vfs[vf];
+	const struct vf *b = &other->pfs[pf].vfs[vf];
+
+	return a->driver == b->driver && a->open == b->open &&
+	       a->identity == b->identity;
+}
+
+/* Whether a VF is what it was; what could not be known may have become
+ * idle. */
+static bool is_back(const struct machine *start, const struct machine *now,
+		    unsigned int pf, unsigned int vf)
+{
+	const struct vport *a = &start->pfs[pf].vports[vf + 1];
+	const struct vport *b = &now->pfs[pf].vports[vf + 1];
+	bool known = knows_guids(start, pf, vf);
+
+	if (start->pfs[pf].family == CX3)
+		return same_alias(start, now, pf, vf);
+	return (a->node == b->node || (!known && b->node == ONES)) &&
+	       (a->port == b->port || (!known && b->port == ONES)) &&
+	       a->policy == b->policy;
+}
+
+static bool is_idle(const struct machine *now, unsigned int pf,
+		    unsigned int vf)
+{
+	const struct vport *vport = &now->pfs[pf].vports[vf + 1];
+
+	if (now->pfs[pf].family == CX3)
+		return !machine_owner(now, pf, vf, FIRST);
+	return idle(vport->node) && idle(vport->port) &&
+	       vport->policy == DOWN;
+}
+
+static bool has_identity(const struct scene *scene, const struct machine *now,
+			 unsigned int vif)
+{
+	unsigned int pf = scene->spots[vif].pf, vf = scene->spots[vif].vf;
+	const struct vport *vport = &now->pfs[pf].vports[vf + 1];
+	uint64_t guid = scene_guid(vif);
+
+	if (now->pfs[pf].family == CX3)
+		return machine_has(now, pf, vf, FIRST, guid);
+	return vport->node == guid && vport->port == guid;
+}
+
+static bool is_plugged(const struct scene *scene, const struct machine *start,
+		       const struct machine *now, unsigned int vif)
+{
+	unsigned int pf = scene->spots[vif].pf, vf = scene->spots[vif].vf;
+	const struct vport *vport = &now->pfs[pf].vports[vf + 1];
+
+	if (!has_identity(scene, now, vif))
+		return false;
+	if (now->pfs[pf].family == CX3 || start->pfs[pf].vfs[vf].open)
+		return true;
+	return scene->act == PLUG_UP ? vport->policy == UP :
+				       vport->policy != DOWN;
+}
+
+/* ---- on the way -------------------------------------------------------- */
+
+static bool may_have(const struct trial *trial, const struct command *command,
+		     int vif)
+{
+	const struct scene *scene = trial->scene;
+	const struct machine *start = &trial->start;
+	unsigned int pf = command->pf, vf = command->vf;
+	const struct vport *vport = &start->pfs[pf].vports[vf + 1];
+	uint64_t was, own = vif >= 0 ? scene_guid((unsigned int)vif) : 0;
+
+	/* Of a VF that a guest has, an identity that it is known to have lost
+	 * may be given back, or that be undone. */
+	if (!plugs_at(scene, vif) || !knows_guids(start, pf, vf))
+		return false;
+	switch (command->kind) {
+	case SET_VPORT:
+		was = command->what == NODE ? vport->node : vport->port;
+		return command->what != POLICY && (idle(was) || was == own) &&
+		       (command->value == own || command->value == was);
+	case SET_ALIAS:
+		was = start->pfs[pf].aliases[command->port - 1]
+			      .admin[command->n];
+		return (idle(was) || was == own) &&
+		       (command->value == own || command->value == was);
+	case SET_PKEY:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void judge_command(struct scripted *system, struct caller *caller,
+		   const struct command *command)
+{
+	const struct trial *trial = caller->about;
+	const struct scene *scene = trial->scene;
+	unsigned int pf = command->pf, vf = command->vf;
+	int vif = vif_at(scene, pf, vf);
+	int held = vif_on(scene, &trial->start, pf, vf);
+
+	if (act_is_dry(scene->act))
+		scripted_wrong(system, "writes though it is only to look");
+	if (command->port > FIRST && command->kind == SET_ALIAS)
+		scripted_wrong(system, "writes to the other port");
+	if (command->kind == BIND || command->kind == UNBIND) {
+		if (command->driver != OWN || !act_unplugs(scene->act) ||
+		    scene->act == UNPLUG_KEEP)
+			scripted_wrong(system, "binds VF %u of PF %u", vf,
+				       pf);
+		if (system->machine.pfs[pf].vfs[vf].open)
+			scripted_wrong(system, "unbinds a guest's VF");
+		return;
+	}
+	if (trial->start.pfs[pf].vfs[vf].open && !may_have(trial, command, vif))
+		scripted_wrong(system, "writes to VF %u of PF %u, which a "
+			       "guest has", vf, pf);
+	if (held >= 0 && !on_fabric(scene, (unsigned int)held, pf))
+		held = -1;
+	if (held < 0 && !plugs_at(scene, vif))
+		scripted_wrong(system, "writes to VF %u of PF %u, which is "
+			       "somebody else's", vf, pf);
+}
+
+/* ---- at the end -------------------------------------------------------- */
+
+static bool warns(const struct trial *trial, const char *of)
+{
+	size_t i;
+
+	for (i = 0; i < trial->batch->warning_count; i++)
+		if (strstr(trial->batch->warnings[i], of))
+			return true;
+	return false;
+}
+
+static bool is_reported(const struct trial *trial, unsigned int pf,
+			unsigned int vf)
+{
+	const struct scene *scene = trial->scene;
+	int here = vif_at(scene, pf, vf);
+	int held = vif_on(scene, &trial->start, pf, vf);
+	unsigned int i;
+
+	for (i = 0; i < scene->count; i++) {
+		const struct ibh_error *error = trial->batch->results[i].error;
+
+		if (((int)i == here || (int)i == held) && error &&
+		    (error->kind == IBH_ROLLBACK_FAILED || scene->how.proceed ||
+		     scene->act == BACK))
+			return true;
+	}
+	return warns(trial, "could not be put back");
+}
+
+/* What follows from a result without an error. */
+static void judge_success(struct trial *trial, unsigned int i)
+{
+	const struct scene *scene = trial->scene;
+	const struct ibh_result *result = &trial->batch->results[i];
+	const struct machine *now = &trial->system->machine;
+	unsigned int pf, vf;
+
+	if (scene->act == BACK) {
+		if (!is_back(&trial->origin, now, scene->spots[i].pf,
+			     scene->spots[i].vf) &&
+		    !is_idle(now, scene->spots[i].pf, scene->spots[i].vf))
+			scripted_wrong(trial->system, "VIF %u is said to be "
+				       "back and is not", i);
+		return;
+	}
+	/* A guest's, of which nothing can be told, is left alone, and so is
+	 * the policy of one that may be a guest's. */
+	if (!act_unplugs(scene->act) &&
+	    !is_plugged(scene, &trial->start, now, i) &&
+	    (result->verified ? !trial->system->fault_count ||
+					!has_identity(scene, now, i) :
+				result->changed ||
+					!warns(trial, "is left alone")))
+		scripted_wrong(trial->system,
+			       "VIF %u is said to be plugged and is not", i);
+	for (pf = 0; pf < PFS; pf++)
+		for (vf = 0; vf < now->pfs[pf].numvfs; vf++) {
+			if (!machine_has(now, pf, vf, FIRST, scene_guid(i)) ||
+			    !on_fabric(scene, i, pf) ||
+			    (!act_unplugs(scene->act) &&
+			     vif_at(scene, pf, vf) == (int)i))
+				continue;
+			/* Nothing is known of who could not be asked. */
+			if (knows_guids(&trial->start, pf, vf) &&
+			    !trial->start.pfs[pf].vfs[vf].silent &&
+			    !trial->system->fault_count)
+				scripted_wrong(trial->system,
+					       "VIF %u is said to be done, and "
+					       "VF %u of PF %u has its GUID",
+					       i, vf, pf);
+			else if (act_unplugs(scene->act) && result->verified &&
+				 !result->changed)
+				scripted_wrong(trial->system,
+					       "VIF %u is said to be on no VF, "
+					       "which nobody can know", i);
+		}
+}
+
+/* `after` and `changed` where the kernel has shown them. */
+static void judge_result(struct trial *trial, unsigned int i)
+{
+	static const uint8_t policies[] = { FOLLOW, UP, DOWN };
+	const struct ibh_result *result = &trial->batch->results[i];
+	const struct machine *now = &trial->system->machine;
+	const struct ibh_state *after = &result->after;
+	const struct vport *vport;
+	char address[IBH_PCI_TEXT + 1];
+	unsigned int pf, vf;
+	bool changed;
+
+	if (!result->verified || !result->has_pci || result->error)
+		return;
+	ibh_format_pci(result->pci, address);
+	if (!machine_find(now, address, ADDRESS - 1, &pf, &vf) || vf == VFS)
+		return;
+	vport = &now->pfs[pf].vports[vf + 1];
+	changed = now->pfs[pf].family == CX3 ?
+			  machine_owner(now, pf, vf, FIRST) !=
+				  machine_owner(&trial->start, pf, vf, FIRST) :
+			  !same_vf(&trial->start, now, pf, vf);
+	/* What could not be read before counts as idle. */
+	if (result->changed && !changed && !trial->system->fault_count &&
+	    knows_guids(&trial->start, pf, vf))
+		scripted_wrong(trial->system, "VIF %u is said to be changed "
+			       "and is not", i);
+	if (!result->changed && changed && trial->scene->act != BACK)
+		scripted_wrong(trial->system, "VIF %u is changed and not said "
+			       "to be", i);
+	if (!result->has_after)
+		return;
+	if (now->pfs[pf].family == CX3) {
+		if (after->have & IBH_HAVE_PORT &&
+		    after->port != now->pfs[pf].aliases[0]
+					   .admin[machine_entry(pf, vf)])
+			scripted_wrong(trial->system, "VIF %u is not what it "
+				       "is said to be", i);
+	} else if ((after->have & IBH_HAVE_NODE &&
+		    after->node != vport->node) ||
+		   (after->have & IBH_HAVE_PORT &&
+		    after->port != vport->port) ||
+		   (after->have & IBH_HAVE_POLICY &&
+		    policies[after->policy] != vport->policy)) {
+		scripted_wrong(trial->system,
+			       "VIF %u is not what it is said to be", i);
+	}
+}
+
+/* Bound anew or unbound is only what an unplug took an identity from. */
+static void judge_driver(struct trial *trial, unsigned int pf, unsigned int vf)
+{
+	const struct scene *scene = trial->scene;
+	const struct vf *was = &trial->start.pfs[pf].vfs[vf];
+	const struct vf *is = &trial->system->machine.pfs[pf].vfs[vf];
+	unsigned int i;
+
+	if (was->driver == is->driver && was->open == is->open &&
+	    was->identity == is->identity)
+		return;
+	if (was->open || was->driver != OWN || !act_unplugs(scene->act)) {
+		scripted_wrong(trial->system, "VF %u of PF %u is on another "
+			       "driver", vf, pf);
+		return;
+	}
+	if (is->driver == OWN)
+		return;
+	for (i = 0; trial->batch && i < scene->count; i++)
+		if (trial->batch->results[i].error)
+			return;
+	scripted_wrong(trial->system, "VF %u of PF %u is left unbound", vf,
+		       pf);
+}
+
+void judge_others(const struct trial *trial)
+{
+	const struct machine *now = &trial->system->machine;
+	unsigned int pf, vf;
+
+	for (pf = 0; pf < PFS; pf++) {
+		const struct pf *was = &trial->start.pfs[pf];
+
+		if (memcmp(&was->vports[0], &now->pfs[pf].vports[0],
+			   sizeof(was->vports[0])) ||
+		    was->aliases[0].admin[0] !=
+			    now->pfs[pf].aliases[0].admin[0])
+			scripted_wrong(trial->system, "PF %u is not what it "
+				       "was", pf);
+		for (vf = 0; vf < VFS; vf++)
+			if (vif_at(trial->scene, pf, vf) < 0 &&
+			    vif_on(trial->scene, &trial->start, pf, vf) < 0 &&
+			    !same_vf(&trial->start, now, pf, vf))
+				scripted_wrong(trial->system,
+					       "VF %u of PF %u, somebody "
+					       "else's, is changed", vf, pf);
+	}
+}
+
+/* Binding anew comes when all is done: what goes wrong with it undoes
+ * nothing. */
+static bool is_afterwards(const struct trial *trial, unsigned int i)
+{
+	const struct machine *now = &trial->system->machine;
+	const struct ibh_result *result = &trial->batch->results[i];
+	char address[IBH_PCI_TEXT + 1];
+	unsigned int pf, vf;
+
+	if (!act_unplugs(trial->scene->act) || !result->changed)
+		return false;
+	ibh_format_pci(result->pci, address);
+	return machine_find(now, address, ADDRESS - 1, &pf, &vf) &&
+	       vf < VFS && is_idle(now, pf, vf);
+}
+
+void judge_end(struct trial *trial)
+{
+	const struct scene *scene = trial->scene;
+	const struct machine *now = &trial->system->machine;
+	struct ibh_batch *batch = trial->batch;
+	unsigned int pf, vf, i, failed = 0, afterwards = 0;
+	bool together = !scene->how.proceed && scene->act != BACK;
+
+	judge_others(trial);
+	if (trial->answer ? !trial->error || batch :
+			    trial->error || !batch ||
+				    batch->count != scene->count) {
+		scripted_wrong(trial->system, "answers neither with a batch "
+			       "nor with an error");
+		return;
+	}
+	for (i = 0; batch && i < scene->count; i++) {
+		const struct ibh_error *error = batch->results[i].error;
+
+		failed += error != NULL;
+		afterwards += error && is_afterwards(trial, i);
+		if (!error && !scene->how.dry_run && !batch->stopped)
+			judge_success(trial, i);
+		if (!scene->how.dry_run)
+			judge_result(trial, i);
+		if (error && !error->message)
+			scripted_wrong(trial->system, "an error says nothing");
+	}
+	if (batch && batch->failed != failed)
+		scripted_wrong(trial->system, "%zu failures are %u",
+			       batch->failed, failed);
+	for (pf = 0; pf < PFS; pf++)
+		for (vf = 0; vf < now->pfs[pf].numvfs; vf++) {
+			judge_driver(trial, pf, vf);
+			if (same_vf(&trial->start, now, pf, vf))
+				continue;
+			if (!batch || scene->how.dry_run)
+				scripted_wrong(trial->system, "VF %u of PF %u "
+					       "is changed by a call that "
+					       "says it did nothing", vf, pf);
+			else if (together && failed > afterwards &&
+				 !is_back(&trial->start, now, pf, vf) &&
+				 !is_reported(trial, pf, vf))
+				scripted_wrong(trial->system, "VF %u of PF %u "
+					       "is neither what it was nor "
+					       "reported", vf, pf);
+		}
+}
+
+bool judge_done(const struct trial *trial)
+{
+	return trial->answer == 0 && trial->batch->failed == 0 &&
+	       !trial->batch->stopped;
+}
+
+bool judge_same(const struct machine *one, const struct machine *other)
+{
+	unsigned int pf, vf;
+
+	for (pf = 0; pf < PFS; pf++)
+		for (vf = 0; vf < VFS; vf++)
+			if (!same_vf(one, other, pf, vf) ||
+			    !same_driver(one, other, pf, vf))
+				return false;
+	return true;
+}
+
+/* ---- trials ------------------------------------------------------------ */
+
+void trial_free(struct trial *trial)
+{
+	ibh_batch_free(trial->batch);
+	ibh_error_free(trial->error);
+	trial->batch = NULL;
+	trial->error = NULL;
+}
+
+void trial_run(struct trial *trial, unsigned int caller)
+{
+	struct scripted *system = trial->system;
+	struct ibh_host *host = NULL;
+
+	trial->start = system->machine;
+	system->callers[caller].about = trial;
+	trial->answer = -1;
+	trial->batch = NULL;
+	trial->error = scripted_open(system, caller, &trial->scene->options,
+				     &host);
+	if (trial->error)
+		return;
+	trial->answer = scene_call(trial->scene, system, host, trial->states,
+				   &trial->batch, &trial->error);
+	ibh_host_close(host);
+}
+
+void trial_print(const struct trial *trial)
+{
+	char text[1024], address[IBH_PCI_TEXT + 1];
+	unsigned int i;
+
+	if (trial->error) {
+		ibh_error_text(trial->error, text, sizeof(text));
+		fprintf(stderr, "  error: %s\n", text);
+	}
+	for (i = 0; trial->batch && i < trial->batch->count; i++) {
+		const struct ibh_result *result = &trial->batch->results[i];
+
+		ibh_format_pci(result->pci, address);
+		text[0] = '\0';
+		if (result->error)
+			ibh_error_text(result->error, text, sizeof(text));
+		fprintf(stderr, "  VIF %u on %s:%s%s %s\n", i, address,
+			result->changed ? " changed" : "",
+			result->verified ? " verified" : "", text);
+	}
+	for (i = 0; trial->batch && i < trial->batch->warning_count; i++)
+		fprintf(stderr, "  warning: %s\n", trial->batch->warnings[i]);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What must hold of a call, whatever went wrong on the way. What does not is
+ * told by scripted_wrong().
+ */
+#ifndef JUDGE_H
+#define JUDGE_H
+
+#include "cases.h"
+
+/* A call on a scene's host: what it found, and what it answered. */
+struct trial {
+	const struct scene *scene;
+	struct scripted *system;
+	struct machine start; /* as it was when the call began */
+	struct ibh_state states[BATCH]; /* of BACK */
+	/* what BACK is to end in; of the others unused */
+	struct machine origin;
+	int answer;
+	struct ibh_batch *batch;
+	struct ibh_error *error;
+	bool stoppable; /* it was told to stop on the way */
+};
+
+/* For scripted->watch: of each command, whether the batch may have it. */
+void judge_command(struct scripted *system, struct caller *caller,
+		   const struct command *command);
+/* Of the end: start, goal, or reported. */
+void judge_end(struct trial *trial);
+/* Whether all was done that was asked for. */
+bool judge_done(const struct trial *trial);
+/* Of two callers: whether an end is one of these. */
+bool judge_same(const struct machine *one, const struct machine *other);
+/* Of a caller that died: whatever it left, nobody else's was touched. */
+void judge_others(const struct trial *trial);
+void trial_free(struct trial *trial);
+/* Makes the call; with its host of its own. */
+void trial_run(struct trial *trial, unsigned int caller);
+void trial_print(const struct trial *trial);
+
+#endif

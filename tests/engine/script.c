@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What a script says, and callers by turns; see scripted.h.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "scripted.h"
+
+void scripted_wrong(struct scripted *system, const char *format, ...)
+{
+	va_list args;
+
+	if (system->wrong[0])
+		return;
+	va_start(args, format);
+	vsnprintf(system->wrong, sizeof(system->wrong), format, args);
+	va_end(args);
+}
+
+void scripted_reset(struct scripted *system)
+{
+	struct queue *queues = system->queues;
+	bool trace = system->trace;
+	unsigned int i;
+
+	/* But the contexts, which are large and always set before use. */
+	memset(&system->faults, 0, sizeof(system->faults));
+	system->fault_count = 0;
+	system->watch = NULL;
+	system->watcher = NULL;
+	system->hostile = false;
+	system->trace = trace;
+	for (i = 0; i < CALLERS; i++) {
+		struct caller *caller = &system->callers[i];
+
+		caller->system = system;
+		caller->number = i;
+		caller->dead = caller->finished = false;
+		caller->budget = -1;
+		caller->wants = -1;
+	}
+	memset(system->lock_owner, 0, sizeof(system->lock_owner));
+	memset(system->open, 0, sizeof(system->open));
+	if (!queues)
+		system->queues = calloc(SOCKETS, sizeof(*queues));
+	if (!system->queues)
+		abort();
+	system->lifetime = 0;
+	system->operations = system->effects = system->commands = system->datagrams = 0;
+	system->looks = system->stops = system->bindings = 0;
+	system->locks_waited = 0;
+	memset(system->refusing_vf, 0, sizeof(system->refusing_vf));
+	system->refusing = system->two = system->handover = false;
+	system->wrong[0] = '\0';
+}
+
+void scripted_fault(struct scripted *system, enum fault_kind kind,
+		    unsigned int at, int number)
+{
+	if (kind != NO_FAULT && system->fault_count < FAULTS)
+		system->faults[system->fault_count++] = (struct fault){
+			.kind = kind, .at = at, .number = number,
+		};
+}
+
+const struct fault *scripted_at(const struct scripted *system,
+				    enum fault_kind kind, unsigned int at)
+{
+	unsigned int i;
+
+	for (i = 0; i < system->fault_count; i++)
+		if (system->faults[i].kind == kind &&
+		    system->faults[i].at == at)
+			return &system->faults[i];
+	return NULL;
+}
+
+/* ---- turns ------------------------------------------------------------- */
+
+void scripted_yield(struct caller *caller)
+{
+	swapcontext(&caller->place, &caller->system->scheduler);
+}
+
+static void begin_work(unsigned int high, unsigned int low)
+{
+	struct caller *caller = (struct caller *)((uintptr_t)high << 32 | low);
+
+	caller->work(caller);
+	caller->finished = true;
+	scripted_yield(caller);
+}
+
+static bool can_go(const struct scripted *system, const struct caller *caller)
+{
+	return !caller->finished &&
+	       (caller->wants < 0 || !system->lock_owner[caller->wants]);
+}
+
+static void take_turns(struct scripted *system)
+{
+	struct caller *at = &system->callers[0];
+
+	while (!system->callers[0].finished || !system->callers[1].finished) {
+		struct caller *other = &system->callers[!at->number];
+
+		swapcontext(&system->scheduler, &at->place);
+		if (can_go(system, other)) {
+			at = other;
+		} else if (!can_go(system, at)) {
+			at = at->finished ? other : at;
+			if (at->finished)
+				break;
+			scripted_wrong(system, "waits for a lock that is "
+				       "never given back");
+			at->dead = true;
+		}
+	}
+}
+
+static void make_ready(struct caller *caller, unsigned int budget)
+{
+	static _Alignas(64) char stacks[CALLERS][512 << 10];
+	uintptr_t address = (uintptr_t)caller;
+
+	getcontext(&caller->place);
+	caller->place.uc_stack.ss_sp = stacks[caller->number];
+	caller->place.uc_stack.ss_size = sizeof(stacks[0]);
+	caller->place.uc_link = NULL;
+	caller->budget = budget;
+	makecontext(&caller->place, (void (*)(void))begin_work, 2,
+		    (unsigned int)(address >> 32), (unsigned int)address);
+}
+
+void scripted_two(struct scripted *system, unsigned int first,
+		  unsigned int second, bool handover)
+{
+	system->two = true;
+	system->handover = handover;
+	make_ready(&system->callers[0], first);
+	make_ready(&system->callers[1], second);
+	take_turns(system);
+	system->two = false;
+}
+
+/* ---- a caller -------------------------------------------------------- */
+
+struct ibh_error *scripted_open(struct scripted *system, unsigned int caller,
+				const struct ibh_options *options,
+				struct ibh_host **host)
+{
+	return host_new(options, &scripted_io, &system->callers[caller],
+			host);
+}
+
+int scripted_stop(void *context)
+{
+	struct scripted *system = context;
+
+	return scripted_at(system, STOP, ++system->stops) != NULL;
+}
+
+void scripted_leftovers(struct scripted *system)
+{
+	unsigned int i;
+
+	for (i = 0; i < PFS; i++)
+		if (system->lock_owner[i])
+			scripted_wrong(system, "leaves PF %u locked", i);
+	for (i = 0; i < SOCKETS; i++)
+		if (system->open[i])
+			scripted_wrong(system, "leaves a socket open");
+}
