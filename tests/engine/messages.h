@@ -3,6 +3,7 @@
 #ifndef IBHOSTDEV_TESTS_MESSAGES_H
 #define IBHOSTDEV_TESTS_MESSAGES_H
 
+#include "check.h"
 #include "rtnetlink.h"
 
 struct bytes {
@@ -111,6 +112,49 @@ static inline void error_message(struct bytes *bytes, uint32_t seq, int32_t erro
 	add(bytes, &error, sizeof(error));
 	add(bytes, &request, sizeof(request));
 	message_end(bytes, start);
+}
+
+/* A reply about so many VFs: every `step`-th of them. */
+static inline void list_of(struct bytes *bytes, uint32_t count, uint32_t step)
+{
+	size_t list;
+	uint32_t i;
+
+	bytes->len = 0;
+	link_head(bytes, 5, 2);
+	list = nest(bytes, IFLA_VFINFO_LIST | NLA_F_NESTED);
+	for (i = 0; i < count; i++)
+		known_vf(bytes, i * step, i + 1, i + 2, i % 3);
+	nest_end(bytes, list);
+}
+
+/* The link and the VFs that a reply of `len` bytes tells of, in memory that
+ * ends where it does; their number, or -EBADMSG. */
+static inline ssize_t take_apart(const unsigned char *at, size_t len,
+				 struct link *link,
+				 struct vf_info **infos)
+{
+	unsigned char *copy = malloc(len ? len : 1);
+	struct message message = { .data = copy, .len = len };
+	ssize_t count;
+	int err;
+
+	CHECK(copy);
+	memcpy(copy, at, len);
+	*infos = NULL;
+	err = parse_link(&message, link);
+	count = err ? err : count_vfs(link->vfs);
+	if (count >= 0) {
+		*infos = malloc((size_t)(count ? count : 1) *
+				sizeof(**infos));
+		CHECK(*infos);
+		err = parse_vfs(link->vfs, *infos);
+		if (err)
+			count = err;
+	}
+	free(copy);
+	link->vfs.data = NULL;
+	return count;
 }
 
 #endif

@@ -20,7 +20,8 @@ static struct {
 		bool foreign;
 	} queue[MOST];
 	unsigned int first, last;
-	int refuses; /* errno of send */
+	int refuses; /* errno of send … */
+	int has_no_socket; /* … and of opening one */
 	int sockets, bad_sockets;
 } peer;
 
@@ -95,8 +96,9 @@ static inline ssize_t receive(void *context, int socket, void *data, size_t size
 	return result;
 }
 
-static inline int receive_many(void *context, int socket, void *data, size_t size,
-			unsigned int count, size_t *lengths)
+static inline int receive_many(void *context, int socket, void *data,
+			       size_t size, unsigned int count,
+			       size_t *lengths)
 {
 	unsigned int i;
 	ssize_t n;
@@ -120,6 +122,7 @@ static const struct io io = {
 
 static struct ibh_host host = { .io = &io };
 static struct habit known;
+static unsigned int learnt;
 
 /* In place of host.c. */
 void host_habit(struct ibh_host *of, int ifindex, struct habit *habit)
@@ -133,11 +136,14 @@ void host_learn(struct ibh_host *of, const struct habit *habit)
 {
 	(void)of;
 	known = *habit;
+	learnt++;
 }
 
 int host_socket(struct ibh_host *of)
 {
 	(void)of;
+	if (peer.has_no_socket)
+		return -peer.has_no_socket;
 	peer.sockets++;
 	return 3;
 }
@@ -154,6 +160,7 @@ static inline void set_up(void (*answer)(const struct message *request))
 {
 	memset(&peer, 0, sizeof(peer));
 	memset(&known, 0, sizeof(known));
+	learnt = 0;
 	peer.answer = answer;
 }
 

@@ -83,6 +83,45 @@ TEST(emsgsize_is_answered_by_a_dump_and_remembered)
 	EQUAL(peer.requests, 3);
 	EQUAL(peer.bad_sockets, 0);
 	CHECK(known.dumped && known.shown);
+	EQUAL(learnt, 1);
+	tear_down();
+}
+
+static void two_vfs(const struct message *request)
+{
+	add_link(request->seq, 0, 5, 2, 1);
+	reply();
+}
+
+static void without_guids(const struct message *request)
+{
+	size_t start = message(&bytes, RTM_NEWLINK, 0, request->seq), list;
+
+	link_head(&bytes, 5, 1);
+	list = nest(&bytes, IFLA_VFINFO_LIST);
+	vf_info(&bytes, 0, 0, 0, NULL, NULL);
+	nest_end(&bytes, list);
+	message_end(&bytes, start);
+	reply();
+}
+
+TEST(whether_the_kernel_tells_guids_is_remembered)
+{
+	struct vf_info *infos;
+	size_t count;
+
+	set_up(without_guids);
+	EQUAL(ask(&infos, &count), 0);
+	free(infos);
+	CHECK(!known.shown && !known.dumped);
+	EQUAL(learnt, 0);
+	peer.answer = two_vfs;
+	EQUAL(ask(&infos, &count), 0);
+	free(infos);
+	CHECK(known.shown && !known.dumped);
+	EQUAL(ask(&infos, &count), 0);
+	free(infos);
+	EQUAL(learnt, 1);
 	tear_down();
 }
 
@@ -127,6 +166,7 @@ static void always_interrupted(const struct message *request)
 TEST(but_not_for_ever)
 {
 	is_refused(always_interrupted, -EAGAIN);
+	EQUAL(peer.dumps, 3);
 }
 
 static void interrupted_elsewhere(const struct message *request)
@@ -235,6 +275,13 @@ static void beyond_bounds(const struct message *request)
 	acknowledge(request->seq, peer.requests == 1 ? 5 : INT32_MIN);
 }
 
+static void fails_in_the_end(const struct message *request)
+{
+	add_link(request->seq, NLM_F_MULTI, 5, 2, 1);
+	error_message(&bytes, request->seq, -EIO);
+	reply();
+}
+
 static void nothing(const struct message *request)
 {
 	(void)request;
@@ -253,6 +300,7 @@ TEST(bad_answers_are_errors)
 	is_refused(tiny_message, -EBADMSG);
 	is_refused(other_device, -ENODEV);
 	is_refused(empty_error, -EBADMSG);
+	is_refused(fails_in_the_end, -EIO);
 	is_refused(nothing, -ETIMEDOUT);
 	EQUAL(peer.bad_sockets, 1);
 	is_refused(beyond_bounds, -EBADMSG);
@@ -276,6 +324,32 @@ TEST(only_the_answer_to_the_question_is_taken)
 	size_t count;
 
 	set_up(noise_first);
+	EQUAL(ask(&infos, &count), 0);
+	EQUAL(count, 2);
+	free(infos);
+	tear_down();
+}
+
+static uint32_t late_seq;
+
+static void late(const struct message *request)
+{
+	if (peer.requests == 1) {
+		late_seq = request->seq;
+		return;
+	}
+	add_link(late_seq, 0, 5, 1, 1);
+	add_link(request->seq, 0, 5, 2, 1);
+	reply();
+}
+
+TEST(an_answer_that_comes_late_is_of_no_use)
+{
+	struct vf_info *infos;
+	size_t count;
+
+	set_up(late);
+	EQUAL(ask(&infos, &count), -ETIMEDOUT);
 	EQUAL(ask(&infos, &count), 0);
 	EQUAL(count, 2);
 	free(infos);
@@ -335,12 +409,6 @@ TEST(a_reply_of_any_size_is_received_whole)
 	tear_down();
 }
 
-static void two_vfs(const struct message *request)
-{
-	add_link(request->seq, 0, 5, 2, 1);
-	reply();
-}
-
 static ssize_t lossy(void *context, int socket, void *data, size_t size,
 		     size_t *need)
 {
@@ -363,6 +431,35 @@ TEST(an_answer_that_was_lost_is_asked_for_again)
 	EQUAL(peer.bad_sockets, 1);
 	free(infos);
 	host.io = &io;
+	tear_down();
+}
+
+static ssize_t too_big(void *context, int socket, void *data, size_t size,
+		       size_t *need)
+{
+	(void)context;
+	(void)socket;
+	(void)data;
+	*need = 2 * size;
+	return -EMSGSIZE;
+}
+
+/* That is not the kernel's EMSGSIZE, which a dump would be the answer to. */
+TEST(an_answer_that_never_fits_is_none)
+{
+	struct io growing = io;
+	struct vf_info *infos;
+	size_t count;
+
+	set_up(nothing);
+	growing.receive = too_big;
+	host.io = &growing;
+	EQUAL(ask(&infos, &count), -EBADMSG);
+	EQUAL(peer.dumps, 0);
+	CHECK(peer.requests > 1);
+	host.io = &io;
+	peer.has_no_socket = EMFILE;
+	EQUAL(ask(&infos, &count), -EMFILE);
 	tear_down();
 }
 

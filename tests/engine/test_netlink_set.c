@@ -63,7 +63,7 @@ TEST(each_message_has_its_own_answer_whatever_the_order)
 TEST(more_messages_than_fit_into_one_send)
 {
 	set_up(agree);
-	check_all(set_all(8, 1000, NULL, NULL), 8, 0);
+	check_all(set_all(8, SET_MAX, NULL, NULL), 8, 0);
 	EQUAL(peer.requests, 8);
 	CHECK(peer.longest <= 96 * 1024);
 	check_all(set_all(500, 1, NULL, NULL), 500, 0);
@@ -94,6 +94,8 @@ static void with_noise(const struct message *request)
 {
 	acknowledge(request->seq + 100, -EIO);
 	acknowledge(request->seq - 1, -EIO);
+	if (peer.requests == 1)
+		acknowledge(request->seq + 1, -EIO);
 	add(&bytes, "\0\0\0\0\0\0\0", 8);
 	reply();
 	message_end(&bytes, message(&bytes, NLMSG_NOOP, 0, request->seq));
@@ -108,6 +110,7 @@ TEST(answers_to_other_questions_are_not_ours)
 {
 	set_up(with_noise);
 	check_all(set_all(1, 1, NULL, NULL), 1, 0);
+	peer.requests = 1; /* the next is not the first */
 	check_all(set_all(20, 1, NULL, NULL), 20, 0);
 	tear_down();
 }
@@ -131,7 +134,43 @@ TEST(what_cannot_be_sent_is_answered)
 	check_all(set_all(70, 1, NULL, NULL), 70, -ECONNREFUSED);
 	peer.refuses = 0;
 	check_all(set_all(2, SET_MAX + 1, NULL, NULL), 2, -EINVAL);
+	peer.has_no_socket = EMFILE;
+	check_all(set_all(70, 1, NULL, NULL), 70, -EMFILE);
 	EQUAL(peer.requests, 0);
+	tear_down();
+}
+
+static int endless(void *context, int socket, void *data, size_t size,
+		   unsigned int count, size_t *lengths)
+{
+	(void)context;
+	(void)socket;
+	(void)count;
+	bytes.len = 0;
+	error_message(&bytes, 0, 0);
+	CHECK(bytes.len <= size);
+	memcpy(data, bytes.at, bytes.len);
+	lengths[0] = bytes.len;
+	bytes.len = 0;
+	return 1;
+}
+
+static void nothing(const struct message *request)
+{
+	(void)request;
+}
+
+TEST(answers_without_an_end_are_none)
+{
+	struct io talker = io;
+
+	set_up(nothing);
+	talker.receive_many = endless;
+	host.io = &talker;
+	atomic_store(&host.seq, 1000);
+	check_all(set_all(2, 1, NULL, NULL), 2, -EBADMSG);
+	EQUAL(peer.bad_sockets, 1);
+	host.io = &io;
 	tear_down();
 }
 

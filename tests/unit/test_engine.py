@@ -17,6 +17,7 @@ PROGRAMS = Path("tests/engine")
 # What each needs besides itself.
 FILES = {
     "lock": ["lock"],
+    "malformed": ["rtnetlink"],
     "messages": ["rtnetlink"],
     "netlink_ask": ["netlink", "rtnetlink"],
     "netlink_set": ["netlink", "rtnetlink"],

@@ -52,7 +52,7 @@ static int take_link(struct question *question, const struct message *message)
 	count = count_vfs(link.vfs);
 	if (count < 0)
 		return (int)count;
-	infos = malloc(((size_t)count + 1) * sizeof(*infos));
+	infos = malloc((size_t)(count ? count : 1) * sizeof(*infos));
 	if (!infos)
 		return -ENOMEM;
 	err = parse_vfs(link.vfs, infos);
