@@ -193,7 +193,7 @@ static struct ibh_error *error_at(const struct rebinding *all,
 				  struct ibh_pci pci)
 {
 	const struct due *found;
-	struct due key;
+	struct due key = { 0 };
 
 	ibh_format_pci(pci, key.address);
 	found = bsearch(&key, all->dues, all->count, sizeof(key), by_address);

@@ -133,6 +133,7 @@ struct exchange {
 static int ask(struct exchange *exchange, const void *request, size_t len,
 	       uint16_t type)
 {
+	/* cppcheck-suppress ctuuninitvar; it is to be filled */
 	const unsigned char *p = exchange->buf;
 	struct message *answer = &exchange->answer;
 	int socket = open_to(exchange->peer), err;
