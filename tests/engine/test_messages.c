@@ -249,6 +249,11 @@ TEST(the_pf_of_a_link)
 	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 0);
 	CHECK(!strcmp(link.parent, "0000:3b:00.0"));
 	free(infos);
+	/* What comes last is true. */
+	attribute(&bytes, PARENT_DEV_NAME, "eth", 3);
+	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 0);
+	CHECK(!strcmp(link.parent, "eth"));
+	free(infos);
 	/* Neither without its end, nor longer than there is room. */
 	for (len = 31; len < 34; len++) {
 		bytes.len = 0;
