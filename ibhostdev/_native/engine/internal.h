@@ -291,6 +291,8 @@ void host_sockets_close(struct ibh_host *host);
  * a PF with InfiniBand ports. */
 struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 			  bool *is_one);
+/* … and this the state of its ports, for which firmware is asked. */
+void pf_read_states(struct ibh_host *host, struct ibh_pf *pf);
 /* A number below the PF's folder: decimal, or hex as sysfs writes it; an
  * absent file counts as 0. */
 struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
@@ -298,9 +300,11 @@ struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
 
 /* ---- topology.c -------------------------------------------------------- */
 
-/* The PFs as they were at one time; never changed once it is made. */
+/* The PFs as they were at one time; never changed once it is made, but that
+ * the states of their ports are read when somebody wants to know. */
 struct topology {
 	atomic_uint users;
+	bool has_states;
 	struct ibh_pfs public;
 	struct ibh_pf *pfs;
 	/* What the directories' names add up to: class/infiniband, and for

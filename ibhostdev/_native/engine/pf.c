@@ -57,8 +57,7 @@ static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
 {
 	char folder[PATH_SIZE], value[SHORT_VALUE], *end;
 	unsigned long number = strtoul(name, &end, 10);
-	struct ibh_port port = { 0 };
-	const char *state;
+	struct ibh_port port = { .state = "unknown" };
 	unsigned int at;
 	int err;
 
@@ -71,26 +70,40 @@ static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
 	if (err < 0 || strcmp(value, "InfiniBand"))
 		return NULL;
 	port.number = (unsigned int)number;
-	strcpy(port.state, "unknown");
-	/* "4: ACTIVE" */
-	if (read_short(host, pf, value, folder, name, "state") >= 0) {
-		state = strrchr(value, ' ');
-		format(port.state, sizeof(port.state), "%.15s",
-		       state ? state + 1 : value);
-		printable(port.state);
-	}
-	/* An HCA that is ill cannot tell; its VFs can be made idle. */
-	if (read_short(host, pf, value, folder, name, "sm_lid") >= 0 &&
-	    !strncmp(value, "0x", 2)) {
-		number = strtoul(value, &end, 16);
-		if (!*end && number <= UINT32_MAX)
-			port.sm_lid = (unsigned int)number;
-	}
 	for (at = pf->port_count++;
 	     at > 0 && pf->ports[at - 1].number > port.number; at--)
 		pf->ports[at] = pf->ports[at - 1];
 	pf->ports[at] = port;
 	return NULL;
+}
+
+/* An HCA that is ill cannot tell; its VFs can be made idle. */
+void pf_read_states(struct ibh_host *host, struct ibh_pf *pf)
+{
+	char folder[PATH_SIZE], name[16], value[SHORT_VALUE], *end;
+	const char *state;
+	unsigned long lid;
+	unsigned int i;
+
+	join(folder, "infiniband/%s/ports", pf->ib_device);
+	for (i = 0; i < pf->port_count; i++) {
+		struct ibh_port *port = &pf->ports[i];
+
+		format(name, sizeof(name), "%u", port->number);
+		/* "4: ACTIVE" */
+		if (read_short(host, pf, value, folder, name, "state") >= 0) {
+			state = strrchr(value, ' ');
+			format(port->state, sizeof(port->state), "%.15s",
+			       state ? state + 1 : value);
+			printable(port->state);
+		}
+		if (read_short(host, pf, value, folder, name, "sm_lid") < 0 ||
+		    strncmp(value, "0x", 2))
+			continue;
+		lid = strtoul(value, &end, 16);
+		if (!*end && lid <= UINT32_MAX)
+			port->sm_lid = (unsigned int)lid;
+	}
 }
 
 static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,

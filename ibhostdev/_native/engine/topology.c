@@ -343,10 +343,16 @@ int ibh_pfs(struct ibh_host *host, bool anew, struct ibh_pfs **pfs,
 	    struct ibh_error **error)
 {
 	struct topology *topology;
+	size_t i;
 
 	*error = topology_get(host, anew, &topology);
 	if (*error)
 		return -1;
+	pthread_mutex_lock(&host->mutex);
+	for (i = 0; !topology->has_states && i < topology->public.count; i++)
+		pf_read_states(host, &topology->pfs[i]);
+	topology->has_states = true;
+	pthread_mutex_unlock(&host->mutex);
 	*pfs = &topology->public;
 	return 0;
 }
