@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "judge.h"
+#include "pairs.h"
 
 #define TOLD 60 /* failures that are printed */
 
@@ -211,18 +211,48 @@ static void all_faults(const struct scene *scene, bool thorough)
 /* ---- what is enumerated ------------------------------------------------ */
 
 /* Idle, right, half right, another's, a guest's, unknown. */
-static const enum state few[] = {
-	IDLE, RIGHT, HALF_NODE, OTHERS, GUEST_OTHERS, UNKNOWN,
-};
-
 static bool is_few(enum state state)
 {
-	size_t i;
+	switch (state) {
+	case IDLE:
+	case RIGHT:
+	case HALF_NODE:
+	case OTHERS:
+	case GUEST_OTHERS:
+	case UNKNOWN:
+		return true;
+	default:
+		return false;
+	}
+}
 
-	for (i = 0; i < sizeof(few) / sizeof(few[0]); i++)
-		if (few[i] == state)
-			return true;
-	return false;
+/* How much of it there is for a scene: nothing, faults of commands, or all. */
+static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } extent_of(
+	const struct scene *scene)
+{
+	unsigned int i, rare = 0, count = layout_count(scene->layout);
+	bool common = scene->act == PLUG_ALL || scene->act == UNPLUG_ALL;
+	bool lonely = scene->stray == NO_STRAY;
+
+	for (i = 0; i < count; i++)
+		rare += !is_few(scene->states[i]);
+	if (full) {
+		if (count == 1 || (count == 2 && !rare && lonely))
+			return ALL_FAULTS;
+		return count + rare < 4 || (count == 2 && lonely) ?
+			       COMMANDS_ONLY :
+			       NOTHING;
+	}
+	if (count == 1 && scene->layout == 0 && common && !rare)
+		return lonely || scene->stray == STRAY_THERE ? ALL_FAULTS :
+							       COMMANDS_ONLY;
+	if (count == 1)
+		return scene->layout == 0 ? COMMANDS_ONLY : NOTHING;
+	if (rare || !lonely)
+		return NOTHING;
+	return count == 2 || (scene->layout == 4 && scene->act == PLUG_ALL) ?
+		       COMMANDS_ONLY :
+		       NOTHING;
 }
 
 static void with_states(struct scene *scene)
@@ -234,23 +264,18 @@ static void with_states(struct scene *scene)
 		for (s[1] = 0; s[1] < (count > 1 ? STATES : 1); s[1]++)
 			for (s[2] = 0; s[2] < (count > 2 ? STATES : 1);
 			     s[2]++) {
-				unsigned int i, rare = 0;
-
-				for (i = 0; i < count; i++)
-					rare += !is_few(s[i]);
-				if (!full && count > 1 && rare > 3 - count)
-					continue;
-				if (!scene_possible(scene->setting,
-						    scene->layout, s))
-					continue;
 				memcpy(scene->states, s, sizeof(s));
+				if (!scene_possible(scene->setting,
+						    scene->layout, s) ||
+				    extent_of(scene) == NOTHING)
+					continue;
 				scene_make(scene);
-				all_faults(scene, count == 1 ||
-						  (count == 2 && !rare &&
-						   !scene->stray));
+				all_faults(scene,
+					   extent_of(scene) == ALL_FAULTS);
 			}
 }
 
+/* The small before the large, so that what fails first is short. */
 static void everything(void)
 {
 	struct scene scene = { 0 };
@@ -260,12 +285,9 @@ static void everything(void)
 		     scene.setting++)
 			for (scene.act = 0; scene.act < ACTS; scene.act++)
 				for (scene.stray = 0; scene.stray < STRAYS;
-				     scene.stray++) {
-					if (scene.stray && !full &&
-					    layout_count(scene.layout) > 1)
-						break;
+				     scene.stray++)
 					with_states(&scene);
-				}
+	failures += pairs_all(&at, full, &runs);
 }
 
 /* ---- one --------------------------------------------------------------- */
@@ -291,6 +313,8 @@ static int only(const char *text)
 	char *end;
 
 	at.trace = true;
+	if (!strncmp(text, "pair:", 5))
+		return pairs_only(&at, text);
 	if (!named(&text, setting_names, SETTINGS, &number))
 		return 2;
 	scene.setting = number;

@@ -89,17 +89,6 @@ static bool same_vf(const struct machine *one, const struct machine *other,
 	       a->policy == b->policy;
 }
 
-static bool same_driver(const struct machine *one,
-			const struct machine *other, unsigned int pf,
-			unsigned int vf)
-{
-	const struct vf *a = &one->pfs[pf].vfs[vf];
-	const struct vf *b = &other->pfs[pf].vfs[vf];
-
-	return a->driver == b->driver && a->open == b->open &&
-	       a->identity == b->identity;
-}
-
 /* Whether a VF is what it was; what could not be known may have become
  * idle. */
 static bool is_back(const struct machine *start, const struct machine *now,
@@ -314,6 +303,10 @@ static void judge_result(struct trial *trial, unsigned int i)
 	ibh_format_pci(result->pci, address);
 	if (!machine_find(now, address, ADDRESS - 1, &pf, &vf) || vf == VFS)
 		return;
+	/* What the hint leads to may be another VIF's, and go with that. */
+	if (act_unplugs(trial->scene->act) &&
+	    vif_on(trial->scene, &trial->start, pf, vf) != (int)i)
+		return;
 	vport = &now->pfs[pf].vports[vf + 1];
 	changed = now->pfs[pf].family == CX3 ?
 			  machine_owner(now, pf, vf, FIRST) !=
@@ -404,7 +397,12 @@ static bool is_afterwards(const struct trial *trial, unsigned int i)
 	char address[IBH_PCI_TEXT + 1];
 	unsigned int pf, vf;
 
-	if (!act_unplugs(trial->scene->act) || !result->changed)
+	const char *step = result->error->attribute;
+
+	if (!act_unplugs(trial->scene->act))
+		return false;
+	if (!result->changed &&
+	    !(step && (!strcmp(step, "unbind") || !strcmp(step, "bind"))))
 		return false;
 	ibh_format_pci(result->pci, address);
 	return machine_find(now, address, ADDRESS - 1, &pf, &vf) &&
@@ -472,8 +470,7 @@ bool judge_same(const struct machine *one, const struct machine *other)
 
 	for (pf = 0; pf < PFS; pf++)
 		for (vf = 0; vf < VFS; vf++)
-			if (!same_vf(one, other, pf, vf) ||
-			    !same_driver(one, other, pf, vf))
+			if (!same_vf(one, other, pf, vf))
 				return false;
 	return true;
 }

@@ -29,7 +29,7 @@ void judge_command(struct scripted *system, struct caller *caller,
 void judge_end(struct trial *trial);
 /* Whether all was done that was asked for. */
 bool judge_done(const struct trial *trial);
-/* Of two callers: whether an end is one of these. */
+/* Whether all VFs have the same identities. */
 bool judge_same(const struct machine *one, const struct machine *other);
 /* Of a caller that died: whatever it left, nobody else's was touched. */
 void judge_others(const struct trial *trial);

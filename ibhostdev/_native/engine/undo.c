@@ -42,6 +42,10 @@ static void judge(const struct run *run, struct change *change)
 		 * was written, and not given it up. */
 		change->after = overlaid(&change->before, &change->write);
 		change->has_after = true;
+	} else if (change->refusal && !change->verified &&
+		   change->side->mechanism == &mlx5_netlink &&
+		   !mlx5_netlink_shows(change->side)) {
+		change->has_after = false; /* it may have taken a part */
 	}
 	/* One that refuses everything may not have changed at all. */
 	if (!trouble ||
