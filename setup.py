@@ -142,7 +142,7 @@ setup(
         *cythonize(
             [
                 native(name)
-                for name in ("arguments", "host", "results", "sysfs")
+                for name in ("arguments", "host", "results", "sysfs", "text")
             ],
             compiler_directives={
                 "language_level": "3",

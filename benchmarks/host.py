@@ -15,6 +15,7 @@ from sysconfig import get_path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks import plan
 from benchmarks.contenders import REPO
 from ibhostdev import simulate
 from ibhostdev.ebrctl import PROGRAM
@@ -25,19 +26,20 @@ _COMMAND = str(Path(sys.executable).with_name("ibhostdev"))
 _BATCH = """
 import sys
 from ibhostdev import Vif, simulate
-host = simulate.connect(sys.argv[1])
-every = [pf.vf_address(n) for pf in host.pfs for n in range(pf.numvfs)]
-vifs = [
-    Vif.parse(pci, "fa:16:3e:00:%02x:%02x" % divmod(n, 256))
-    for n, pci in enumerate(every[: int(sys.argv[2])])
-]
 def peak():
     # What getrusage() tells begins with the size of who started us.
     for line in open("/proc/self/status"):
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
+host = simulate.connect(sys.argv[1])
 before = peak()
-host.plug(vifs)
+every = [pf.vf_address(n) for pf in host.pfs for n in range(pf.numvfs)]
+vifs = [
+    Vif.parse(pci, "fa:16:3e:00:%02x:%02x" % divmod(n, 256))
+    for n, pci in enumerate(every[: int(sys.argv[2])])
+]
+if sys.argv[3:] != ["without"]:
+    host.plug(vifs)
 print(before, peak())
 """
 
@@ -82,6 +84,16 @@ def start(tell: Tell, rounds: int) -> None:
         package = _took(sys.executable, "-SIc", f"{paths}; import ibhostdev")
         tell("host", what="python", seconds=bare)
         tell("host", what="import", seconds=package - bare)
+
+
+def listed(tell: Tell, rounds: int) -> None:
+    """`ibhostdev list` from start to end, by turns with a Python that does
+    nothing."""
+    with simulated(2, 16) as folder:
+        for _ in range(rounds):
+            bare = _took(sys.executable, "-c", "pass")
+            whole = _took(_COMMAND, "--host", folder, "list")
+            tell("host", what=plan.LISTED, seconds=whole - bare)
 
 
 def listing(tell: Tell, rounds: int, pfs: int, vfs: int) -> None:
@@ -132,15 +144,19 @@ def memory(tell: Tell, vifs: int) -> None:
 
 
 def instructions(tell: Tell, few: int = 8, many: int = 64) -> None:
-    """From Python to the system call, for each VF more in a plug."""
+    """Of a plug, from Python to the system call, for each VF more; making
+    its Vif from text is apart."""
     counts = {}
-    for vifs in (few, many):
+    for vifs, *without in (
+        (few,), (many,), (few, "without"), (many, "without"),
+    ):  # fmt: skip
         with simulated(1, 64) as folder, TemporaryDirectory() as scratch:
             told = subprocess.run(
                 [
                     "valgrind", "--tool=callgrind",
                     f"--callgrind-out-file={scratch}/out",
                     sys.executable, "-c", _BATCH, folder, str(vifs),
+                    *without,
                 ],
                 check=True,
                 capture_output=True,
@@ -150,9 +166,11 @@ def instructions(tell: Tell, few: int = 8, many: int = 64) -> None:
         found = re.search(r"Collected : (\d+)", told)
         if not found:
             raise RuntimeError(told)
-        counts[vifs] = int(found[1])
-    each = (counts[many] - counts[few]) / (many - few)
-    tell("instructions", each=each, counts=counts)
+        counts[vifs, *without] = int(found[1])
+    parse = counts[many, "without"] - counts[few, "without"]
+    each = counts[many,] - counts[few,] - parse
+    more = many - few
+    tell("instructions", each=each / more, parse=parse / more)
 
 
 def inprocess(tell: Tell, options: tuple[str, ...]) -> None:
@@ -178,7 +196,8 @@ def inprocess(tell: Tell, options: tuple[str, ...]) -> None:
 
 def run(tell: Tell, short: bool) -> None:
     start(tell, 3 if short else 25)
-    listing(tell, 2 if short else 15, *(2, 16) if short else (8, 127))
+    listed(tell, 2 if short else 25)
+    listing(tell, 2 if short else 10, *(2, 16) if short else (8, 127))
     standin(tell, 3 if short else 50)
     memory(tell, 100 if short else 1000)
     if not short:

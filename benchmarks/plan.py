@@ -22,6 +22,7 @@ PLUG, REPEAT, UNPLUG, LIST = "plug", "repeat", "unplug", "list"
 REFRESH = "unplug, bound anew"
 RTNL = "RTNL"
 COUNTS = "system calls"
+LISTED = "ibhostdev list, 2 x 16 VFs: more than python -c pass"
 USUAL = (PLUG, REPEAT, UNPLUG, LIST)
 EVERYBODY = tuple(name for name in NAMES if name not in NOVA)
 
@@ -29,14 +30,16 @@ EVERYBODY = tuple(name for name in NAMES if name not in NOVA)
 @dataclass(frozen=True)
 class Case:
     """``asked`` are VIFs of the whole call, spread over the PFs; ``vfs`` are
-    present on each PF. No contender takes more than ``seconds`` in it,
-    but for its first round, nor more than ``rounds``."""
+    present on each PF. ``delays`` are a real card's, or with ``scaled`` longer
+    by what emulation makes software slower. No contender takes more than
+    ``seconds`` in it, but for its first round, nor more than ``rounds``."""
 
     family: str
     pfs: int
     vfs: int
     asked: int
     delays: bool = False
+    scaled: bool = False
     contenders: tuple[str, ...] = EVERYBODY
     operations: tuple[str, ...] = USUAL
     rounds: int = 20
@@ -49,9 +52,12 @@ class Case:
 
     @property
     def name(self) -> str:
+        delays = "delays" if self.delays else "bare"
+        if self.scaled:
+            delays = "scaled delays"
         return (
             f"{self.series}: {self.asked} of {self.pfs} x {self.vfs} VFs, "
-            f"{self.family}, {'delays' if self.delays else 'bare'}"
+            f"{self.family}, {delays}"
         )
 
     def plain(self) -> dict[str, Any]:
@@ -66,7 +72,7 @@ class Case:
 # In emulation a start of Python takes seconds.
 STARTS = ("command", "rootwrap", "rootwrap-daemon", "ip", "ebrctl")
 BRISK = tuple(name for name in EVERYBODY if name not in STARTS)
-FAST = ("floor", "bulk", "ip-batch", "pyroute2-best")
+FAST = ("floor", "safe", "bulk", "ip-batch", "pyroute2-best")
 
 
 def _both(cases: Iterable[Case]) -> list[Case]:
@@ -90,13 +96,20 @@ def full() -> dict[str, list[Case]]:
         for case in table
     ]
     table[0] = replace(table[0], contenders=EVERYBODY)
+    scaled = [
+        replace(
+            one, asked=64, delays=True, scaled=True, rounds=6, seconds=6.0,
+            contenders=("floor", "safe", "bulk"),
+            operations=(PLUG, REPEAT, UNPLUG),
+        )
+    ]  # fmt: skip
     table[6] = replace(table[6], contenders=(*BRISK, "command"))
     refresh = [
         replace(
             one, asked=64, delays=True, operations=(REFRESH,), rounds=3,
             contenders=(
-                "floor", "bulk", "command", "ip-batch", "pyroute2-best",
-                "ebrctl",
+                "floor", "safe", "bulk", "command", "ip-batch",
+                "pyroute2-best", "ebrctl",
             ),
         )
     ]  # fmt: skip
@@ -115,7 +128,7 @@ def full() -> dict[str, list[Case]]:
         for n, who in (
             (1, (*BRISK, "command", "ip")),
             # The others do for each VF what they do for one.
-            (64, ("floor", "write", "bulk", "privsep", "ip-batch")),
+            (64, ("floor", "safe", "write", "bulk", "privsep", "ip-batch")),
         )
     ]
     nova = [
@@ -165,8 +178,8 @@ def full() -> dict[str, list[Case]]:
     ]  # fmt: skip
     return {
         "large": [
-            *table, *refresh, *rtnl, *counts, *nova, *asked, *present, *files,
-            *mlx4,
+            *table, *scaled, *refresh, *rtnl, *counts, *nova, *asked,
+            *present, *files, *mlx4,
         ],
         "wide": [*wide, *pfs],
     }  # fmt: skip
@@ -176,6 +189,7 @@ def short() -> dict[str, list[Case]]:
     """So little that it only shows that everything works."""
     one = Case("mlx5", 1, 8, 8, rounds=2, seconds=1.0)
     few = tuple(name for name in NAMES if "ebrctl" not in name)
+    ours = ("floor", "safe", "bulk")
     return {
         "small": [
             replace(one, asked=2, rounds=1, contenders=few),
@@ -185,18 +199,22 @@ def short() -> dict[str, list[Case]]:
                 operations=(REFRESH,),
                 contenders=("floor", "bulk", "ip-batch", "pyroute2-best"),
             ),
-            replace(one, operations=(RTNL,), contenders=("floor", "bulk")),
-            replace(one, operations=(COUNTS,), contenders=("floor", "bulk")),
+            replace(
+                one, delays=True, scaled=True, operations=(PLUG,),
+                contenders=("safe", "bulk"), rounds=1,
+            ),
+            replace(one, operations=(RTNL,), contenders=ours),
+            replace(one, operations=(COUNTS,), contenders=ours),
             *(
                 Case(
-                    "mlx5", 1, 8, n, contenders=("floor", "bulk"),
+                    "mlx5", 1, 8, n, contenders=ours,
                     operations=(PLUG,), rounds=2, series="asked",
                 )
                 for n in (1, 8)
             ),
-            Case("mlx5-files", 1, 8, 8, contenders=("floor", "bulk"),
+            Case("mlx5-files", 1, 8, 8, contenders=ours,
                  rounds=2),
-            Case("mlx4", 1, 8, 8, contenders=("floor", "bulk"), rounds=2),
+            Case("mlx4", 1, 8, 8, contenders=ours, rounds=2),
         ]
     }  # fmt: skip
 

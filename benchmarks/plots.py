@@ -100,7 +100,7 @@ def _bars(pyplot: Any, results: Results, case: Case) -> Any:
     figure, axes = pyplot.subplots(figsize=(7.5, 0.32 * len(bars) + 1.2))
     colours = [
         _FLOOR
-        if name in ("floor", "write")
+        if name in ("floor", "safe", "floor-process", "write")
         else _OURS
         if "ibhostdev" in contenders.make(name).title
         else _OTHERS

@@ -25,11 +25,15 @@ Linux kernel, with a module in place of the vendor's driver, in QEMU without
 virtualisation of the processor. That makes everything about 10 to 20 times
 slower than a real host, Python and C alike, so **ratios count, times do
 not**. *Bare* is the cost of software alone; *with delays* a firmware command
-takes 0.2 ms and a VF's probe 300 ms, as on real cards.
+takes 0.2 ms and a VF's probe 300 ms, as on real cards; *with scaled delays*
+they take longer by the factor by which this run's emulation slows a loop in
+C, so that they weigh beside software what they do on a real host.
 
 - *floor* does what ibhostdev does (look first, write, read back) in C with
-  the least system calls; *writing only* neither looks nor reads back, which
-  is all that `ip` and pyroute2 do.
+  the least system calls; with the *same questions* it also asks what safety
+  asks: the kernel's word for each VF's place and driver, the locks of the
+  PFs, and whether the VFs are still enabled when they are written. *Writing
+  only* neither looks nor reads back, which is all that `ip` and pyroute2 do.
 - ≈ was reckoned from a few VFs: a contender that makes a call for each VF
   was measured with the first ones of a round (eswitchd's with one).
 - Spread is between the quartiles. *×* is the ratio to the floor.
@@ -127,9 +131,14 @@ def _tables(results: Results, cases: Sequence[Case]) -> Iterator[str]:
 def _what(case: Case) -> str:
     host = f"{case.pfs} PFs of {case.vfs}" if case.pfs > 1 else f"{case.vfs}"
     return (
-        f"{case.asked} of {host} VFs, {_FAMILIES[case.family]}, "
-        f"{'with delays' if case.delays else 'bare'}"
+        f"{case.asked} of {host} VFs, {_FAMILIES[case.family]}, {_how(case)}"
     )
+
+
+def _how(case: Case) -> str:
+    if not case.delays:
+        return "bare"
+    return "with scaled delays" if case.scaled else "with delays"
 
 
 def _refresh(results: Results, cases: Sequence[Case]) -> Iterator[str]:
@@ -245,8 +254,9 @@ def _host(results: Results) -> Iterator[str]:
         )
     for one in results.of("instructions"):
         yield (
-            f"- Instructions for each VF more in a plug, from Python to the "
-            f"kernel (callgrind): {one['each']:,.0f}.\n"
+            "- Instructions for each VF more in a plug, from Python to the "
+            f"kernel (callgrind): {one['each']:,.0f}; to make its Vif from "
+            f"text: {one.get('parse', 0):,.0f}.\n"
         )
 
 

@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, plan
+from benchmarks import contenders, emulation, plan
 from benchmarks.contenders import (
     BUILD,
     REPO,
@@ -55,7 +55,8 @@ def tell(kind: str, **what: Any) -> None:
 class Bench:
     """The machine, with the host of the present cases on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
         self.bed = KernelTestbed()
         self.place: Place | None = None
         self.open: dict[str, Contender] = {}
@@ -96,18 +97,21 @@ class Bench:
 
     def clear(self) -> None:
         """All VFs idle, by a hand that is nobody's in particular."""
-        self.delays(False)
+        self.delays(0.0)
         self._hand.unplug(self.everything)
 
-    def delays(self, on: bool) -> None:
-        if on:
-            self.bed.delay(plan.COMMAND, plan.PROBE)
-        else:
-            self.bed.delay()
+    def delays(self, times: float) -> None:
+        """As a real card's, so many times longer."""
+        self.bed.delay(plan.COMMAND * times, plan.PROBE * times)
+
+    def times(self, case: Case) -> float:
+        if not case.delays:
+            return 0.0
+        return self.factor if case.scaled else 1.0
 
     def bind_anew(self, targets: Sequence[Target]) -> None:
         """The VFs' own driver shows what they are now."""
-        self.delays(False)
+        self.delays(0.0)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(rebind, targets))
 
@@ -136,6 +140,9 @@ class Bench:
         """Once for nothing: what is imported, started or read by the first
         call only is none of a plug's cost."""
         self.clear()
+        if contender.looks_only:
+            contender.list()
+            return
         targets = self.targets(1)
         contender.plug(targets)
         contender.unplug(targets)
@@ -212,11 +219,11 @@ def _turn(bench: Bench, case: Case, name: str, number: int) -> None:
     bench.clear()
 
     def sample(operation: str, call: Callable[[], float | None]) -> None:
-        bench.delays(case.delays)
+        bench.delays(bench.times(case))
         bench.bed.reset_counts()
         seconds = timed(call)
         counts = asdict(bench.bed.counts())
-        bench.delays(False)
+        bench.delays(0.0)
         scale = 1.0 if operation == plan.LIST else len(every) / len(targets)
         tell(
             "sample", case=case.name, contender=name, operation=operation,
@@ -229,6 +236,10 @@ def _turn(bench: Bench, case: Case, name: str, number: int) -> None:
             raise AssertionError(wrong)
 
     wanted = case.operations
+    if contender.looks_only:
+        if plan.LIST in wanted:
+            sample(plan.LIST, contender.list)
+        return
     if plan.RTNL in wanted:
         _rtnl(bench, case, name, targets)
         return
@@ -285,14 +296,14 @@ def _rtnl(
     bench: Bench, case: Case, name: str, targets: Sequence[Target]
 ) -> None:
     contender = bench.open[name]
-    bench.delays(case.delays)
+    bench.delays(bench.times(case))
     found: dict[str, float] = {}
     with _watched(found):
         contender.plug(targets)
     quiet: dict[str, float] = {}
     with _watched(quiet):
         time.sleep(0.2)
-    bench.delays(False)
+    bench.delays(0.0)
     tell(
         "rtnl", case=case.name, contender=name, seconds=found["longest"],
         found=found, quiet=quiet,
@@ -378,11 +389,13 @@ def counted(text: str) -> dict[str, int]:
 
 
 def main(argument: str) -> int:
-    cases = [Case.of(one) for one in json.loads(Path(argument).read_text())]
-    bench = Bench()
+    task = json.loads(Path(argument).read_text())
+    cases = [Case.of(one) for one in task["cases"]]
+    factor = emulation.loop() / task["loop"]
+    bench = Bench(factor)
     tell(
         "machine", kernel=platform.release(), python=sys.version.split()[0],
-        processors=os.cpu_count(),
+        processors=os.cpu_count(), factor=round(factor, 1),
     )  # fmt: skip
     knob("sm_delay", 0)
     host = None

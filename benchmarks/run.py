@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import host, plan
+from benchmarks import emulation, host, plan
 from benchmarks.contenders import BUILD, REPO
 from benchmarks.plan import Case
 from benchmarks.results import Results
@@ -23,6 +23,11 @@ _FLAGS = (
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-format-truncation",
     "-pthread", "-I", str(REPO / "include"),
 )  # fmt: skip
+_PROGRAMS = {
+    "floor": ("floor", "mechanisms", "questions", "sysfs"),
+    "rtnl": ("rtnl",),
+    "emulation": ("emulation",),
+}
 # A virtual machine that hangs must not hang the run.
 _LIMIT = 1800
 
@@ -32,20 +37,19 @@ def say(text: str) -> None:
 
 
 def build() -> None:
-    """The floor and the witness of RTNL, in C; and the package's bytecode,
+    """The floor and the witnesses, in C; and the package's bytecode,
     which all others have from pip, as an installation of ours would."""
     BUILD.mkdir(parents=True, exist_ok=True)
     if not compileall.compile_dir(REPO / "ibhostdev", quiet=1):
         raise RuntimeError("the package does not compile")
-    for name in ("floor", "rtnl"):
-        source = REPO / "benchmarks" / "floor" / f"{name}.c"
+    folder = REPO / "benchmarks" / "floor"
+    newest = max(file.stat().st_mtime for file in folder.iterdir())
+    for name, sources in _PROGRAMS.items():
         program = BUILD / name
-        if (
-            program.exists()
-            and program.stat().st_mtime > source.stat().st_mtime
-        ):
+        if program.exists() and program.stat().st_mtime > newest:
             continue
-        subprocess.run(["cc", *_FLAGS, "-o", program, source], check=True)
+        files = [folder / f"{source}.c" for source in sources]
+        subprocess.run(["cc", *_FLAGS, "-o", program, *files], check=True)
 
 
 def rig(
@@ -53,7 +57,14 @@ def rig(
 ) -> None:
     """Run cases in a virtual machine."""
     task = BUILD / f"plan-{shape}.json"
-    task.write_text(json.dumps([case.plain() for case in cases]))
+    task.write_text(
+        json.dumps(
+            {
+                "loop": emulation.loop(),
+                "cases": [case.plain() for case in cases],
+            }
+        )
+    )
     log = BUILD / f"rig-{shape}.log"
     command: list[str | Path] = [
         sys.executable, REPO / "tests/kernel/run", "--shape", shape,
@@ -128,6 +139,7 @@ def run(short: bool) -> Results:
         if sample["kind"] == "machine":
             del sample["kind"]
             results.machine["guest"] = sample
+            say(f"emulation is {sample['factor']:.1f} times slower")
             return
         if sample["kind"] == "case":
             say(f"{sample['took']:6.1f} s  {sample['case']}")

@@ -81,14 +81,14 @@ class BatchResult:
         warnings: Iterable[str] = (),
         errors: Iterable[IbHostdevError] | None = None,
     ) -> None:
-        self._made = made
+        self.made = made
         self.warnings = tuple(warnings)
         if errors is not None:
             self.errors = list(errors)
 
     @cached_property
     def results(self) -> tuple[VfResult, ...]:
-        return tuple(self._made)
+        return tuple(self.made)
 
     @cached_property
     def errors(self) -> list[IbHostdevError]:

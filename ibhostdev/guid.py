@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """GUIDs and the MACs that OpenStack derives them from."""
 
-import re
 from typing import Self
 
+from ibhostdev._native import text as _text
 from ibhostdev.errors import InvalidInput
 
-_OCTET_FORM = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){7}", re.ASCII)
-_DIGIT_FORM = re.compile(r"(0x)?([0-9a-f]{16})", re.ASCII)
-_MAC_FORM = re.compile(
-    r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(\1[0-9a-f]{2}){4}", re.ASCII
-)
 _ALL_ONES = 0xFFFFFFFFFFFFFFFF
 # I/G bit of the first octet: a group address, nobody's identity.
 _GROUP = 1 << 56
@@ -32,17 +27,14 @@ class Guid(int):
 
         :raises InvalidInput: for anything else
         """
-        lower = text.strip().lower()
-        if _OCTET_FORM.fullmatch(lower):
-            return cls(lower.replace(":", ""), 16)
-        digits = _DIGIT_FORM.fullmatch(lower)
-        if digits:
-            return cls(digits[2], 16)
-        raise InvalidInput(
-            f"{text!r} is not a GUID",
-            attribute="guid",
-            cure="write eight octets as in fa:16:3e:00:00:12:34:56",
-        )
+        number = _text.guid(text.strip())
+        if number is None:
+            raise InvalidInput(
+                f"{text!r} is not a GUID",
+                attribute="guid",
+                cure="write eight octets as in fa:16:3e:00:00:12:34:56",
+            )
+        return cls(number)
 
     @classmethod
     def from_mac(cls, text: str) -> Self:
@@ -53,15 +45,14 @@ class Guid(int):
 
         :raises InvalidInput: unless text is six octets
         """
-        lower = text.strip().lower()
-        if not _MAC_FORM.fullmatch(lower):
+        number = _text.guid_of_mac(text.strip())
+        if number is None:
             raise InvalidInput(
                 f"{text!r} is not a MAC address",
                 attribute="mac",
                 cure="write six octets as in fa:16:3e:12:34:56",
             )
-        mac = int(re.sub("[:-]", "", lower), 16)
-        return cls((mac >> 24) << 40 | mac & 0xFFFFFF)
+        return cls(number)
 
     @classmethod
     def parse_identity(cls, text: str) -> Self:
@@ -70,18 +61,18 @@ class Guid(int):
         :raises InvalidInput: for what is neither form, and for what cannot
             be an identity
         """
-        try:
-            guid = cls.from_mac(text)
-        except InvalidInput:
-            try:
-                guid = cls.parse(text)
-            except InvalidInput:
-                raise InvalidInput(
-                    f"{text!r} is neither a MAC address nor a GUID",
-                    attribute="mac",
-                    cure="write fa:16:3e:12:34:56 or fa:16:3e:00:00:12:34:56",
-                ) from None
-        guid._require_identity(repr(text))
+        stripped = text.strip()
+        number = _text.guid_of_mac(stripped)
+        if number is None:
+            number = _text.guid(stripped)
+        if number is None:
+            raise InvalidInput(
+                f"{text!r} is neither a MAC address nor a GUID",
+                attribute="mac",
+                cure="write fa:16:3e:12:34:56 or fa:16:3e:00:00:12:34:56",
+            )
+        guid = cls(number)
+        guid._require_identity(text)
         return guid
 
     def require_identity(self) -> None:
@@ -92,7 +83,7 @@ class Guid(int):
         """
         self._require_identity(None)
 
-    def _require_identity(self, called: str | None) -> None:
+    def _require_identity(self, text: str | None) -> None:
         if not 0 <= self <= _ALL_ONES:
             what = "no 64-bit number"
         elif self == 0:
@@ -104,7 +95,8 @@ class Guid(int):
         else:
             return
         raise InvalidInput(
-            f"{called or f'GUID {self}'} is {what} and cannot identify a VF",
+            f"{f'GUID {self}' if text is None else repr(text)} is {what} and "
+            "cannot identify a VF",
             attribute="guid",
             cure="use the MAC address of the port",
         )
@@ -126,6 +118,9 @@ class Guid(int):
     @property
     def octets(self) -> str:
         """Eight colon-separated octets in lower case."""
+        if 0 <= self <= _ALL_ONES:
+            return _text.octets(self)
+        # No 64-bit number: to be shown in an error.
         digits = f"{self:016x}"
         return ":".join(digits[i : i + 2] for i in range(0, 16, 2))
 

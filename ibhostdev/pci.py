@@ -4,13 +4,11 @@
 import re
 from typing import Self
 
+from ibhostdev._native import text as _text
 from ibhostdev.errors import InvalidInput
 
 # VMD and Hyper-V give domains of up to eight digits. A function is 0-7, a
 # device 0-1f.
-_FORM = re.compile(
-    r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.ASCII
-)
 _LONG_FORM = re.compile(
     r"(?:[0-9a-f]{4}|[1-9a-f][0-9a-f]{4,7}):[0-9a-f]{2}:[01][0-9a-f]\.[0-7]",
     re.ASCII,
@@ -29,15 +27,14 @@ class PciAddress(str):
 
         :raises InvalidInput: for anything else
         """
-        match = _FORM.fullmatch(text.strip().lower())
-        if not match:
+        address = _text.pci_address(text.strip())
+        if address is None:
             raise InvalidInput(
                 f"{text!r} is not a PCI address",
                 attribute="pci",
                 cure="write domain:bus:device.function as in 0000:3b:00.2",
             )
-        domain, bus, device, function = match.groups(default="0")
-        return cls(f"{int(domain, 16):04x}:{bus}:{device}.{function}")
+        return cls(address)
 
     @property
     def is_long(self) -> bool:

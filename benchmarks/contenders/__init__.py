@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 REPO = Path(__file__).resolve().parents[2]
 BUILD = REPO / "build" / "bench"
@@ -53,7 +55,8 @@ class Contender(Protocol):
 
     ``most`` is after how many VFs in a row the cost of the next is known:
     one call for each VF, whatever their number. The time for more is
-    reckoned, and marked. ``refresh`` asks those that leave it to others to
+    reckoned, and marked. Who ``looks_only`` has nothing but a list.
+    ``refresh`` asks those that leave it to others to
     bind VFs anew behind an unplug. A method gives the seconds that it took
     where it can tell better than who calls it.
     """
@@ -61,6 +64,7 @@ class Contender(Protocol):
     title: str
     most: int | None
     refresh: bool
+    looks_only: bool
 
     def obstacle(self, place: Place) -> str | None:
         """Why it cannot serve there, in one sentence."""
@@ -84,6 +88,7 @@ class Base:
     most: int | None = None
     families: tuple[str, ...] = ("mlx5", "mlx5-files", "mlx4")
     refresh = False
+    looks_only = False
     place: Place
 
     def obstacle(self, place: Place) -> str | None:
@@ -105,16 +110,24 @@ class Base:
         return ()
 
 
+def run(*command: str | os.PathLike[str], **how: Any) -> None:
+    how.setdefault("stdin", subprocess.DEVNULL)
+    subprocess.run(command, check=True, capture_output=True, **how)
+
+
 class CannotList(Exception):
     """It has no such operation; the text says so."""
 
 
 _WHERE = {
     "floor": "floor:Floor",
+    "safe": "floor:Safe",
     "write": "floor:Write",
     "bulk": "ours:Bulk",
+    "survey": "ours:Survey",
     "single": "ours:Single",
     "command": "ours:Command",
+    "floor-process": "floor:Process",
     "standin": "ours:Standin",
     "privsep": "ours:Privsep",
     "rootwrap": "ours:Rootwrap",

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.contenders import REPO, Base, CannotList, Place, Target
-from benchmarks.contenders.ours import run
+from benchmarks.contenders import REPO, Base, CannotList, Place, Target, run
 
 PROGRAMS = REPO / ".venv-mlnx" / "bin"
 ENVIRONMENT = os.environ | {

@@ -4,7 +4,7 @@
 import subprocess
 from collections.abc import Sequence
 
-from benchmarks.contenders import BUILD, Base, CannotList, Place, Target
+from benchmarks.contenders import BUILD, Base, CannotList, Place, Target, run
 
 _WORDS = {"mlx5": "netlink", "mlx5-files": "files", "mlx4": "mlx4"}
 
@@ -54,6 +54,40 @@ class Floor(Base):
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
+
+
+class Safe(Floor):
+    """With what safety asks: who drives each VF, the PFs' locks, whether the
+    VFs are still enabled."""
+
+    title = "floor, same questions (C)"
+
+    def plug(self, targets: Sequence[Target]) -> float:
+        return self.batch("safely-plug", targets)
+
+    def unplug(self, targets: Sequence[Target]) -> float:
+        return self.batch("safely-unplug", targets)
+
+
+class Process(Base):
+    """The same, as a process for each VF."""
+
+    title = "floor, same questions, a process each (C)"
+    most = 8
+
+    def _run(self, action: str, targets: Sequence[Target]) -> None:
+        word = _WORDS[self.place.family]
+        for target in targets:
+            run(BUILD / "floor", action, word, f"{target.pci}={target.guid}")
+
+    def plug(self, targets: Sequence[Target]) -> None:
+        self._run("safely-plug", targets)
+
+    def unplug(self, targets: Sequence[Target]) -> None:
+        self._run("safely-unplug", targets)
+
+    def list(self) -> None:
+        raise CannotList("the floor lists without being started")
 
 
 class Write(Floor):

@@ -3,8 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.contenders import Base, Target
-from benchmarks.contenders.ours import run
+from benchmarks.contenders import Base, Target, run
 
 ONES = ":".join(["ff"] * 8)
 

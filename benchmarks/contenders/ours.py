@@ -2,26 +2,18 @@
 """This package, by each of its doors."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from benchmarks.contenders import Base, CannotList, Place, Target
+from benchmarks.contenders import Base, CannotList, Place, Target, run
 from ibhostdev import Host, Vif
 from ibhostdev.privilege.request import Request
 
 
 def vifs(targets: Sequence[Target]) -> list[Vif]:
     return [Vif.parse(target.pci, target.mac) for target in targets]
-
-
-def run(*command: str | os.PathLike[str], **how: Any) -> None:
-    how.setdefault("stdin", subprocess.DEVNULL)
-    subprocess.run(command, check=True, capture_output=True, **how)
 
 
 class Bulk(Base):
@@ -43,6 +35,21 @@ class Bulk(Base):
         from ibhostdev.cli import listing
 
         listing.views(self.host)
+
+
+class Survey(Bulk):
+    """The states of a PF's VFs, as Host.survey() gives them."""
+
+    title = "ibhostdev, survey"
+    looks_only = True
+
+    def open(self, place: Place) -> None:
+        super().open(place)
+        self._pfs = self.host.pfs
+
+    def list(self) -> None:
+        for pf in self._pfs:
+            self.host.survey(pf)
 
 
 class Single(Bulk):

@@ -7,8 +7,8 @@
  * repeated here. All functions return 0 or a count, or a negative errno.
  * Nothing here allocates, and no read goes past the length that recv gave.
  */
-#ifndef IBHOSTDEV_RTNETLINK_H
-#define IBHOSTDEV_RTNETLINK_H
+#ifndef FLOOR_RTNETLINK_H
+#define FLOOR_RTNETLINK_H
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

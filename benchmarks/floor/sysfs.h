@@ -6,8 +6,8 @@
  * out whole, in one call, at offset 0 (Documentation/filesystems/sysfs.rst).
  * All functions return a length or 0, or a negative errno.
  */
-#ifndef IBHOSTDEV_SYSFS_H
-#define IBHOSTDEV_SYSFS_H
+#ifndef FLOOR_SYSFS_H
+#define FLOOR_SYSFS_H
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,6 +8,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
 
     enum:
         IBH_NAME
+        IBH_GUID_TEXT
         IBH_PCI_TEXT
         IBH_PKEY
 
@@ -17,6 +18,11 @@ cdef extern from "ibhostdev/engine.h" nogil:
 
     int ibh_parse_pci(const char *text, size_t len, ibh_pci *pci)
     void ibh_format_pci(ibh_pci pci, char *text)
+    int ibh_hex_digit(char c)
+    int ibh_parse_octets(const char *text, size_t len, int count,
+                         uint64_t *value)
+    uint64_t ibh_guid_from_mac(uint64_t mac)
+    void ibh_format_guid(uint64_t guid, char *text)
 
     # -- errors
     enum ibh_kind:

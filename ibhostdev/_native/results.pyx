@@ -23,6 +23,7 @@ from ibhostdev._native.api cimport (
     ibh_family,
     ibh_format_pci,
     ibh_kind,
+    ibh_parse_pci,
     ibh_pci,
     ibh_pf,
     ibh_policy,
@@ -155,6 +156,67 @@ cdef class Results:
             bool(record.has & VERIFIED),
             self.errors[record.error - 1] if record.error else None,
         ))
+
+
+def packed(results):
+    """Results, whoever made them, as one block."""
+    if isinstance(results, Results):
+        return results
+    every = tuple(results)
+    cdef Results made = Results.__new__(Results)
+    cdef Record *record
+    cdef ibh_pci pci
+    cdef bytes address
+    cdef size_t i
+    made.errors = []
+    made.records = bytes(len(every) * sizeof(Record))
+    for i, one in enumerate(every):
+        record = _record(made.records, i)
+        if one.pci is not None:
+            address = one.pci.encode()
+            if ibh_parse_pci(address, len(address), &pci):
+                raise ValueError(one.pci)
+            record.domain = pci.domain
+            record.rid = pci.rid
+        record.has = (
+            HAS_PCI * (one.pci is not None)
+            | HAS_BEFORE * (one.before is not None)
+            | HAS_AFTER * (one.after is not None)
+            | CHANGED * bool(one.changed) | VERIFIED * bool(one.verified)
+        )
+        record.mechanism = IBH_MECHANISMS
+        if one.mechanism is not None:
+            record.mechanism = _MECHANISMS.index(one.mechanism)
+        _pack_state(&record.wanted, one.wanted)
+        _pack_state(&record.before, one.before)
+        _pack_state(&record.after, one.after)
+        if one.error is not None:
+            made.errors.append(one.error)
+            record.error = len(made.errors)
+    return made
+
+
+cdef int _pack_state(State *packed, state) except -1:
+    cdef bytes pkey
+    cdef size_t i
+    if state is None:
+        return 0
+    if state.node_guid is not None:
+        packed.have |= IBH_HAVE_NODE
+        packed.node = state.node_guid
+    if state.port_guid is not None:
+        packed.have |= IBH_HAVE_PORT
+        packed.port = state.port_guid
+    if state.policy is not None:
+        packed.have |= IBH_HAVE_POLICY
+        packed.policy = policy_of(state.policy)
+    if state.pkeys is not None:
+        packed.have |= IBH_HAVE_PKEYS
+        for i in range(2):
+            pkey = state.pkeys[i].encode()[:IBH_PKEY - 1]
+            memcpy(packed.pkeys[i], <const char *>pkey, len(pkey))
+    packed.pending = state.pending
+    return 0
 
 
 cdef Record *_record(bytes records, size_t i) noexcept:

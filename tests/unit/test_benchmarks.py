@@ -84,17 +84,18 @@ def judged(**milliseconds):
 
 
 def test_goals_are_judged():
-    bulk = "bulk plug within 1.1 of the floor from 8 VFs on, bare"
-    single = "single call within 1.5 of the floor, bare"
-    batch = "plug of 64 VFs ahead of `ip -batch` by 20"
-    names = {"floor": 10, "bulk": 10.9, "ip-batch": 219}
+    bulk = "bulk plug, bare, to the floor with the same questions ≤ 1.2"
+    single = "a single plug to it ≤ 1.5"
+    batch = "plug of 64 VFs ahead of `ip -batch` ≥ 40"
+    names = {"safe": 10, "bulk": 11.9, "ip-batch": 477}
     found = judged(**names)
     assert (found[bulk], found[single], found[batch]) == (True, True, True)
-    found = judged(**names | {"bulk": 12})
+    found = judged(**names | {"bulk": 13})
     assert (found[bulk], found[single], found[batch]) == (False, True, False)
     found = judged(**names | {"bulk": 16})
     assert found[single] is False
-    assert judged(floor=1)[bulk] is None
+    # The floor that asks nothing is no measure.
+    assert judged(floor=1, bulk=1)[bulk] is None
 
 
 def test_goals_that_nothing_was_measured_for_are_open():
