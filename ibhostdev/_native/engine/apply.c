@@ -72,20 +72,22 @@ size_t still_there(struct side *side, struct change **changes, size_t count)
 	char text[16];
 	size_t i, here = 0;
 
-	ibh_error_free(error);
 	format(text, sizeof(text), "%u", numvfs);
 	for (i = 0; i < count; i++) {
 		struct change *change = changes[i];
 
-		if (change->vf.index < numvfs) {
+		if (!error && change->vf.index < numvfs) {
 			changes[i] = changes[here];
 			changes[here++] = change;
-			continue;
+		} else if (error) {
+			change->refusal = error_copy(error);
+		} else {
+			change->refusal = fail(T_GONE, change->address,
+					       "sriov_numvfs", 0, pf->address,
+					       text, NULL);
 		}
-		ibh_error_free(change->error);
-		change->error = fail(T_GONE, change->address, "sriov_numvfs",
-				     0, pf->address, text, NULL);
 	}
+	ibh_error_free(error);
 	return here;
 }
 
@@ -138,7 +140,7 @@ static void write_group(struct run *run, struct side *side,
 	}
 	if (here)
 		side->mechanism->write(side, changes, here, run);
-	for (i = 0; i < here; i++) {
+	for (i = 0; i < count; i++) {
 		changes[i]->error = changes[i]->refusal;
 		changes[i]->refusal = NULL;
 	}

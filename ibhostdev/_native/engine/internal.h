@@ -632,8 +632,8 @@ struct ibh_error *by_side(struct run *run, const struct changes *changes,
 			  bool (*wanted)(const struct change *change),
 			  void (*work)(struct run *run, struct side *side,
 				       struct change **changes, size_t count));
-/* Those of a group whose VF is still enabled, first; the others get an
- * error. Their number. */
+/* Those of a group whose VF is still enabled, first, and their number; the
+ * others get a refusal. */
 size_t still_there(struct side *side, struct change **changes, size_t count);
 bool any_failed(const struct run *run);
 struct change *first_failed(const struct run *run);

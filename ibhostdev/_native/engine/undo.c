@@ -62,6 +62,11 @@ static void judge(const struct run *run, struct change *change)
 	change->error = error;
 }
 
+static bool is_gone(const struct change *change)
+{
+	return change->refusal->kind == IBH_DEVICE_NOT_FOUND;
+}
+
 static void undo_group(struct run *run, struct side *side,
 		       struct change **changes, size_t count)
 {
@@ -73,11 +78,17 @@ static void undo_group(struct run *run, struct side *side,
 		if (!changes[i]->owner)
 			changes[i]->owner = state_owner(&changes[i]->before);
 	}
-	if (!here)
-		return;
-	side->mechanism->write(side, changes, here, NULL);
-	look_back(side, changes, here, false);
-	for (i = 0; i < here; i++) {
+	if (here) {
+		side->mechanism->write(side, changes, here, NULL);
+		look_back(side, changes, here, false);
+	}
+	for (i = 0; i < count; i++) {
+		if (i >= here && is_gone(changes[i])) {
+			/* There is nothing to put back. */
+			ibh_error_free(changes[i]->error);
+			changes[i]->error = changes[i]->refusal;
+			changes[i]->refusal = NULL;
+		}
 		judge(run, changes[i]);
 		ibh_error_free(changes[i]->refusal);
 		ibh_error_free(changes[i]->doubt);
