@@ -1,18 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """PCI addresses."""
 
-import re
 from typing import Self
 
 from ibhostdev._native import text as _text
 from ibhostdev.errors import InvalidInput
-
-# VMD and Hyper-V give domains of up to eight digits. A function is 0-7, a
-# device 0-1f.
-_LONG_FORM = re.compile(
-    r"(?:[0-9a-f]{4}|[1-9a-f][0-9a-f]{4,7}):[0-9a-f]{2}:[01][0-9a-f]\.[0-7]",
-    re.ASCII,
-)
 
 
 class PciAddress(str):
@@ -39,7 +31,7 @@ class PciAddress(str):
     @property
     def is_long(self) -> bool:
         """Whether it is in the kernel's form, as parse() makes them."""
-        return _LONG_FORM.fullmatch(self) is not None
+        return _text.pci_address(self) == self
 
     @property
     def rid(self) -> int:

@@ -11,11 +11,11 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ibhostdev.batch import BatchResult, Progress, Vif
-from ibhostdev.cli import listing, terminal
+from ibhostdev.cli import firmware, listing, terminal
 from ibhostdev.cli.borrowing import Loan, borrow
 from ibhostdev.cli.terminal import Cell, Line, aligned
 from ibhostdev.errors import InvalidInput, RollbackFailed
@@ -49,7 +49,8 @@ class Subject:
 @dataclass
 class Report:
     """What was measured: by subject and way, the seconds of each round, and
-    what firmware was asked where the host can tell. ``absent`` are the ways
+    what firmware was asked where the host can tell; ``commands`` is what a
+    real driver counted meanwhile. ``absent`` are the ways
     that could not take part, and why; ``error`` is about VFs that could not
     be given back."""
 
@@ -61,6 +62,7 @@ class Report:
         default_factory=dict
     )
     counts: dict[Subject, dict[str, "Counts"]] = field(default_factory=dict)
+    commands: firmware.Counters = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     error: RollbackFailed | None = None
@@ -80,7 +82,11 @@ def on_vfs(
     """
     loan = borrow(host, names)
     report = Report(loan, _sizes(wanted, len(loan.vfs)), rounds, simulated)
+    # What is simulated may have the address of a real PF.
+    pfs = [] if simulated else [pf.pci for pf in loan.pfs]
+    before = firmware.read(pfs)
     _Bench(report).run()
+    report.commands = firmware.between(before, firmware.read(pfs))
     return report
 
 
@@ -398,6 +404,10 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for subject, ways in _rows(report)
         ],
+        "firmware": [
+            {"pf": pf, "command": command, **asdict(counter)}
+            for (pf, command), counter in report.commands.items()
+        ],
         "absent": report.absent,
         "warnings": report.warnings,
         "error": error_to_plain(report.error),
@@ -513,6 +523,10 @@ def _remarks(report: Report) -> Iterator[Line]:
         )
     for text in told:
         yield [(text, "dim")]
+    for (pf, command), counter in report.commands.items():
+        mean = f", {counter.mean * 1e6:.0f} µs each" if counter.count else ""
+        said = f"{pf}'s driver counted {counter.count} {command}{mean}."
+        yield [(said, "dim")]
     if report.simulated:
         yield [
             (

@@ -95,9 +95,7 @@ class Request(NamedTuple):
         vifs = _list(given.get("vifs"), "vifs", MAX_VIFS)
         return cls(
             action,
-            tuple(
-                _vif(vif, f"vifs[{number}]") for number, vif in enumerate(vifs)
-            ),
+            tuple([_vif(vif, number) for number, vif in enumerate(vifs)]),
             _policy(given.get("policy")),
             _on_error(given.get("on_error", "rollback")),
             _switch(given.get("rebind", True), "rebind"),
@@ -192,12 +190,22 @@ def read_answer(plain: object) -> BatchResult:
 # -- checks ---------------------------------------------------------------
 
 
-def _wrong(where: str, what: str) -> InvalidInput:
-    return InvalidInput(f"{where} {what}", attribute=where)
+# Of a request; or the number of a VIF and what of it, which is only spelled
+# if it is to be told.
+Where = str | tuple[int, str]
+
+
+def _spelled(where: Where) -> str:
+    return where if isinstance(where, str) else f"vifs[{where[0]}]{where[1]}"
+
+
+def _wrong(where: Where, what: str) -> InvalidInput:
+    place = _spelled(where)
+    return InvalidInput(f"{place} {what}", attribute=place)
 
 
 def _mapping(
-    value: object, where: str, keys: frozenset[str]
+    value: object, where: Where, keys: frozenset[str]
 ) -> Mapping[str, Any]:
     if type(value) is not dict:
         raise _wrong(where, "is no mapping")
@@ -214,7 +222,7 @@ def _list(value: object, where: str, most: int) -> list[Any] | tuple[Any, ...]:
     return value
 
 
-def _name(value: object, where: str) -> str | None:
+def _name(value: object, where: Where) -> str | None:
     if value is None:
         return None
     if type(value) is not str:
@@ -224,21 +232,26 @@ def _name(value: object, where: str) -> str | None:
     return value
 
 
-def _vif(value: object, where: str) -> Vif:
-    given = _mapping(value, where, _VIF_KEYS)
-    pci = _name(given.get("pci"), f"{where}.pci")
-    guid = _name(given.get("guid"), f"{where}.guid")
+def _vif(value: object, number: int) -> Vif:
+    given = _mapping(value, (number, ""), _VIF_KEYS)
+    pci = _name(given.get("pci"), (number, ".pci"))
+    guid = _name(given.get("guid"), (number, ".guid"))
     if guid is None:
-        raise _wrong(f"{where}.guid", "is missing")
+        raise _wrong((number, ".guid"), "is missing")
     try:
         return Vif(
             None if pci is None else PciAddress.parse(pci),
             Guid.parse(guid),
-            _name(given.get("physical_network"), f"{where}.physical_network"),
+            _name(
+                given.get("physical_network"), (number, ".physical_network")
+            ),
         )
     except InvalidInput as error:
         raise InvalidInput(
-            error.message, where, error.attribute, cure=error.cure
+            error.message,
+            _spelled((number, "")),
+            error.attribute,
+            cure=error.cure,
         ) from None
 
 

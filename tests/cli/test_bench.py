@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from ibhostdev.cli import main
+from ibhostdev.cli import bench, firmware, main
+from ibhostdev.host import Host
 
 
 @pytest.fixture
@@ -118,3 +119,60 @@ def test_bad_input(host, run, capsys):
     for arguments in (["--rounds", "0"], ["--privilege", "rootwrap"]):
         assert main(["bench", *arguments]) == 2
         assert capsys.readouterr().err
+
+
+@pytest.fixture
+def counters(host, tmp_path, monkeypatch):
+    """A folder like debugfs, in which each plug counts a command that took
+    200 µs. No ip: it would speak to the real kernel."""
+    folder = tmp_path / "mlx5" / host.pfs[0] / "commands"
+    folder = folder / "MODIFY_HCA_VPORT_CONTEXT"
+    folder.mkdir(parents=True)
+    n, average = folder / "n", folder / "average"
+    n.write_text("1000\n")
+    average.write_text("100000\n")
+    plug = Host.plug
+
+    def counted(*args, **how):
+        count = int(n.read_text()) + 1
+        n.write_text(f"{count}\n")
+        average.write_text(f"{100_000 + 100_000 * (count - 1000) // count}\n")
+        return plug(*args, **how)
+
+    monkeypatch.setattr(Host, "plug", counted)
+    monkeypatch.setattr(firmware, "DEBUGFS", tmp_path)
+    monkeypatch.setattr(bench.shutil, "which", lambda *_, **__: None)
+    return folder
+
+
+def test_the_drivers_own_count_is_shown(host, counters):
+    report = bench.on_vfs(
+        host.connect(), [host.vf(0, 0)], None, 3, simulated=False
+    )
+    (told,) = bench.as_json(report)["firmware"]
+    assert (told["pf"], told["command"]) == (
+        host.pfs[0], "MODIFY_HCA_VPORT_CONTEXT",
+    )  # fmt: skip
+    # plug and plug again, in three rounds and the one before them
+    assert told["count"] == 8
+    # the mean of before is not among it
+    assert told["mean"] == pytest.approx(200e-6, rel=0.01)
+    text = "\n".join(
+        "".join(part for part, _ in line) for line in bench.as_lines(report)
+    )
+    assert "counted 8 MODIFY_HCA_VPORT_CONTEXT, 200 µs each" in text
+
+
+def test_what_cannot_be_read_is_not_shown(host, counters):
+    (counters / "average").unlink()
+    report = bench.on_vfs(
+        host.connect(), [host.vf(0, 0)], None, 1, simulated=False
+    )
+    assert bench.as_json(report)["firmware"] == []
+
+
+def test_a_simulated_host_has_no_driver(host, counters):
+    report = bench.on_vfs(
+        host.connect(), [host.vf(0, 0)], None, 1, simulated=True
+    )
+    assert bench.as_json(report)["firmware"] == []

@@ -194,6 +194,13 @@ static bool apart(const struct run *run, const struct ibh_vif *vif,
 	       network_port(run->host, vif->network, side->pf) != side->port;
 }
 
+/* Whether a VIF's address leads there: then the VF has been looked up. */
+static bool is_place(const struct place *place, const struct side *side,
+		     unsigned int index)
+{
+	return place->side == side && place->vf.index == index;
+}
+
 static struct ibh_error *add_holder(struct run *run, size_t at,
 				    struct side *side, unsigned int index)
 {
@@ -202,16 +209,21 @@ static struct ibh_error *add_holder(struct run *run, size_t at,
 	if (apart(run, &run->vifs[at], side))
 		return NULL;
 	/* To plug, the VF that is to have it is none that has to be moved. */
-	if (run->job != UNPLUG && run->places[at].side == side &&
-	    run->places[at].vf.index == index)
+	if (run->job != UNPLUG && is_place(&run->places[at], side, index))
 		return NULL;
 	holder = calloc(1, sizeof(*holder));
 	if (!holder)
 		return no_memory();
 	holder->side = side;
-	holder->vf.index = index;
-	holder->vf.pci = ibh_vf_pci(side->pf, index);
-	holder->there = vf_read(run->host, side->pf, index, &holder->vf);
+	if (is_place(&run->places[at], side, index)) {
+		holder->vf = run->places[at].vf;
+		holder->there = true;
+	} else {
+		holder->vf.index = index;
+		holder->vf.pci = ibh_vf_pci(side->pf, index);
+		holder->there = vf_read(run->host, side->pf, index,
+					&holder->vf);
+	}
 	while (*end)
 		end = &(*end)->next;
 	*end = holder;
