@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple, Self
 
+from ibhostdev._native.text import vif_of
 from ibhostdev.errors import IbHostdevError, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
@@ -41,6 +42,10 @@ class Vif(NamedTuple):
         :raises InvalidInput: for either being malformed, or a GUID that
             cannot be an identity
         """
+        vif = vif_of(cls, PciAddress, Guid, pci, identity, physical_network)
+        if vif is not None:
+            return vif
+        # One of these says what is wrong.
         return cls(
             None if pci is None else PciAddress.parse(pci),
             Guid.parse_identity(identity),

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host with HCAs: the package's front door."""
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 
-from ibhostdev import networks
+from ibhostdev import log, networks
 from ibhostdev._native.host import Engine
 from ibhostdev._native.results import Results
 from ibhostdev._native.sysfs import Tree
@@ -25,8 +24,6 @@ from ibhostdev.pci import PciAddress
 from ibhostdev.vendor import Command, Ebrctl, Run
 
 __all__ = ["Endpoint", "Host"]
-
-LOG = logging.getLogger(__name__)
 
 _EBRCTL = Command()
 # The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
@@ -89,9 +86,8 @@ class Host:
         """PFs with an InfiniBand port, by PCI address, as they are now."""
         pfs, left_out = self._engine.pfs(True)
         for error in left_out:
-            LOG.warning(
-                "PF %s is left out: %s", base_name(error.device or ""), error
-            )
+            pci = base_name(error.device or "")
+            log.logger(__name__).warning("PF %s is left out: %s", pci, error)
         return pfs
 
     def doubts(self) -> list[str]:
@@ -234,10 +230,10 @@ class Host:
             dry_run,
             progress,
         )
-        if LOG.isEnabledFor(logging.DEBUG):
+        if log.debugging(__name__):
             for vif, one in zip(vifs, made, strict=True):
                 if one.error is None and not one.changed:
-                    LOG.debug(
+                    log.logger(__name__).debug(
                         "GUID %s is on no VF here: nothing to unplug", vif.guid
                     )
         return _report(made, warnings, dry_run)
@@ -276,7 +272,7 @@ def _report(
     """The result, or BatchFailed with it inside."""
     if not dry_run:
         for warning in warnings:
-            LOG.warning("%s", warning)
+            log.logger(__name__).warning("%s", warning)
     result = BatchResult(made, warnings, made.errors)
     if not result.ok:
         raise BatchFailed.of(result)

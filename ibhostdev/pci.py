@@ -29,11 +29,6 @@ class PciAddress(str):
         return cls(address)
 
     @property
-    def is_long(self) -> bool:
-        """Whether it is in the kernel's form, as parse() makes them."""
-        return _text.pci_address(self) == self
-
-    @property
     def rid(self) -> int:
         """Routing identifier: bus, device and function in 16 bits."""
         bus, device, function = self[-7:-5], self[-4:-2], self[-1]

@@ -8,7 +8,6 @@ not know and leaves the policy of a plugged VF to the Neutron agent
 """
 
 import os
-import signal
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -69,6 +68,7 @@ class Command:
         :raises AccessDenied: if it may not be run
         """
         # Here, for hosts that never need it start sooner.
+        import signal
         import subprocess
 
         program = _vendors()

@@ -12,6 +12,8 @@ cdef extern from "ibhostdev/engine.h" nogil:
         IBH_PCI_TEXT
         IBH_PKEY
 
+    const uint64_t IBH_GUID_IDLE
+
     struct ibh_pci:
         uint32_t domain
         uint16_t rid

@@ -65,7 +65,7 @@ from ibhostdev._native.results cimport (
 )
 
 import os
-from threading import get_ident, main_thread
+from _thread import get_ident as _get_ident
 
 from ibhostdev.errors import (
     DeviceNotFound,
@@ -74,6 +74,10 @@ from ibhostdev.errors import (
 )
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import MECHANISMS as _MECHANISMS
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
+    int gettid()
 
 # As enum ibh_stage counts.
 cdef tuple _stages = ("write", "verify", "rebind")
@@ -261,7 +265,7 @@ cdef class Engine:
         take it. What is none of its errors ends the batch, and is raised."""
         if isinstance(error, IbHostdevError):
             return error
-        watch = self.under_way.get(get_ident())
+        watch = self.under_way.get(_get_ident())
         if watch is not None and watch.raised is None:
             watch.raised = error
         return IbHostdevError(f"{type(error).__name__}: {error}")
@@ -307,7 +311,7 @@ cdef class Engine:
             how.stop = _stop
         if progress is not None:
             how.progress = _progress
-        me = get_ident()
+        me = _get_ident()
         before = self.under_way.get(me)
         self.under_way[me] = watch
         try:
@@ -358,7 +362,7 @@ cdef class _Watch:
 
     def __cinit__(self, progress):
         self.progress = progress
-        self.main = get_ident() == main_thread().ident
+        self.main = gettid() == getpid()
 
 
 cdef int _stop(void *context) noexcept with gil:

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint64_t
 
 from ibhostdev._native.api cimport (
+    IBH_GUID_IDLE,
     IBH_GUID_TEXT,
     IBH_PCI_TEXT,
     ibh_format_guid,
@@ -14,6 +15,36 @@ from ibhostdev._native.api cimport (
     ibh_parse_pci,
     ibh_pci,
 )
+
+cdef extern from *:
+    """
+    /* kind(value), of a subclass that has no constructor of its own, without
+     * the detours of a call. */
+    static PyObject *subclassed(PyTypeObject *base, PyObject *kind,
+                                PyObject *value)
+    {
+        PyObject *args, *made;
+
+        if (!PyType_Check(kind) ||
+            !PyType_IsSubtype((PyTypeObject *)kind, base)) {
+            PyErr_SetString(PyExc_TypeError, "no subclass");
+            return NULL;
+        }
+        args = PyTuple_Pack(1, value);
+        if (!args)
+            return NULL;
+        made = base->tp_new((PyTypeObject *)kind, args, NULL);
+        Py_DECREF(args);
+        return made;
+    }
+    """
+    ctypedef struct PyTypeObject:
+        pass
+
+    PyTypeObject PyLong_Type
+    PyTypeObject PyTuple_Type
+    PyTypeObject PyUnicode_Type
+    object subclassed(PyTypeObject *base, kind, value)
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(text, Py_ssize_t *size) except NULL
@@ -59,7 +90,7 @@ cdef bint _mac(const char *text, Py_ssize_t size, uint64_t *mac):
     return ibh_parse_octets(colons, MAC_TEXT, 6, mac) == 0
 
 
-def pci_address(str text not None):
+cpdef str pci_address(str text):
     """In the kernel's form; None if it is no PCI address."""
     cdef char made[IBH_PCI_TEXT + 1]
     cdef Py_ssize_t size
@@ -79,17 +110,45 @@ def guid_of_mac(str text not None):
     return ibh_guid_from_mac(mac) if _mac(given, size, &mac) else None
 
 
+cdef bint _guid(const char *text, Py_ssize_t size, uint64_t *number) noexcept:
+    if size == IBH_GUID_TEXT:
+        return ibh_parse_octets(text, size, 8, number) == 0
+    if size == 18 and text[0] == b"0" and text[1] in b"xX":
+        text += 2
+        size = 16
+    return size == 16 and _digits(text, size, number)
+
+
 def guid(str text not None):
     """Its number; None if it is neither octets nor digits."""
     cdef Py_ssize_t size
     cdef const char *given = _ascii(text, &size)
     cdef uint64_t number
-    if size == IBH_GUID_TEXT:
-        return None if ibh_parse_octets(given, size, 8, &number) else number
-    if size == 18 and given[0] == b"0" and given[1] in b"xX":
-        given += 2
-        size = 16
-    return number if size == 16 and _digits(given, size, &number) else None
+    return number if _guid(given, size, &number) else None
+
+
+def vif_of(kind, pci_kind, guid_kind, pci, str identity not None, network):
+    """The three fields of a Vif as one, of PCI address, and MAC or GUID, that
+    have no blanks around them; None if one is not right, or can be nobody's
+    identity."""
+    cdef Py_ssize_t size
+    cdef uint64_t mac, number
+    cdef const char *given = _ascii(identity, &size)
+    if _mac(given, size, &mac):
+        number = ibh_guid_from_mac(mac)
+    elif not _guid(given, size, &number):
+        return None
+    # The I/G bit of the first octet is a group's.
+    if number == 0 or number == IBH_GUID_IDLE or number >> 56 & 1:
+        return None
+    if pci is not None:
+        pci = pci_address(pci)
+        if pci is None:
+            return None
+        pci = subclassed(&PyUnicode_Type, pci_kind, pci)
+    return subclassed(&PyTuple_Type, kind, (
+        pci, subclassed(&PyLong_Type, guid_kind, number), network
+    ))
 
 
 def octets(uint64_t number):

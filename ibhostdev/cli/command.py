@@ -2,13 +2,13 @@
 """The command line: subcommands, exit codes, signals."""
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ibhostdev import log
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
 from ibhostdev.cli import listing, options, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
@@ -115,7 +115,7 @@ def _uses(
     except IbHostdevError as error:
         if uri is not None:
             raise
-        logging.getLogger("ibhostdev").debug("not asked: %s", error)
+        log.logger("ibhostdev").debug("not asked: %s", error)
         return {}
 
 

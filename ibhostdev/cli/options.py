@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What commands have in common on the command line."""
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ibhostdev import log
 from ibhostdev.batch import BatchResult, OnError, Progress
 from ibhostdev.cli import terminal
 from ibhostdev.errors import CommandFailed, InvalidInput
@@ -95,12 +95,12 @@ def _settle(
 def _log(context: click.Context, _: click.Parameter, verbose: bool) -> None:
     """The package's log goes to standard error if that is asked for. Its
     warnings are in the results too, so they are told anyway."""
-    log = logging.getLogger("ibhostdev")
+    log.quiet = True
     if verbose:
+        import logging
+
         logging.basicConfig(format="%(name)s: %(message)s")
-        log.setLevel(logging.DEBUG)
-    elif not log.handlers:
-        log.addHandler(logging.NullHandler())
+        logging.getLogger("ibhostdev").setLevel(logging.DEBUG)
 
 
 def show_version(

@@ -6,10 +6,10 @@ command. The privileged side takes nothing for granted about it.
 """
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
+from ibhostdev import log
 from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid
@@ -17,8 +17,6 @@ from ibhostdev.host import Host
 from ibhostdev.inventory import Policy
 from ibhostdev.pci import PciAddress
 from ibhostdev.plain import Plain, outcome_from_plain, outcome_to_plain
-
-LOG = logging.getLogger(__name__)
 
 MAX_VIFS = 4096
 MAX_BYTES = 1 << 20
@@ -159,7 +157,7 @@ def run(plain: object, connect: Callable[[Request], Host]) -> Plain:
     except IbHostdevError as error:
         outcome = error
     except Exception as error:
-        LOG.exception("Unexpected failure of a batch")
+        log.logger(__name__).exception("Unexpected failure of a batch")
         outcome = IbHostdevError(
             f"unexpected {type(error).__name__}: {error}",
             cure="this is a fault of ibhostdev: please report it with the log",

@@ -19,7 +19,7 @@ from typing import Self
 
 from inotify_simple import INotify, flags
 
-from ibhostdev.errors import InvalidInput, from_errno
+from ibhostdev.errors import AccessDenied, CommandFailed, InvalidInput
 from ibhostdev.simulate.kernel import Kernel
 from ibhostdev.simulate.layout import Layout
 from ibhostdev.simulate.model import Counts, HcaSpec, Machine
@@ -135,8 +135,14 @@ class SimulatedHost:
             self.folder.mkdir(parents=True, exist_ok=True)
             used = any(self.folder.iterdir())
         except OSError as error:
-            code = error.errno or EIO
-            raise from_errno(code, str(self.folder), "host.json") from error
+            denied = isinstance(error, PermissionError)
+            raise (AccessDenied if denied else CommandFailed)(
+                "cannot be used",
+                str(self.folder),
+                "host.json",
+                error.errno,
+                "choose another folder",
+            ) from error
         if used:
             old = read_state(self.folder)
             if serves(old["sysfs_port"], self.folder, 1.0):

@@ -36,21 +36,21 @@ def test_an_error_is_rebuilt_from_its_arguments(kind):
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
 def test_every_errno_is_named_and_told(number):
-    error = errors.from_errno(number, "0000:3b:00.2", "policy")
+    error = errors.CommandFailed("refused", "0000:3b:00.2", "policy", number)
     assert errno.errorcode[number] in str(error)
     assert "0000:3b:00.2 policy" in str(error)
 
 
 def test_missing_rights_are_permission_errors():
-    for number in (errno.EPERM, errno.EACCES, errno.EROFS):
-        error = errors.from_errno(number, "ib0", "RTM_SETLINK")
-        assert isinstance(error, PermissionError)
-        assert error.errno == number
-        assert error.cure
+    error = errors.AccessDenied("refused", "ib0", errno=errno.EPERM)
+    assert isinstance(error, PermissionError)
+    assert error.errno == errno.EPERM
 
 
 def test_a_failed_batch_names_its_cause_not_its_consequences():
-    cause = errors.from_errno(errno.EIO, "0000:3b:00.3", "policy")
+    cause = errors.CommandFailed(
+        "refused", "0000:3b:00.3", "policy", errno.EIO
+    )
     rolled_back = errors.RolledBack("rolled back", "0000:3b:00.2")
     result = BatchResult(
         tuple(
