@@ -23,7 +23,8 @@
 #define SOL_NETLINK 270
 #endif
 
-#define AT_ONCE 16
+/* As many probes of VFs as are worth it: each is 0.3 s of waiting. */
+#define AT_ONCE 32
 /* The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c). */
 #define ANSWER_SECONDS 70
 #define RECEIVE_QUEUE (1 << 20)
