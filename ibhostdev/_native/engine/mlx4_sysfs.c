@@ -113,15 +113,19 @@ static struct ibh_error *read_guid(struct iov *iov, const char *kind,
 		    NULL);
 }
 
-static bool read_pkeys(struct iov *iov, struct ibh_state *state)
+static int read_pkeys(struct iov *iov, struct ibh_state *state)
 {
 	unsigned int i;
+	ssize_t n;
 
-	for (i = 0; i < 2; i++)
-		if (read_file(iov, path_entry(&iov->vf, "pkey_idx/", i),
-			      state->pkeys[i], sizeof(state->pkeys[i])) < 0)
-			return false;
-	return true;
+	for (i = 0; i < 2; i++) {
+		n = read_file(iov, path_entry(&iov->vf, "pkey_idx/", i),
+			      state->pkeys[i], sizeof(state->pkeys[i]));
+		if (n < 0)
+			return (int)n;
+	}
+	state->have |= IBH_HAVE_PKEYS;
+	return 0;
 }
 
 static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
@@ -131,6 +135,7 @@ static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
 	struct ibh_error *error;
 	uint64_t agreed;
 	bool found;
+	int err;
 
 	side->told[iov->index] = false;
 	if (!entry)
@@ -147,8 +152,10 @@ static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
 			return error;
 		state.pending = found && agreed != state.port;
 	}
-	if (read_pkeys(iov, &state))
-		state.have |= IBH_HAVE_PKEYS;
+	/* They are written with the GUID, and could not be put back. */
+	err = read_pkeys(iov, &state);
+	if (err && err != -ENOENT)
+		return NULL;
 	side->states[iov->index] = state;
 	side->told[iov->index] = true;
 	return NULL;
@@ -314,13 +321,15 @@ static void write_all(struct side *side, struct change **changes,
 	}
 	for (i = 0; i < count; i++) {
 		of_vf(&iov, changes[i]->vf.index);
-		if (run && stopped(run))
+		if (run && stopped(run)) {
+			changes[i]->tried = false;
 			changes[i]->refusal =
 				fail(T_REFUSED, changes[i]->address,
 				     path_file(&iov.vf, "pkey_idx/0"), EINTR,
 				     NULL, NULL, NULL);
-		else
-			write_vf(&iov, changes[i], default_pkey);
+			continue;
+		}
+		write_vf(&iov, changes[i], default_pkey);
 	}
 }
 
@@ -347,9 +356,8 @@ static struct ibh_error *read_back_vf(struct iov *iov, struct change *change,
 		change->told = false;
 	/* Those that are put back; who plugs leaves the first entry to the
 	 * Neutron agent. */
-	if (change->put.have & IBH_HAVE_PKEYS &&
-	    read_pkeys(iov, &change->seen))
-		change->seen.have |= IBH_HAVE_PKEYS;
+	if (change->put.have & IBH_HAVE_PKEYS)
+		(void)read_pkeys(iov, &change->seen);
 	/* One that is to be the subnet manager's choice is right as it is. */
 	if (change->put.have & IBH_HAVE_PORT && !change->put.port)
 		change->seen.port = 0;

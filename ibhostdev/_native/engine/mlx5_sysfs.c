@@ -253,6 +253,7 @@ static void write_vf(void *context, size_t i)
 
 	vf_folder(&path, side->pf, change->vf.index);
 	if (work->run && stopped(work->run)) {
+		change->tried = false;
 		change->refusal = fail(T_REFUSED, change->address,
 				       path_file(&path, "policy"), EINTR, NULL,
 				       NULL, NULL);
