@@ -359,7 +359,8 @@ static struct ibh_error *read_back_vf(struct iov *iov, struct change *change,
 	if (change->put.have & IBH_HAVE_PKEYS)
 		(void)read_pkeys(iov, &change->seen);
 	/* One that is to be the subnet manager's choice is right as it is. */
-	if (change->put.have & IBH_HAVE_PORT && !change->put.port)
+	if (change->put.have & IBH_HAVE_PORT && !change->put.port &&
+	    !change->refusal)
 		change->seen.port = 0;
 	return error;
 }
