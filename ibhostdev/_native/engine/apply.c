@@ -158,12 +158,28 @@ static void fail_all(struct changes *changes, struct ibh_error *error)
 	ibh_error_free(error);
 }
 
+/* Those that are not begun any more. */
+static void leave_all(const struct changes *changes)
+{
+	size_t i;
+
+	for (i = 0; i < changes->count; i++)
+		if (is_due(changes->changes[i]))
+			changes->changes[i]->error =
+				fail(T_REFUSED, changes->changes[i]->address,
+				     NULL, EINTR, NULL, NULL, NULL);
+}
+
 static void write_all(struct run *run, struct changes *changes)
 {
 	struct ibh_error *error = NULL;
 
-	if (changes->count && !stopped(run))
+	if (!changes->count)
+		return;
+	if (!stopped(run))
 		error = by_side(run, changes, is_due, write_group);
+	else if (run->how->proceed) /* else it is told as rolled back */
+		leave_all(changes);
 	if (error)
 		fail_all(changes, error);
 }

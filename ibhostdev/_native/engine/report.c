@@ -44,6 +44,7 @@ static void result_of(const struct run *run, struct change *change,
 {
 	bool dry_run = run->how->dry_run, needed = change_needed(change);
 	const struct ibh_error *error = error_of_all(change);
+	const struct change *done = change;
 
 	*result = (struct ibh_result){
 		.pci = change->vf.pci,
@@ -61,15 +62,23 @@ static void result_of(const struct run *run, struct change *change,
 		/* Two VIFs may share a change. */
 		.error = error_copy(error),
 	};
-	if (!change->has_after && !change->tried && !dry_run) {
+	if (dry_run) {
+		result->changed = needed;
+		return;
+	}
+	/* It may have been made idle for another before its own turn. */
+	if (!change->tried)
+		done = changes_find(&run->first, change->side,
+				    change->vf.index);
+	if (done && done->tried) {
+		result->after = done->after;
+		result->has_after = done->has_after;
+	} else {
 		result->after = change->before;
 		result->has_after = true;
 	}
-	result->changed = dry_run ? needed :
-				    change->tried &&
-					    !(result->has_after &&
-					      same_state(&change->before,
-							 &result->after));
+	result->changed = !result->has_after ||
+			  !same_state(&change->before, &result->after);
 }
 
 struct ibh_error *report_ready(struct run *run)
