@@ -7,6 +7,7 @@
 #include "check.h"
 #include "messages.h"
 
+#define SOCKET 0 /* which is a descriptor, too */
 #define MOST 512 /* datagrams that wait to be received */
 
 static struct {
@@ -57,7 +58,7 @@ static inline int send_to_peer(void *context, int socket, const void *data,
 	size_t left = len;
 
 	(void)context;
-	EQUAL(socket, 3);
+	EQUAL(socket, SOCKET);
 	if (peer.refuses)
 		return -peer.refuses;
 	if (len > peer.longest)
@@ -79,7 +80,7 @@ static inline ssize_t receive(void *context, int socket, void *data, size_t size
 	size_t len;
 
 	(void)context;
-	EQUAL(socket, 3);
+	EQUAL(socket, SOCKET);
 	if (peer.first == peer.last)
 		return -ETIMEDOUT;
 	len = peer.queue[peer.first % MOST].len;
@@ -145,13 +146,13 @@ int host_socket(struct ibh_host *of)
 	if (peer.has_no_socket)
 		return -peer.has_no_socket;
 	peer.sockets++;
-	return 3;
+	return SOCKET;
 }
 
 void host_socket_back(struct ibh_host *of, int socket, bool good)
 {
 	(void)of;
-	EQUAL(socket, 3);
+	EQUAL(socket, SOCKET);
 	peer.sockets--;
 	peer.bad_sockets += !good;
 }
@@ -169,7 +170,7 @@ static inline void tear_down(void)
 	size_t need;
 
 	EQUAL(peer.sockets, 0);
-	while (receive(NULL, 3, bytes.at, sizeof(bytes.at), &need) !=
+	while (receive(NULL, SOCKET, bytes.at, sizeof(bytes.at), &need) !=
 	       -ETIMEDOUT)
 		;
 }

@@ -339,6 +339,7 @@ static void late(const struct message *request)
 		return;
 	}
 	add_link(late_seq, 0, 5, 1, 1);
+	reply();
 	add_link(request->seq, 0, 5, 2, 1);
 	reply();
 }
