@@ -47,6 +47,8 @@ cdef extern from *:
     object subclassed(PyTypeObject *base, kind, value)
 
 cdef extern from "Python.h":
+    bint PyUnicode_Check(text)
+    bint PyUnicode_IS_ASCII(text)
     const char *PyUnicode_AsUTF8AndSize(text, Py_ssize_t *size) except NULL
     str PyUnicode_FromStringAndSize(const char *text, Py_ssize_t size)
 
@@ -54,11 +56,14 @@ cdef enum:
     MAC_TEXT = 17
 
 
-cdef const char *_ascii(str text, Py_ssize_t *size) except NULL:
+cdef const char *_ascii(text, Py_ssize_t *size) except NULL:
     """What is not ASCII is none of these, and has no characters here."""
-    if not text.isascii():
-        text = ""
-    return PyUnicode_AsUTF8AndSize(text, size)
+    if not PyUnicode_Check(text):
+        raise TypeError(f"no text: {text!r}")
+    if PyUnicode_IS_ASCII(text):
+        return PyUnicode_AsUTF8AndSize(text, size)
+    size[0] = 0
+    return ""
 
 
 cdef bint _digits(const char *text, Py_ssize_t size, uint64_t *number):
@@ -90,7 +95,7 @@ cdef bint _mac(const char *text, Py_ssize_t size, uint64_t *mac):
     return ibh_parse_octets(colons, MAC_TEXT, 6, mac) == 0
 
 
-cpdef str pci_address(str text):
+cpdef str pci_address(text):
     """In the kernel's form; None if it is no PCI address."""
     cdef char made[IBH_PCI_TEXT + 1]
     cdef Py_ssize_t size
@@ -102,7 +107,7 @@ cpdef str pci_address(str text):
     return made.decode("ascii")
 
 
-def guid_of_mac(str text not None):
+def guid_of_mac(text):
     """Its number; None if it is no MAC."""
     cdef Py_ssize_t size
     cdef const char *given = _ascii(text, &size)
@@ -119,7 +124,7 @@ cdef bint _guid(const char *text, Py_ssize_t size, uint64_t *number) noexcept:
     return size == 16 and _digits(text, size, number)
 
 
-def guid(str text not None):
+def guid(text):
     """Its number; None if it is neither octets nor digits."""
     cdef Py_ssize_t size
     cdef const char *given = _ascii(text, &size)
@@ -127,7 +132,7 @@ def guid(str text not None):
     return number if _guid(given, size, &number) else None
 
 
-def vif_of(kind, pci_kind, guid_kind, pci, str identity not None, network):
+def vif_of(kind, pci_kind, guid_kind, pci, identity, network):
     """The three fields of a Vif as one, of PCI address, and MAC or GUID, that
     have no blanks around them; None if one is not right, or can be nobody's
     identity."""

@@ -8,7 +8,6 @@ rows are laid out here, and where nobody is watching rich is not imported.
 
 import errno
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -82,6 +81,8 @@ def width() -> int | None:
     """Columns of the terminal; None if there is none."""
     if not sys.stdout.isatty():
         return None
+    import shutil
+
     return shutil.get_terminal_size().columns
 
 

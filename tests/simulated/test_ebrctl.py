@@ -180,6 +180,46 @@ def test_with_continue_the_others_stay(bed, eswitchd):
     assert eswitchd.held == {0: guid(1), 2: guid(3)}
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_is_no_failure_of_ebrctl_is_raised(bed, eswitchd, kind):
+    """Ctrl-C, or a fault of whoever runs it."""
+
+    def run(arguments):
+        if arguments[-1] == bed.vf(0, 2):
+            raise kind
+        return eswitchd(arguments)
+
+    host = bed.connect(ebrctl=run, ebrctl_at_once=1)
+    with pytest.raises(kind):
+        host.plug(named(bed, 1, 2, 3, 4))
+    assert set(eswitchd.held.values()) == {ONES}
+
+
+def test_it_is_run_where_it_was_asked_for(bed):
+    """In the caller's thread, where signals reach it, whatever is going on
+    for other PFs."""
+    bed.build(
+        Hca("mlx5", vfs=2, netdev=False), Hca("mlx5", vfs=2),
+        Hca("mlx5", vfs=2, netdev=False),
+    )  # fmt: skip
+    eswitchd = Eswitchd(bed, pfs=3, vfs=2)
+    threads = []
+
+    def run(arguments):
+        threads.append(threading.get_ident())
+        return eswitchd(arguments)
+
+    host = bed.connect(
+        ebrctl=run, ebrctl_at_once=1, physical_networks={"default": bed.pfs}
+    )
+    batch = [*named(bed, 1), *named(bed, 2, pf=1), *named(bed, 3, pf=2)]
+    results = host.plug(batch).results
+    assert [one.mechanism for one in results] == [
+        "ebrctl", "mlx5_netlink", "ebrctl",
+    ]  # fmt: skip
+    assert threads == [threading.get_ident()] * 2
+
+
 # -- forced, where the kernel can show what became of it ------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibhostdev import Guid, PciAddress
+from ibhostdev import Guid, PciAddress, Vif
 from ibhostdev.errors import InvalidInput
 
 NUMBERS = st.integers(0, 2**64 - 1)
@@ -111,3 +111,17 @@ def test_nothing_else_is_a_pci_address(text):
 
 def test_routing_identifier():
     assert PciAddress("0000:3b:01.3").rid == 0x3B << 8 | 1 << 3 | 3
+
+
+def test_a_vif_is_made_of_values_as_of_text():
+    pci, guid = PciAddress("0000:3b:00.2"), Guid.from_mac("fa:16:3e:12:34:56")
+    assert Vif.parse(pci, str(guid)) == Vif.parse(" 3B:00.2", guid.mac + "\n")
+    assert Vif.parse(None, f"{guid:016x}", "red") == (None, guid, "red")
+
+
+@pytest.mark.parametrize("text", ["\udc80", "fa:16:3e:12:34:5\udc80"])
+def test_what_no_encoding_has_is_no_identity_either(text):
+    with pytest.raises(InvalidInput):
+        Vif.parse(None, text)
+    with pytest.raises(InvalidInput):
+        Vif.parse(text, "fa:16:3e:12:34:56")
