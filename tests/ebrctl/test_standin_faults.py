@@ -9,6 +9,7 @@ import pytest
 from tests.ebrctl.checked import program
 from tests.ebrctl.conftest import DEVICE_ID, environment
 from tests.flavours import guid, mac
+from tests.simulated.trees import pf_folder, put
 from tests.testbed import Hca, Seen
 
 
@@ -46,9 +47,7 @@ def test_a_pf_that_cannot_be_read(simulated, add_port, del_port):
     """Its VFs may have the GUID; it does not stop the others."""
     simulated.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
     ill = simulated.pfs[1]
-    path = f"{simulated.folder}/sys/bus/pci/devices/{ill}/sriov_stride"
-    with open(path, "w") as stride:
-        stride.write("none\n")
+    put(pf_folder(simulated, 1) / "sriov_stride", "none")
     done = add_port(1, 0)
     assert done.returncode == 0
     assert "not searched for the GUIDs: " in done.stderr
