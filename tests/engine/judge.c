@@ -91,18 +91,21 @@ static bool same_vf(const struct machine *one, const struct machine *other,
 
 /* Whether a VF is what it was; what could not be known may have become
  * idle. */
-static bool is_back(const struct machine *start, const struct machine *now,
-		    unsigned int pf, unsigned int vf)
+static bool is_back(const struct machine *start,
+		    const struct scripted *system, unsigned int pf,
+		    unsigned int vf)
 {
+	const struct machine *now = &system->machine;
 	const struct vport *a = &start->pfs[pf].vports[vf + 1];
 	const struct vport *b = &now->pfs[pf].vports[vf + 1];
-	bool known = knows_guids(start, pf, vf);
+	bool known = knows_guids(start, pf, vf) && !system->misread;
 
 	if (start->pfs[pf].family == CX3)
 		return same_alias(start, now, pf, vf);
 	return (a->node == b->node || (!known && b->node == ONES)) &&
 	       (a->port == b->port || (!known && b->port == ONES)) &&
-	       a->policy == b->policy;
+	       (a->policy == b->policy ||
+		(system->misread && b->policy == DOWN));
 }
 
 static bool is_idle(const struct machine *now, unsigned int pf,
@@ -229,11 +232,18 @@ static bool is_reported(const struct trial *trial, unsigned int pf,
 	for (i = 0; i < scene->count; i++) {
 		const struct ibh_error *error = trial->batch->results[i].error;
 
-		if (((int)i == here || (int)i == held) && error &&
-		    (error->kind == IBH_ROLLBACK_FAILED || scene->how.proceed ||
-		     scene->act == BACK))
+		if (((int)i != here && (int)i != held) || !error)
+			continue;
+		/* Without memory that is all that can be told. */
+		if (error->kind == IBH_ROLLBACK_FAILED || scene->how.proceed ||
+		    scene->act == BACK || error->number == ENOMEM)
 			return true;
 	}
+	/* Where memory fails besides, the words for it may be missing. */
+	for (i = 0; i < trial->system->fault_count; i++)
+		if (trial->system->faults[i].kind == MEMORY &&
+		    trial->system->fault_count > 1)
+			return true;
 	return warns(trial, "could not be put back");
 }
 
@@ -246,8 +256,8 @@ static void judge_success(struct trial *trial, unsigned int i)
 	unsigned int pf, vf;
 
 	if (scene->act == BACK) {
-		if (!is_back(&trial->origin, now, scene->spots[i].pf,
-			     scene->spots[i].vf) &&
+		if (!is_back(&trial->origin, trial->system,
+			     scene->spots[i].pf, scene->spots[i].vf) &&
 		    !is_idle(now, scene->spots[i].pf, scene->spots[i].vf))
 			scripted_wrong(trial->system, "VIF %u is said to be "
 				       "back and is not", i);
@@ -279,7 +289,8 @@ static void judge_success(struct trial *trial, unsigned int i)
 					       "VF %u of PF %u has its GUID",
 					       i, vf, pf);
 			else if (act_unplugs(scene->act) && result->verified &&
-				 !result->changed)
+				 !result->changed &&
+				 now->pfs[pf].vports[vf + 1].policy != DOWN)
 				scripted_wrong(trial->system,
 					       "VIF %u is said to be on no VF, "
 					       "which nobody can know", i);
@@ -397,12 +408,10 @@ static bool is_afterwards(const struct trial *trial, unsigned int i)
 	char address[IBH_PCI_TEXT + 1];
 	unsigned int pf, vf;
 
-	const char *step = result->error->attribute;
 
-	if (!act_unplugs(trial->scene->act))
-		return false;
-	if (!result->changed &&
-	    !(step && (!strcmp(step, "unbind") || !strcmp(step, "bind"))))
+	if (!act_unplugs(trial->scene->act) ||
+	    (!result->changed && result->error->kind != IBH_REBIND_FAILED &&
+	     result->error->number != EINTR))
 		return false;
 	ibh_format_pci(result->pci, address);
 	return machine_find(now, address, ADDRESS - 1, &pf, &vf) &&
@@ -450,7 +459,7 @@ void judge_end(struct trial *trial)
 					       "is changed by a call that "
 					       "says it did nothing", vf, pf);
 			else if (together && failed > afterwards &&
-				 !is_back(&trial->start, now, pf, vf) &&
+				 !is_back(&trial->start, trial->system, pf, vf) &&
 				 !is_reported(trial, pf, vf))
 				scripted_wrong(trial->system, "VF %u of PF %u "
 					       "is neither what it was nor "

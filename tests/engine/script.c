@@ -53,6 +53,7 @@ void scripted_reset(struct scripted *system)
 	system->locks_waited = 0;
 	memset(system->refusing_vf, 0, sizeof(system->refusing_vf));
 	system->refusing = system->two = system->handover = false;
+	system->vanished = system->misread = false;
 	system->wrong[0] = '\0';
 }
 

@@ -43,7 +43,10 @@ static int enter(struct caller *caller, const char *what, const char *path)
 		fprintf(stderr, "%u %4u %s %s\n", caller->number,
 			system->operations, what, path);
 	fault = scripted_at(system, OPERATION, system->operations);
-	return fault ? -fault->number : 0;
+	if (!fault)
+		return 0;
+	system->misread |= !strcmp(what, "read");
+	return -fault->number;
 }
 
 static void leave(struct caller *caller)
@@ -143,8 +146,10 @@ static ssize_t io_read(void *context, const char *path, char *value,
 
 		if (machine_find(&system->machine,
 				 path + sizeof(DEVICES), ADDRESS - 1, &pf,
-				 &vf))
+				 &vf)) {
 			system->machine.pfs[pf].numvfs = 0;
+			system->vanished = true;
+		}
 	}
 	if (!n)
 		n = garbled(system, value, size);
@@ -210,7 +215,8 @@ static int io_write(void *context, const char *path, const char *value,
 				       value, path);
 		if (!err)
 			err = command(caller, &what);
-		if (!err)
+		/* A driver's own files say what they did. */
+		if (!err && what.kind != BIND && what.kind != UNBIND)
 			err = lost(system);
 	}
 	leave(caller);

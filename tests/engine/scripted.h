@@ -82,6 +82,8 @@ struct scripted {
 
 	ucontext_t scheduler;
 	bool two, handover;
+	bool vanished; /* a PF's VFs are gone */
+	bool misread; /* a read failed: something is not known */
 	char wrong[256]; /* the first thing that must not happen */
 };
 
