@@ -243,14 +243,17 @@ static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } extent_of(
 			       COMMANDS_ONLY :
 			       NOTHING;
 	}
-	if (count == 1 && scene->layout == 0 && common && !rare)
-		return lonely || scene->stray == STRAY_THERE ? ALL_FAULTS :
-							       COMMANDS_ONLY;
+	if (!common && (count > 1 || rare || scene->layout))
+		return NOTHING;
 	if (count == 1)
-		return scene->layout == 0 ? COMMANDS_ONLY : NOTHING;
+		return scene->layout ? NOTHING :
+		       common && !rare && lonely ? ALL_FAULTS : COMMANDS_ONLY;
 	if (rare || !lonely)
 		return NOTHING;
-	return count == 2 || (scene->layout == 4 && scene->act == PLUG_ALL) ?
+	return count == 2 || (scene->layout == 4 &&
+			      scene->act == PLUG_ALL &&
+			      (scene->setting == NO_NETDEV ||
+			       scene->setting == TWO_CX3)) ?
 		       COMMANDS_ONLY :
 		       NOTHING;
 }

@@ -29,6 +29,7 @@ void scripted_reset(struct scripted *system)
 	memset(&system->faults, 0, sizeof(system->faults));
 	system->fault_count = 0;
 	system->watch = NULL;
+	system->threads = NULL;
 	system->watcher = NULL;
 	system->hostile = false;
 	system->trace = trace;

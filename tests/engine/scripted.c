@@ -21,7 +21,8 @@ static int enter(struct caller *caller, const char *what, const char *path)
 	struct scripted *system = caller->system;
 	const struct fault *fault;
 
-	if (system->sanitary) {
+	if (system->threads) {
+		system->threads(true);
 		pthread_mutex_lock(&system->mutex);
 		return 0;
 	}
@@ -51,8 +52,10 @@ static int enter(struct caller *caller, const char *what, const char *path)
 
 static void leave(struct caller *caller)
 {
-	if (caller->system->sanitary)
+	if (caller->system->threads) {
 		pthread_mutex_unlock(&caller->system->mutex);
+		caller->system->threads(false);
+	}
 }
 
 /* Of an operation that has an effect: 0, or the errno it ends with. */
@@ -104,7 +107,7 @@ static int command(void *context, const struct command *command)
 		if (vf >= VFS)
 			return -EINVAL;
 	}
-	if (!binding && (system->sanitary ?
+	if (!binding && (system->threads ?
 				 !system->lock_owner[command->pf] :
 				 system->lock_owner[command->pf] != caller))
 		scripted_wrong(system, "writes to PF %u without its lock",
@@ -405,7 +408,7 @@ static int io_lock(void *context, const char *name, struct waiting *waiting,
 			err = -EINTR;
 			goto out;
 		}
-		if (system->sanitary) {
+		if (system->threads) {
 			pthread_mutex_unlock(&system->mutex);
 			sched_yield();
 			pthread_mutex_lock(&system->mutex);
@@ -457,8 +460,8 @@ static uint64_t io_now(void *context)
 
 	if (caller->dead) /* waits for nothing any more */
 		return caller->system->lifetime += 60000;
-	if (caller->system->sanitary)
-		pthread_mutex_lock(&caller->system->mutex);
+	if (caller->system->threads)
+		enter(caller, "now", "");
 	now = caller->system->machine.now;
 	leave(caller);
 	return now;

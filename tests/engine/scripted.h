@@ -77,7 +77,9 @@ struct scripted {
 	unsigned int operations, effects, commands, datagrams, looks, stops;
 	unsigned int bindings, locks_waited;
 	bool refusing_vf[PFS][VFS], refusing;
-	bool sanitary; /* several threads: see threads.c */
+	/* Of several threads at once (threads.c): told when one goes in, and
+	 * out again. */
+	void (*threads)(bool in);
 	pthread_mutex_t mutex;
 
 	ucontext_t scheduler;
