@@ -610,6 +610,9 @@ struct change *changes_find(const struct changes *changes,
 /* The same for a VF that holds a VIF's GUID, which may hold another's. */
 struct change *changes_sharing(const struct changes *changes,
 			       const struct side *side, unsigned int index);
+/* A VF that holds a VIF's GUID is made idle, once, and before `change`. */
+struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
+			     struct holder *holder, struct change *change);
 bool change_needed(const struct change *change);
 /* What of the wanted is not there yet. */
 struct ibh_state difference(const struct ibh_state *before,

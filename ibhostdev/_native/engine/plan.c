@@ -340,9 +340,8 @@ static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 	return NULL;
 }
 
-/* A VF that holds the GUID is made idle, once, and before `change`. */
-static struct ibh_error *move(struct run *run, const struct ibh_vif *vif,
-			      struct holder *holder, struct change *change)
+struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
+			     struct holder *holder, struct change *change)
 {
 	struct change *moved = changes_sharing(&run->first, holder->side,
 					       holder->vf.index);
@@ -396,7 +395,7 @@ static struct ibh_error *move_others(struct run *run, size_t at,
 			     "%s to have it",
 			     text, address, change->address);
 		if (!error)
-			error = move(run, vif, holder, change);
+			error = move_first(run, vif, holder, change);
 	}
 	return error;
 }

@@ -110,26 +110,11 @@ static struct ibh_error *take_away(struct run *run, size_t at)
 	}
 	run->answers[at].change = change;
 	for (holder = run->holders[at]; holder; holder = holder->next) {
-		struct change **grown, *other;
-
-		if (holder == chosen)
-			continue;
-		other = changes_sharing(&run->first, holder->side,
-					holder->vf.index);
-		if (!other) {
-			other = change_idle(holder->side, &holder->vf, vif);
-			if (!other)
-				return no_memory();
-			error = changes_add(&run->first, other);
-			if (error)
-				return error;
-		}
-		grown = realloc(change->moves,
-				(change->move_count + 1) * sizeof(*grown));
-		if (!grown)
-			return no_memory();
-		change->moves = grown;
-		grown[change->move_count++] = other;
+		error = holder == chosen ?
+				NULL :
+				move_first(run, vif, holder, change);
+		if (error)
+			return error;
 	}
 	return NULL;
 }
