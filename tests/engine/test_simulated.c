@@ -226,6 +226,57 @@ TEST(a_device_is_asked_for_by_its_name)
 	tear_down();
 }
 
+/* A question that is answered by a link. */
+static int ask_by_name(void)
+{
+	unsigned char request[LINK_REQUEST], *p;
+	int socket = io->open(context);
+
+	CHECK(socket >= 0);
+	p = put_link(put_header(request, RTM_GETLINK, NLM_F_REQUEST, 1), 0);
+	p = put_attr(p, IFLA_IFNAME, "ib0", 4);
+	EQUAL(io->send(context, socket, request, put_end(request, p)), 0);
+	return socket;
+}
+
+TEST(an_answer_that_does_not_fit_says_how_long_it_is)
+{
+	unsigned char buf[256];
+	size_t need = 0;
+	ssize_t n;
+	int socket;
+
+	set_up(serve_link);
+	socket = ask_by_name();
+	n = io->receive(context, socket, buf, sizeof(buf), &need);
+	CHECK(n > 0);
+	io->close(context, socket);
+	socket = ask_by_name();
+	EQUAL(io->receive(context, socket, buf, (size_t)n, &need), n);
+	EQUAL(need, 0);
+	io->close(context, socket);
+	socket = ask_by_name();
+	EQUAL(io->receive(context, socket, buf, (size_t)n - 1, &need),
+	      -EMSGSIZE);
+	EQUAL(need, n);
+	io->close(context, socket);
+	tear_down();
+}
+
+TEST(many_answers_may_be_asked_for)
+{
+	static unsigned char buf[200][64];
+	size_t lengths[200];
+	int socket;
+
+	set_up(serve_link);
+	socket = ask_by_name();
+	EQUAL(io->receive_many(context, socket, buf, 64, 200, lengths), 1);
+	EQUAL(lengths[0], 64); /* cut */
+	io->close(context, socket);
+	tear_down();
+}
+
 static int ask_who_dies(void)
 {
 	unsigned char request[LINK_REQUEST];

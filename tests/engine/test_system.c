@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -123,6 +124,7 @@ TEST(a_link_is_text)
 	set_up();
 	CHECK(!symlink("../folder/target", "sys/link"));
 	CHECK(!symlink("folder/target15", "sys/fits"));
+	memset(target, 'x', sizeof(target));
 	EQUAL(io->link(context, "fits", target, sizeof(target)), 15);
 	CHECK(!strcmp(target, "folder/target15"));
 	EQUAL(io->link(context, "link", target, sizeof(target)), -EMSGSIZE);
@@ -143,6 +145,31 @@ TEST(a_write_never_makes_a_file)
 	EQUAL(io->read(context, "a", value, sizeof(value)), 5);
 	CHECK(!strcmp(value, "newue")); /* at the start, and no more */
 	EQUAL(io->write(context, ".", "1", 1), -EISDIR);
+	tear_down();
+}
+
+TEST(a_value_that_is_refused)
+{
+	struct rlimit limit = { 3, 3 };
+	unsigned int before;
+	pid_t child;
+	int status;
+
+	set_up();
+	before = descriptors();
+	CHECK(!symlink("/dev/full", "sys/full"));
+	EQUAL(io->write(context, "full", "1", 1), -ENOSPC);
+	EQUAL(descriptors(), before);
+	/* One that was taken in part was not taken. */
+	make("sys/a", "", 0);
+	child = fork();
+	if (!child) {
+		CHECK(!setrlimit(RLIMIT_FSIZE, &limit));
+		EQUAL(io->write(context, "a", "value", 5), -EIO);
+		_exit(0);
+	}
+	EQUAL(waitpid(child, &status, 0), child);
+	EQUAL(status, 0);
 	tear_down();
 }
 
@@ -185,6 +212,16 @@ TEST(a_directory_of_many)
 	tear_down();
 }
 
+TEST(what_is_opened_is_closed)
+{
+	unsigned int before = descriptors();
+
+	set_up();
+	EQUAL(descriptors(), before + 1);
+	tear_down();
+	EQUAL(descriptors(), before);
+}
+
 TEST(a_sysfs_that_is_not_there)
 {
 	struct ibh_options options = { .sysfs = "/nowhere/sys" };
@@ -218,6 +255,10 @@ TEST(the_folder_of_the_locks_is_made)
 	EQUAL(io->lock(context, "0000:3b:00.0", &waiting, &waited),
 	      -ETIMEDOUT);
 	io->unlock(context, lock);
+	lock = io->lock(context, "0000:3b:00.0", &waiting, &waited);
+	CHECK(lock >= 0 && !waited);
+	io->unlock(context, lock);
+	EQUAL(stat("run/a/b/0000:3b:00.0", &about), -1);
 	tear_down();
 }
 
