@@ -6,6 +6,7 @@
 #ifndef IBHOSTDEV_TESTS_CHECK_H
 #define IBHOSTDEV_TESTS_CHECK_H
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,19 @@
 			_exit(1);                                           \
 		}                                                           \
 	} while (0)
+
+/* How many are open. */
+static inline unsigned int descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	CHECK(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
 
 struct test {
 	const char *name;

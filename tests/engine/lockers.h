@@ -5,7 +5,6 @@
 
 #include "internal.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -152,18 +151,6 @@ static inline void wait_for(off_t ticket)
 {
 	while (!is_queued(ticket))
 		usleep(1000);
-}
-
-static inline unsigned int descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int count = 0;
-
-	CHECK(dir);
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count;
 }
 
 #endif

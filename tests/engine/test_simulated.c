@@ -88,6 +88,17 @@ static void serve_write(int peer, const struct message *request)
 		reply(other);
 		close(other);
 	}
+	if (path.len == 5 && !memcmp(path.data, "other", 5)) {
+		message_end(&bytes, message(&bytes, RTM_NEWLINK, 0,
+					    request->seq));
+		reply(peer);
+		return;
+	}
+	if (path.len == 7 && !memcmp(path.data, "garbage", 7)) {
+		add(&bytes, "garbage", 7);
+		reply(peer);
+		return;
+	}
 	error_message(&bytes, request->seq,
 		      value.len == 4 && !memcmp(value.data, "Down", 4) ?
 			      0 :
@@ -173,13 +184,30 @@ TEST(a_write_is_a_message)
 	tear_down();
 }
 
+TEST(what_is_no_answer_is_no_success)
+{
+	unsigned int before;
+
+	set_up(serve_write);
+	before = descriptors();
+	EQUAL(put("other", "Down"), -EBADMSG);
+	EQUAL(put("garbage", "Down"), -EBADMSG);
+	EQUAL(put("path", "Down"), 0);
+	EQUAL(descriptors(), before);
+	tear_down();
+}
+
 TEST(a_value_of_a_page_goes_out_whole)
 {
-	char value[VALUE_SIZE + 1] = "";
+	char value[VALUE_SIZE + 1] = "", path[PATH_SIZE + 1] = "";
 
 	set_up(serve_write);
 	memset(value, 'x', VALUE_SIZE - 1);
 	EQUAL(put("path", value), -EINVAL); /* the process's own */
+	memset(path, 'x', PATH_SIZE - 1);
+	EQUAL(put(path, "Down"), 0);
+	path[PATH_SIZE - 1] = 'x';
+	EQUAL(put(path, "Down"), -EINVAL);
 	memset(value, 'x', VALUE_SIZE);
 	kill(server, SIGKILL);
 	EQUAL(put("path", value), -EINVAL);
@@ -221,6 +249,9 @@ TEST(a_device_is_asked_for_by_its_name)
 	CHECK(!strcmp(bus, "0000:3b:00.0"));
 	EQUAL(io->identify(context, "ib1", &ifindex, bus), -ENODEV);
 	memset(name, 'x', IBH_NAME);
+	name[IBH_NAME - 1] = '\0';
+	EQUAL(io->identify(context, name, &ifindex, bus), -ENODEV);
+	name[IBH_NAME - 1] = 'x';
 	name[IBH_NAME] = '\0';
 	EQUAL(io->identify(context, name, &ifindex, bus), -EINVAL);
 	tear_down();

@@ -3,7 +3,6 @@
 #include "internal.h"
 #include "rtnetlink.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -66,18 +65,6 @@ static int is_left(const char *name, void *taker)
 static void tear_down(void)
 {
 	io->done(context);
-}
-
-static unsigned int descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int count = 0;
-
-	CHECK(dir);
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count;
 }
 
 /* ---- sysfs ------------------------------------------------------------- */
