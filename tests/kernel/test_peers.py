@@ -182,6 +182,8 @@ def test_where_nothing_else_serves(bed, monkeypatch, family, plugged, idle):
         ThreadPoolExecutor(1) as here,
         ThreadPoolExecutor(1, initializer=leave_network) as pool,
     ):
+        # A thread is in the namespace of the one that begins it.
+        here.submit(os.getpid).result()
         host = bed.connect(
             ebrctl=lambda arguments: here.submit(command, arguments).result()
         )

@@ -110,8 +110,10 @@ class SimulatedTestbed:
         return None
 
     def driver(self, vf: str) -> str | None:
-        link = self._sys(vf) / "driver"
-        return os.path.basename(link.readlink()) if link.is_symlink() else None
+        try:
+            return (self._sys(vf) / "driver").readlink().name
+        except FileNotFoundError:
+            return None
 
     # ---- hands ----------------------------------------------------------
 
