@@ -30,6 +30,8 @@ class Eswitchd:
         self.refuse: set[str] = set()
         self.keeps = False
         self.takes = 0.0
+        # Where calls that are to be under way at once wait for each other.
+        self.meeting: threading.Barrier | None = None
         self._lock = threading.Lock()
 
     def __call__(self, arguments: Sequence[str]) -> Answer:
@@ -38,6 +40,8 @@ class Eswitchd:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
         time.sleep(self.takes)
+        if self.meeting:
+            self.meeting.wait()
         with self._lock:
             self.under_way -= 1
         if arguments[0] == "add-port":
