@@ -3,7 +3,6 @@
 place of the program that would ask it."""
 
 import threading
-import time
 from collections.abc import Sequence
 
 from ibhostdev import Vif
@@ -29,7 +28,6 @@ class Eswitchd:
         self.under_way = self.most = 0
         self.refuse: set[str] = set()
         self.keeps = False
-        self.takes = 0.0
         # Where calls that are to be under way at once wait for each other.
         self.meeting: threading.Barrier | None = None
         self._lock = threading.Lock()
@@ -39,7 +37,6 @@ class Eswitchd:
             self.calls.append(list(arguments))
             self.under_way += 1
             self.most = max(self.most, self.under_way)
-        time.sleep(self.takes)
         if self.meeting:
             self.meeting.wait()
         with self._lock:
