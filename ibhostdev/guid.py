@@ -7,8 +7,6 @@ from ibhostdev._native import text as _text
 from ibhostdev.errors import InvalidInput
 
 _ALL_ONES = 0xFFFFFFFFFFFFFFFF
-# I/G bit of the first octet: a group address, nobody's identity.
-_GROUP = 1 << 56
 
 
 class Guid(int):
@@ -78,8 +76,11 @@ class Guid(int):
     def require_identity(self) -> None:
         """Refuse what can be nobody's identity and no driver checks.
 
-        :raises InvalidInput: for zero, all ones, group addresses, and what
-            has more than 64 bits
+        The lowest bit of the first octet, which makes a MAC a group's, has
+        no meaning in a GUID: hosts have VFs with such ones.
+
+        :raises InvalidInput: for zero, all ones, and what has more than 64
+            bits
         """
         self._require_identity(None)
 
@@ -90,8 +91,6 @@ class Guid(int):
             what = "zero"
         elif self == _ALL_ONES:
             what = "all ones"
-        elif self & _GROUP:
-            what = "a multicast address"
         else:
             return
         raise InvalidInput(

@@ -143,8 +143,7 @@ def vif_of(kind, pci_kind, guid_kind, pci, identity, network):
         number = ibh_guid_from_mac(mac)
     elif not _guid(given, size, &number):
         return None
-    # The I/G bit of the first octet is a group's.
-    if number == 0 or number == IBH_GUID_IDLE or number >> 56 & 1:
+    if number == 0 or number == IBH_GUID_IDLE:
         return None
     if pci is not None:
         pci = pci_address(pci)

@@ -87,11 +87,10 @@ static struct ibh_error *parse_port(const char *text, const char *vnic_type,
 	if (ibh_parse_octets(text, strlen(text), 6, &mac))
 		return bad("mac", 0, "write six octets as in fa:16:3e:12:34:56",
 			   "'%s' is not a MAC address", text);
-	/* No driver checks these. */
-	if (mac == 0 || mac >> 40 & 1)
+	/* No driver checks this. */
+	if (mac == 0)
 		return bad("mac", 0, "use the MAC address of the Neutron port",
-			   "%s is %s and cannot identify a VF", text,
-			   mac ? "a multicast address" : "zero");
+			   "%s is zero and cannot identify a VF", text);
 	vif->port_guid = ibh_guid_from_mac(mac);
 	if (!dev_name)
 		return NULL;

@@ -150,9 +150,9 @@ def test_what_nobody_looked_at_is_not_verified(host, run):
 
 
 def test_a_mac_is_told_as_it_was_typed(host, run):
-    done = run("plug", f"{host.vf(0, 0)}=01:00:5E:00:00:01")
+    done = run("plug", f"{host.vf(0, 0)}=00:00:00:00:00:00")
     assert done.code == 2
-    assert "'01:00:5E:00:00:01' is a multicast address" in done.err
+    assert "'00:00:00:00:00:00' is zero" in done.err
 
 
 def test_a_forced_mechanism_that_does_not_serve(host, run):
@@ -204,14 +204,16 @@ def test_a_vf_fails_and_the_others_are_put_back(host, run):
     assert lines[2].endswith("failed")
     assert f"rolled back because of {host.vf(0, 1)}" in lines[1]
     assert lines[-1] == "3 VIFs: 1 failed, 2 as before because of that"
-    assert done.err.splitlines()[0].startswith(f"ibhostdev: {host.vf(0, 1)}: ")
+    warning, error, *_ = done.err.splitlines()
+    assert f"had GUID {GUIDS[9]}" in warning
+    assert error.startswith(f"ibhostdev: {host.vf(0, 1)}: ")
     for part in (
         "  attribute  IFLA_VF_IB_NODE_GUID of VF 1 on ib0",
         "  errno      EIO: Input/output error",
         "  cure       ",
     ):
         assert f"\n{part}" in done.err
-    assert len(done.err.splitlines()) == 4
+    assert len(done.err.splitlines()) == 5
 
     done = run("plug", "--json", *words(host, 1, 2, 3))
     assert (done.code, done.json["ok"]) == (1, False)
@@ -268,7 +270,7 @@ def test_a_simulated_host_that_nobody_serves(host, run, tmp_path):
         "{vf}=fa:16:3e:00:00",
         "{vf}=00:00:00:00:00:00",
         "{vf}=ff:ff:ff:ff:ff:ff:ff:ff",
-        "{vf}=01:16:3e:00:00:01",
+        "{vf}=ff:ff:ff:ff:ff:ff:ff:ff",
         "../{vf}=fa:16:3e:00:00:09",
         "{pf}=fa:16:3e:00:00:09",
         "0000:ff:00.1=fa:16:3e:00:00:09",

@@ -90,7 +90,7 @@ GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
         (GOOD + f"- {{pci: 03:00.8, mac: '{MAC}'}}", "entry 2 pci"),
         (GOOD + "- {pci: 03:00.2, mac: 1:2}", "entry 2 mac: '1:2' is"),
         (GOOD + "- {pci: 03:00.2, mac: ''}", "entry 2 mac"),
-        (GOOD + "- {pci: 03:00.2, mac: '01:00:00:00:00:01'}", "multicast"),
+        (GOOD + "- {pci: 03:00.2, mac: '00:00:00:00:00:00'}", "is zero"),
         (GOOD + "---\n" + GOOD, "several documents"),
         (GOOD + "- {pci", "line 4 file: is neither YAML nor JSON"),
         ("- a\n\t- b", "line 2 file: is neither YAML nor JSON"),

@@ -360,8 +360,6 @@ def test_help(bed, ebrctl):
         (0, "fa:16:3e:00:00", "is not a MAC address"),
         (0, "fa:16:3e:00:00:01:02:03", "is not a MAC address"),
         (0, "00:00:00:00:00:00", "is zero"),
-        (0, "ff:ff:ff:ff:ff:ff", "is a multicast address"),
-        (0, "01:16:3e:00:00:01", "is a multicast address"),
         (3, "direct", "is no type of port"),
         (4, "../../../etc", "is not a PCI address"),
         (4, "0000:3b:20.0", "is not a PCI address"),

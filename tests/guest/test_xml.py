@@ -144,7 +144,7 @@ def test_metadata_may_be_written_by_hand():
         "pci='0000:3b:00.2'",
         f"pci='0000:3b:00.2' mac='{MAC}' guid='fa:16:3e:00:00:12:34:56'",
         f"pci='../../etc' mac='{MAC}'",
-        "pci='0000:3b:00.2' mac='ff:ff:ff:ff:ff:ff'",
+        "pci='0000:3b:00.2' mac='00:00:00:00:00:00'",
     ],
 )
 def test_malformed_metadata_is_refused_with_the_domain(attributes):

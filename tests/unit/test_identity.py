@@ -74,9 +74,6 @@ def test_what_is_no_identity_is_refused_by_name(text):
         ("00:00:00:00:00:00", "zero"),
         ("0x0000000000000000", "zero"),
         ("ff:ff:ff:ff:ff:ff:ff:ff", "all ones"),
-        ("ff:ff:ff:ff:ff:ff", "multicast"),
-        ("01:00:5e:00:00:01", "multicast"),
-        ("03:16:3e:00:00:12:34:56", "multicast"),
     ],
 )
 def test_what_can_be_nobodys_identity_is_refused(text, why):

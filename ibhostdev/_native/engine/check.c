@@ -73,8 +73,6 @@ static struct ibh_error *check_guid(uint64_t guid)
 		what = "zero";
 	else if (guid == IBH_GUID_IDLE)
 		what = "all ones";
-	else if (guid >> 56 & 1)
-		what = "a multicast address";
 	if (!what)
 		return NULL;
 	ibh_format_guid(guid, text);

@@ -16,8 +16,8 @@
  *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
  *                 a mechanism each
  *   choose.c      which mechanism serves a PF
- *   check.c, resolve.c, plan.c, unplug.c, restore.c, apply.c, verify.c,
- *   undo.c, rebind.c
+ *   check.c, resolve.c, plan.c, plug.c, unplug.c, restore.c, apply.c,
+ *   verify.c, undo.c, rebind.c
  *                 the steps of a batch
  *   run.c         all of them, in their order
  *   report.c      what became of a batch
@@ -589,7 +589,7 @@ uint64_t vif_node_guid(const struct ibh_vif *vif);
 void drop_locks(struct run *run);
 void forget_places(struct run *run);
 
-/* plan.c, unplug.c, restore.c */
+/* plan.c, plug.c, unplug.c, restore.c */
 struct ibh_error *plan_plug(struct run *run);
 struct ibh_error *plan_unplug(struct run *run);
 struct ibh_error *plan_restore(struct run *run);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The third step: what has to be written, decided before anything is. This
- * file has what all plans need, and the plan of a plug.
+ * file has what all plans need.
  */
 #include "internal.h"
 
@@ -127,6 +127,31 @@ struct change *changes_sharing(const struct changes *changes,
 bool change_needed(const struct change *change)
 {
 	return change->write.have != 0;
+}
+
+struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
+			     struct holder *holder, struct change *change)
+{
+	struct change *moved = changes_sharing(&run->first, holder->side,
+					       holder->vf.index);
+	struct change **grown;
+	struct ibh_error *error;
+
+	if (!moved) {
+		moved = change_idle(holder->side, &holder->vf, vif);
+		if (!moved)
+			return no_memory();
+		error = changes_add(&run->first, moved);
+		if (error)
+			return error;
+	}
+	grown = realloc(change->moves,
+			(change->move_count + 1) * sizeof(*grown));
+	if (!grown)
+		return no_memory();
+	change->moves = grown;
+	grown[change->move_count++] = moved;
+	return NULL;
 }
 
 /* ---- states ------------------------------------------------------------ */
@@ -271,183 +296,6 @@ static struct ibh_error *find_holders(struct run *run)
 	for (i = 0; i < run->side_count && !error; i++)
 		if (!run->sides[i].trouble)
 			error = find_on(run, &run->sides[i]);
-	return error;
-}
-
-/* ---- to plug ----------------------------------------------------------- */
-
-/*
- * What may be done to a VF in a guest's hands: nothing, but to give it back
- * an identity that it is known to have lost.
- */
-static struct ibh_error *spare_guest(struct run *run,
-				     const struct ibh_vif *vif,
-				     struct change *change, bool equal)
-{
-	uint8_t identities =
-		change->wanted.have & (IBH_HAVE_NODE | IBH_HAVE_PORT);
-	uint64_t owner = state_owner(&change->before);
-	char text[IBH_GUID_TEXT + 1];
-
-	if (owner && owner != vif->port_guid && owner != vif_node_guid(vif)) {
-		ibh_format_guid(owner, text);
-		return fail(T_GUEST_HAS, change->address, NULL, 0, text, NULL,
-			    NULL);
-	}
-	change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
-	if (equal) {
-		change->write.have = 0;
-	} else if ((change->before.have & identities) != identities) {
-		change->write.have = 0;
-		change->verified = false;
-		ibh_format_guid(vif->port_guid, text);
-		return warn(run,
-			    "%s is left alone: a guest has it, and the kernel "
-			    "does not tell whether it is GUID %s already",
-			    change->address, text);
-	}
-	return NULL;
-}
-
-/* What a VF needs to become the VIF's. */
-static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
-				  struct change *change)
-{
-	const struct side *side = change->side;
-	const struct ibh_state *before = &change->before;
-	struct ibh_error *error;
-	bool equal;
-
-	error = side->mechanism->plugged(side, vif, run->how, &change->wanted);
-	if (!error)
-		error = state_of(side, &change->vf, &change->before);
-	if (error)
-		return error;
-	change->write = difference(before, &change->wanted);
-	equal = before->have & IBH_HAVE_PORT &&
-		before->port == change->wanted.port &&
-		(!(change->wanted.have & IBH_HAVE_NODE) ||
-		 (before->have & IBH_HAVE_NODE &&
-		  before->node == change->wanted.node));
-	if (change->vf.in_use)
-		return spare_guest(run, vif, change, equal);
-	/* The Neutron agent owns the policy of a VF that is plugged; only one
-	 * that an unplug or a reset left down is raised, unless somebody says
-	 * what it is to be. */
-	if (equal && !run->how->set_policy &&
-	    !(before->have & IBH_HAVE_POLICY && before->policy == IBH_DOWN))
-		change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
-	return NULL;
-}
-
-struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
-			     struct holder *holder, struct change *change)
-{
-	struct change *moved = changes_sharing(&run->first, holder->side,
-					       holder->vf.index);
-	struct change **grown;
-	struct ibh_error *error;
-
-	if (!moved) {
-		moved = change_idle(holder->side, &holder->vf, vif);
-		if (!moved)
-			return no_memory();
-		error = changes_add(&run->first, moved);
-		if (error)
-			return error;
-	}
-	grown = realloc(change->moves,
-			(change->move_count + 1) * sizeof(*grown));
-	if (!grown)
-		return no_memory();
-	change->moves = grown;
-	grown[change->move_count++] = moved;
-	return NULL;
-}
-
-/*
- * Make the stale holders of a GUID idle, unless a guest has them: a resize to
- * the same host plugs before it unplugs.
- */
-static struct ibh_error *move_others(struct run *run, size_t at,
-				     struct change *change)
-{
-	const struct ibh_vif *vif = &run->vifs[at];
-	char address[IBH_PCI_TEXT + 1], text[IBH_GUID_TEXT + 1];
-	struct ibh_error *error = NULL;
-	struct holder *holder;
-
-	ibh_format_guid(vif->port_guid, text);
-	for (holder = run->holders[at]; holder; holder = holder->next) {
-		ibh_format_pci(holder->vf.pci, address);
-		if (!holder->there)
-			return fail(T_VANISHED, address, NULL, 0, NULL, NULL,
-				    NULL);
-		if (holder->vf.in_use)
-			return fail(T_GUEST_HAS_HOLDER, change->address,
-				    "guid", 0, text, address, NULL);
-	}
-	for (holder = run->holders[at]; holder && !error;
-	     holder = holder->next) {
-		ibh_format_pci(holder->vf.pci, address);
-		error = warn(run,
-			     "GUID %s was still on %s, which is made idle for "
-			     "%s to have it",
-			     text, address, change->address);
-		if (!error)
-			error = move_first(run, vif, holder, change);
-	}
-	return error;
-}
-
-static struct ibh_error *plug_one(struct run *run, size_t at)
-{
-	const struct ibh_vif *vif = &run->vifs[at];
-	struct place *place = &run->places[at];
-	struct ibh_state wanted = {
-		.node = vif_node_guid(vif),
-		.port = vif->port_guid,
-		.policy = (uint8_t)(run->how->set_policy ? run->how->policy :
-							   IBH_FOLLOW),
-		.have = IBH_HAVE_NODE | IBH_HAVE_PORT | IBH_HAVE_POLICY,
-	};
-	struct ibh_error *error = place->error;
-	struct change *change = NULL;
-
-	place->error = NULL;
-	if (!error) {
-		change = change_new(place->side, &place->vf, vif);
-		error = change ? identity(run, vif, change) : no_memory();
-	}
-	if (!error)
-		error = move_others(run, at, change);
-	if (error) {
-		change_free(change);
-		answer_error(run, at, &wanted, error);
-		return NULL;
-	}
-	error = changes_add(&run->then, change);
-	if (!error)
-		run->answers[at].change = change;
-	return error;
-}
-
-struct ibh_error *plan_plug(struct run *run)
-{
-	struct ibh_error *error = NULL;
-	size_t i;
-
-	for (i = 0; i < run->count && !error; i++)
-		error = plug_one(run, i);
-	/* A VF that is made idle on the way gets all of its new identity. */
-	for (i = 0; i < run->first.count && !error; i++) {
-		struct change *moved = run->first.changes[i];
-		struct change *change = changes_find(
-			&run->then, moved->side, moved->vf.index);
-
-		if (change)
-			change->write = change->wanted;
-	}
 	return error;
 }
 
