@@ -64,11 +64,13 @@ class Netdev(NamedTuple):
 
 class Port(NamedTuple):
     """A physical port: ``state`` as the kernel writes it (ACTIVE, INIT,
-    DOWN, …), ``sm_lid`` the LID of the subnet manager, 0 if none is seen."""
+    DOWN, …), ``sm_lid`` the LID of the subnet manager, 0 if none is seen,
+    ``guid`` the port GUID, None if it is not shown."""
 
     number: int
     state: str
     sm_lid: int
+    guid: Guid | None = None
 
 
 class Pf(NamedTuple):
@@ -90,6 +92,7 @@ class Pf(NamedTuple):
     stride: int
     autoprobe: bool
     port: int
+    node_guid: Guid | None = None
 
     @property
     def netdev(self) -> Netdev | None:

@@ -95,6 +95,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
         IBH_MAX_NETDEVS
 
     struct ibh_port:
+        uint64_t guid
         unsigned int number
         unsigned int sm_lid
         char state[16]
@@ -111,6 +112,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
         char driver[64]
         ibh_family family
         bint autoprobe
+        uint64_t node_guid
         unsigned int port_count
         unsigned int netdev_count
         ibh_port ports[4]

@@ -299,6 +299,7 @@ cdef pf_of(const ibh_pf *pf):
             pf.ports[i].number,
             text_of(pf.ports[i].state),
             pf.ports[i].sm_lid,
+            Guid(pf.ports[i].guid) if pf.ports[i].guid else None,
         )
         for i in range(pf.port_count)
     ])
@@ -322,6 +323,7 @@ cdef pf_of(const ibh_pf *pf):
         stride=pf.stride,
         autoprobe=pf.autoprobe,
         port=ports[0].number,
+        node_guid=Guid(pf.node_guid) if pf.node_guid else None,
     )
 
 

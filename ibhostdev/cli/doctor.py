@@ -524,18 +524,22 @@ def readable(patient: Patient) -> Iterator[Finding]:
                 )
 
 
+def _held(view: View, vf: Vf) -> set[Guid]:
+    """The GUIDs that a VF has."""
+    return {
+        guid
+        for states in view.states
+        if (state := states.get(vf.index)) is not None
+        for guid in (state.node_guid, state.port_guid)
+        if guid is not None and not guid.is_idle
+    }
+
+
 def duplicates(patient: Patient) -> Iterator[Finding]:
     """A GUID on two VFs: the fabric sends to either of them."""
     holders: dict[Guid, list[str]] = {}
     for view, vf in patient.vfs:
-        held = {
-            guid
-            for states in view.states
-            if (state := states.get(vf.index)) is not None
-            for guid in (state.node_guid, state.port_guid)
-            if guid is not None and not guid.is_idle
-        }
-        for guid in held:
+        for guid in _held(view, vf):
             holders.setdefault(guid, []).append(vf.pci)
     for guid, vfs in holders.items():
         if len(vfs) > 1:
@@ -549,6 +553,30 @@ def duplicates(patient: Patient) -> Iterator[Finding]:
             )
 
 
+def pf_guids(patient: Patient) -> Iterator[Finding]:
+    """A VF with a PF's own GUID, as a script makes it that counts upward
+    from there."""
+    own = {
+        guid: view.pf.pci
+        for view in patient.views
+        for guid in (
+            view.pf.node_guid,
+            *(port.guid for port in view.pf.ports),
+        )
+    }
+    for view, vf in patient.vfs:
+        for guid in _held(view, vf):
+            if guid in own:
+                yield Finding(
+                    "GUIDs",
+                    Severity.PROBLEM,
+                    f"has GUID {guid}, which is that of PF {own[guid]}",
+                    vf.pci,
+                    f"ibhostdev unplug {guid}, then plug it with a GUID that "
+                    "nobody else has",
+                )
+
+
 def halves(patient: Patient) -> Iterator[Finding]:
     """VFs of which a call that was cut off has set a part."""
     for view, vf in patient.vfs:
@@ -556,11 +584,17 @@ def halves(patient: Patient) -> Iterator[Finding]:
         if state.owner is None:
             continue
         node, port = state.node_guid, state.port_guid
-        if None not in (node, port) and node != port:
+        # Two GUIDs that differ are somebody's choice.
+        if (
+            node is not None
+            and port is not None
+            and node.is_idle != port.is_idle
+        ):
             yield Finding(
                 "GUIDs",
                 Severity.WARNING,
-                f"node GUID {node} is not the port GUID {port}",
+                f"has node GUID {node} and port GUID {port}: one of them is "
+                "nobody's",
                 vf.pci,
                 "plug or unplug it again",
             )
@@ -675,6 +709,7 @@ CHECKS: tuple[Check, ...] = (
     iommu,
     readable,
     duplicates,
+    pf_guids,
     halves,
     leftovers,
     own_drivers,

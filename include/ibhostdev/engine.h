@@ -131,8 +131,10 @@ IBH_PUBLIC const char *ibh_mechanism_name(enum ibh_mechanism mechanism);
 #define IBH_MAX_NETDEVS 8
 
 /* `state` as the kernel writes it (ACTIVE, INIT, DOWN), `sm_lid` the LID of
- * the subnet manager, 0 if none is seen. */
+ * the subnet manager, 0 if none is seen, `guid` the port GUID, 0 if it is not
+ * shown. */
 struct ibh_port {
+	uint64_t guid;
 	unsigned int number, sm_lid;
 	char state[16];
 };
@@ -152,6 +154,7 @@ struct ibh_pf {
 	char driver[IBH_NAME];
 	enum ibh_family family;
 	bool autoprobe;
+	uint64_t node_guid; /* 0 if it is not shown */
 	unsigned int port_count, netdev_count;
 	struct ibh_port ports[IBH_MAX_PORTS]; /* by number */
 	struct ibh_netdev netdevs[IBH_MAX_NETDEVS]; /* by port */

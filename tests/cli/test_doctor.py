@@ -5,6 +5,7 @@ import pytest
 
 from ibhostdev import Host
 from ibhostdev.cli import doctor
+from tests.flavours import ONES
 from tests.testbed import Hca
 
 MAC = "fa:16:3e:00:00:01"
@@ -171,11 +172,28 @@ def test_a_guid_on_two_vfs(host, run):
 
 
 def test_half_an_identity(host, run):
-    host.seed(0, 0, GUID, OTHER, "follow")
+    host.seed(0, 0, GUID, ONES, "follow")
     (one,) = findings(run, "warning")
     assert one["device"] == host.vf(0, 0)
     assert GUID in one["message"]
-    assert OTHER in one["message"]
+    assert ONES in one["message"]
+
+
+def test_two_guids_that_differ_are_somebodys_choice(host, run):
+    host.seed(0, 0, GUID, OTHER, "follow")
+    assert findings(run, "warning") == []
+
+
+def test_a_pfs_guid_on_a_vf(host, run):
+    pf = host.pfs[1]
+    (device,) = (host.sys / "bus/pci/devices" / pf / "infiniband").iterdir()
+    node = (device / "node_guid").read_text().strip().replace(":", "")
+    own = ":".join(node[i : i + 2] for i in range(0, 16, 2))
+    host.seed(0, 0, own, own, "follow")
+    (one,) = findings(run, "problem")
+    assert one["device"] == host.vf(0, 0)
+    assert own in one["message"]
+    assert pf in one["message"]
 
 
 def test_a_plugged_vf_that_is_down(host, run):

@@ -270,7 +270,6 @@ def test_a_simulated_host_that_nobody_serves(host, run, tmp_path):
         "{vf}=fa:16:3e:00:00",
         "{vf}=00:00:00:00:00:00",
         "{vf}=ff:ff:ff:ff:ff:ff:ff:ff",
-        "{vf}=ff:ff:ff:ff:ff:ff:ff:ff",
         "../{vf}=fa:16:3e:00:00:09",
         "{pf}=fa:16:3e:00:00:09",
         "0000:ff:00.1=fa:16:3e:00:00:09",

@@ -3,7 +3,8 @@
 
 import pytest
 
-from ibhostdev import Guid, Vif
+from ibhostdev import BatchFailed, Guid, Vif
+from ibhostdev.errors import GuidConflict
 from tests.flavours import guid, mac, vifs
 
 # The lowest bit of the first octet makes a MAC a group's; a GUID has no such
@@ -47,3 +48,27 @@ def test_that_an_identity_is_written_over_is_told(bed, flavour):
 def test_zero_and_all_ones_are_nobodys(bed, flavour, number):
     with pytest.raises(Exception, match="cannot identify a VF"):
         bed.connect().plug([Vif(bed.vf(0, 0), Guid(number))])
+
+
+def own_guids(bed):
+    """A PF's, as the kernel shows them: of the node and of its first port."""
+    folder = bed.sys / "bus/pci/devices" / bed.pfs[0] / "infiniband"
+    (device,) = folder.iterdir()
+    port = (device / "ports/1/gids/0").read_text().strip()
+    node = (device / "node_guid").read_text().strip()
+    return [Guid.parse(text.replace(":", "")[-16:]) for text in (node, port)]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["node", "port"])
+def test_a_pf_keeps_its_guids_to_itself(bed, flavour, which):
+    taken = own_guids(bed)[which]
+    before = bed.seen(0)
+    bed.reset_counts()
+    with pytest.raises(BatchFailed) as caught:
+        bed.connect().plug([*vifs(bed, 1), Vif(bed.vf(0, 1), taken)])
+    error = caught.value.result.results[1].error
+    assert isinstance(error, GuidConflict)
+    assert bed.pfs[0] in str(error)
+    assert str(taken) in str(error)
+    assert bed.seen(0) == before
+    assert bed.counts().modify == 0

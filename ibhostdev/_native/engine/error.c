@@ -50,6 +50,8 @@ static const struct words words[T_LAST] = {
 	[T_ONE_GUID] = { IBH_INVALID_INPUT,
 			 "ebrctl gives a VF one GUID, for node and port",
 			 "leave the node GUID out" },
+	[T_PF_HAS] = { IBH_GUID_CONFLICT, "GUID {1} is that of PF {2}",
+		       "give the VF a GUID that nobody else has" },
 	[T_NETWORK_UNMAPPED] = { IBH_WRONG_NETWORK,
 				 "physical network '{1}' is mapped to no PF",
 				 "add it to " MAPPINGS ", which have {2}" },

@@ -71,6 +71,7 @@ enum text {
 	T_NO_POLICY, /* {1} policy */
 	T_FOREIGN_POLICY, /* {1} policy */
 	T_ONE_GUID,
+	T_PF_HAS, /* {1} GUID, {2} PF */
 	T_NETWORK_UNMAPPED, /* {1} network, {2} those that are */
 	/* what an address leads to */
 	T_NO_VF_GIVEN,
@@ -293,6 +294,8 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 			  bool *is_one);
 /* … and this the state of its ports, for which firmware is asked. */
 void pf_read_states(struct ibh_host *host, struct ibh_pf *pf);
+/* … and this its own GUIDs. */
+void pf_read_guids(struct ibh_host *host, struct ibh_pf *pf);
 /* A number below the PF's folder: decimal, or hex as sysfs writes it; an
  * absent file counts as 0. */
 struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
@@ -301,10 +304,11 @@ struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
 /* ---- topology.c -------------------------------------------------------- */
 
 /* The PFs as they were at one time; never changed once it is made, but that
- * the states of their ports are read when somebody wants to know. */
+ * their GUIDs and the states of their ports are read when somebody wants to
+ * know. */
 struct topology {
 	atomic_uint users;
-	bool has_states;
+	bool has_states, has_guids;
 	struct ibh_pfs public;
 	struct ibh_pf *pfs;
 	/* What the directories' names add up to: class/infiniband, and for
@@ -317,6 +321,8 @@ struct topology {
 struct ibh_error *topology_get(struct ibh_host *host, bool anew,
 			       struct topology **topology);
 void topology_put(struct topology *topology);
+/* Reads the PFs' own GUIDs, unless they are known. */
+void topology_guids(struct ibh_host *host, struct topology *topology);
 
 /* ---- vf.c -------------------------------------------------------------- */
 

@@ -106,6 +106,23 @@ void pf_read_states(struct ibh_host *host, struct ibh_pf *pf)
 	}
 }
 
+/* The GUID of a port is the second half of its first GID. */
+void pf_read_guids(struct ibh_host *host, struct ibh_pf *pf)
+{
+	char folder[PATH_SIZE], name[16], value[SHORT_VALUE];
+	unsigned int i;
+
+	if (read_short(host, pf, value, "infiniband", pf->ib_device,
+		       "node_guid") >= 0)
+		(void)ibh_parse_digits(value, &pf->node_guid);
+	join(folder, "infiniband/%s/ports", pf->ib_device);
+	for (i = 0; i < pf->port_count; i++) {
+		format(name, sizeof(name), "%u", pf->ports[i].number);
+		if (read_short(host, pf, value, folder, name, "gids/0") >= 0)
+			(void)ibh_parse_digits(value, &pf->ports[i].guid);
+	}
+}
+
 static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
 				     const char *name)
 {

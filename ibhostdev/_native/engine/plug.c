@@ -43,6 +43,47 @@ static struct ibh_error *spare_guest(struct run *run,
 	return NULL;
 }
 
+/* The PF that has a GUID for its own; NULL if none has. */
+static const struct ibh_pf *pf_with(const struct run *run, uint64_t guid)
+{
+	const struct ibh_pfs *pfs = &run->topology->public;
+	unsigned int n;
+	size_t i;
+
+	for (i = 0; i < pfs->count; i++) {
+		const struct ibh_pf *pf = pfs->pfs[i];
+
+		if (pf->node_guid == guid)
+			return pf;
+		for (n = 0; n < pf->port_count; n++)
+			if (pf->ports[n].guid == guid)
+				return pf;
+	}
+	return NULL;
+}
+
+/* The fabric would send to either of them. */
+static struct ibh_error *spare_pfs(const struct run *run,
+				   const struct change *change)
+{
+	const struct ibh_state *wanted = &change->wanted;
+	char text[IBH_GUID_TEXT + 1];
+	const struct ibh_pf *pf;
+	uint64_t guid = wanted->port;
+
+	topology_guids(run->host, run->topology);
+	pf = pf_with(run, guid);
+	if (!pf && wanted->have & IBH_HAVE_NODE) {
+		guid = wanted->node;
+		pf = pf_with(run, guid);
+	}
+	if (!pf)
+		return NULL;
+	ibh_format_guid(guid, text);
+	return fail(T_PF_HAS, change->address, "guid", 0, text, pf->address,
+		    NULL);
+}
+
 /* What somebody should know before an identity is written. */
 static struct ibh_error *warn_of_writing(struct run *run,
 					 const struct change *change)
@@ -86,6 +127,8 @@ static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 		(!(change->wanted.have & IBH_HAVE_NODE) ||
 		 (before->have & IBH_HAVE_NODE &&
 		  before->node == change->wanted.node));
+	if (!equal && (error = spare_pfs(run, change)))
+		return error;
 	if (change->vf.in_use)
 		return spare_guest(run, vif, change, equal);
 	if (!equal && (error = warn_of_writing(run, change)))

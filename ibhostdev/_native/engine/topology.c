@@ -339,6 +339,17 @@ void topology_put(struct topology *topology)
 	free(topology);
 }
 
+void topology_guids(struct ibh_host *host, struct topology *topology)
+{
+	size_t i;
+
+	pthread_mutex_lock(&host->mutex);
+	for (i = 0; !topology->has_guids && i < topology->public.count; i++)
+		pf_read_guids(host, &topology->pfs[i]);
+	topology->has_guids = true;
+	pthread_mutex_unlock(&host->mutex);
+}
+
 int ibh_pfs(struct ibh_host *host, bool anew, struct ibh_pfs **pfs,
 	    struct ibh_error **error)
 {
@@ -353,6 +364,7 @@ int ibh_pfs(struct ibh_host *host, bool anew, struct ibh_pfs **pfs,
 		pf_read_states(host, &topology->pfs[i]);
 	topology->has_states = true;
 	pthread_mutex_unlock(&host->mutex);
+	topology_guids(host, topology);
 	*pfs = &topology->public;
 	return 0;
 }
