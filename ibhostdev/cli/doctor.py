@@ -512,16 +512,20 @@ def readable(patient: Patient) -> Iterator[Finding]:
                 error.device or view.pf.pci,
                 error.cure,
             )
-        for states in view.states:
-            silent = [vf.pci for vf in view.vfs if vf.index not in states]
-            if silent:
-                yield Finding(
-                    "state",
-                    Severity.WARNING,
-                    f"the driver does not tell about {_some(silent)}",
-                    view.pf.pci,
-                    "look into the kernel log for the health of the HCA",
-                )
+        # A VF may have one port of two (mlx4).
+        silent = [
+            vf.pci
+            for vf in view.vfs
+            if not any(vf.index in states for states in view.states)
+        ]
+        if silent and view.states:
+            yield Finding(
+                "state",
+                Severity.WARNING,
+                f"the driver does not tell about {_some(silent)}",
+                view.pf.pci,
+                "look into the kernel log for the health of the HCA",
+            )
 
 
 def _held(view: View, vf: Vf) -> set[Guid]:

@@ -237,7 +237,7 @@ def _rows(view: View, uses: Uses) -> list[Line]:
             (vf.driver or "-", ""),
             (f"{'-' if group is None else group:>5}", ""),
         ]
-        row += [identity(view.state(vf, side)) for side in sides]
+        row += [_on_side(view, vf, side) for side in sides]
         if policies:
             row.append(_policy(view.state(vf)))
         use = uses.get(vf.pci)
@@ -248,6 +248,14 @@ def _rows(view: View, uses: Uses) -> list[Line]:
             row.append(("in a guest's hands", "magenta"))
         rows.append(row)
     return rows
+
+
+def _on_side(view: View, vf: Vf, side: int) -> Cell:
+    """With num_vfs=4,4,0 the VFs of a ConnectX-3 have one port each."""
+    told = [vf.index in states for states in view.states]
+    if any(told) and not told[side]:
+        return "-", "dim"
+    return identity(view.state(vf, side))
 
 
 def identity(state: VfState) -> Cell:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ibhostdev doctor."""
 
+import shutil
+
 import pytest
 
 from ibhostdev import Host
@@ -227,6 +229,18 @@ def test_a_vf_that_firmware_does_not_tell_about(bed, run):
     bed.fail_queries(bed.vf(0, 1), 5)
     found = findings(run, "warning", "state")
     assert any(bed.vf(0, 1) in one["message"] for one in found)
+
+
+def test_a_vf_with_one_port_of_two_is_not_ill(bed, run):
+    bed.build(Hca("mlx4", vfs=2, ports=2))
+    (iov,) = (bed.sys / "bus/pci/devices" / bed.pfs[0]).glob(
+        "infiniband/*/iov"
+    )
+    for folder in iov.glob("*.[12]/ports/2"):
+        shutil.rmtree(folder)
+    assert findings(run, "warning", "state") == []
+    shown = run("list").out
+    assert "not known" not in shown
 
 
 def test_locks_that_cannot_be_made(host, run, tmp_path):

@@ -274,6 +274,25 @@ def test_the_physical_network_tells_the_port_of_a_dual_port_mlx4(bed):
     assert int(shown, 16) == Guid.parse(guid(2))
 
 
+def test_both_ports_of_a_vf_in_one_batch(bed):
+    bed.build(Hca("mlx4", vfs=2, ports=2))
+    first, second = (p.name for p in sorted((bed.sys / "class/net").iterdir()))
+    host = bed.connect(physical_networks={"one": [first], "two": [second]})
+    both = [
+        Vif.parse(bed.vf(0, 0), mac(1), "one"),
+        Vif.parse(bed.vf(0, 0), mac(2), "two"),
+    ]
+    assert host.plug(both).ok
+    (pf,) = host.pfs
+    for port, number in (1, 1), (2, 2):
+        states = host.survey(pf.on_port(port))
+        assert str(states[0].port_guid) == guid(number)
+    assert host.unplug(both).ok
+    # The same port twice is a slip still.
+    with pytest.raises(InvalidInput, match="named twice"):
+        host.plug([both[0], Vif.parse(bed.vf(0, 0), mac(3), "one")])
+
+
 def test_netlink_and_files_agree_on_an_ofed_host(bed):
     """Where both are there netlink writes, since the Neutron agent reads
     back by netlink; the other way leaves its read-back at zero."""

@@ -109,6 +109,13 @@ static struct ibh_error *check_network(struct run *run,
 		    "physical_network", 0, vif->network, names, NULL);
 }
 
+/* A VF with two ports may be on two networks; whether these are behind two of
+ * its ports is seen when it is looked up. */
+static bool two_networks(const struct ibh_vif *a, const struct ibh_vif *b)
+{
+	return a->network && b->network && strcmp(a->network, b->network) != 0;
+}
+
 static struct ibh_error *check_one(struct run *run, size_t at,
 				   struct table *vfs)
 {
@@ -116,6 +123,7 @@ static struct ibh_error *check_one(struct run *run, size_t at,
 	bool plugging = run->job != UNPLUG;
 	char address[IBH_PCI_TEXT + 1], text[IBH_GUID_TEXT + 1];
 	struct ibh_error *error;
+	ssize_t other;
 
 	if ((error = check_guid(vif->port_guid)) ||
 	    (error = check_guid(vif_node_guid(vif))))
@@ -131,9 +139,10 @@ static struct ibh_error *check_one(struct run *run, size_t at,
 		/* Any PF may have it: the mapping may have changed. */
 		return NULL;
 	/* Domain and routing id, and never 0. */
-	if (table_add(vfs, (uint64_t)vif->pci.domain << 16 | vif->pci.rid |
-				   1ULL << 63,
-		      at) >= 0) {
+	other = table_add(vfs, (uint64_t)vif->pci.domain << 16 |
+				       vif->pci.rid | 1ULL << 63,
+			  at);
+	if (other >= 0 && !two_networks(vif, &run->vifs[other])) {
 		ibh_format_pci(vif->pci, address);
 		return fail(T_VF_TWICE, address, "pci", 0, NULL, NULL, NULL);
 	}

@@ -152,7 +152,8 @@ int ibh_survey(struct ibh_host *host, const struct ibh_pf *pf,
 	*error = side_survey(&side);
 	if (!*error) {
 		memcpy(states, side.states, pf->numvfs * sizeof(*states));
-		memcpy(told, side.told, pf->numvfs * sizeof(*told));
+		for (i = 0; i < pf->numvfs; i++)
+			told[i] = side.told[i] == TOLD;
 	}
 	side_free(&side);
 	return *error ? -1 : 0;

@@ -72,6 +72,11 @@ static const struct words words[T_LAST] = {
 	[T_NOT_LISTED] = { IBH_DEVICE_NOT_FOUND,
 			   "its PF {1} does not list it as VF {2}",
 			   "enable the PF's VFs anew" },
+	[T_NO_SUCH_PORT] = { IBH_DEVICE_NOT_FOUND,
+			     "has no port {1}: its driver gave it another one "
+			     "(num_vfs of mlx4_core)",
+			     "name the physical network of a port that it "
+			     "has" },
 	[T_OTHER_NETWORK] = { IBH_WRONG_NETWORK,
 			      "PF {1} is not on physical network '{2}', which "
 			      "is mapped to {3}",

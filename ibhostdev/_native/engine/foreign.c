@@ -82,7 +82,7 @@ static struct ibh_error *survey_all(struct side *side)
 	/* Nothing is known of them, and none is ill. */
 	for (i = 0; i < side->pf->numvfs; i++) {
 		side->states[i] = (struct ibh_state){ 0 };
-		side->told[i] = true;
+		side->told[i] = TOLD;
 	}
 	return NULL;
 }

@@ -80,6 +80,7 @@ enum text {
 	T_NO_IB_PORT, /* {1} PF */
 	T_NOT_ENABLED, /* {1} numvfs, {2} PF */
 	T_NOT_LISTED, /* {1} PF, {2} index */
+	T_NO_SUCH_PORT, /* {1} port */
 	T_OTHER_NETWORK, /* {1} PF, {2} network, {3} its devices */
 	T_NO_MECHANISM, /* {1} why not */
 	T_NOT_FORCED, /* {1} why not */
@@ -378,6 +379,10 @@ void netlink_set(struct ibh_host *host, int ifindex,
 
 /* ---- mechanisms -------------------------------------------------------- */
 
+/* What a driver says of a VF: nothing, if it could not be asked; its state;
+ * or that it has no such port (mlx4). */
+enum telling { UNTOLD, TOLD, NO_PORT };
+
 /* A PF on one of its ports, what serves it there, and its VFs' states as
  * found before anything was written. */
 struct side {
@@ -392,7 +397,7 @@ struct side {
 	bool *mine; /* [numvfs] */
 	bool has_mine;
 	struct ibh_state *states; /* [numvfs] */
-	bool *told; /* [numvfs]; false: the driver could not be asked */
+	uint8_t *told; /* [numvfs]; enum telling */
 	bool surveyed;
 	struct ibh_error *trouble; /* why not */
 };
@@ -470,6 +475,9 @@ struct ibh_error *mlx5_plugged(const struct side *side,
 			       const struct ibh_how *how,
 			       struct ibh_state *wanted);
 struct ibh_state mlx5_idle(const struct side *side);
+/* mlx4: whether a VF has a port. */
+bool mlx4_has_port(struct ibh_host *host, const struct ibh_pf *pf,
+		   unsigned int index, unsigned int port);
 /* OFED's files, for who reads by them: of VFs of `which` node and port GUID
  * that netlink does not know. */
 void mlx5_files_fill(struct side *side);

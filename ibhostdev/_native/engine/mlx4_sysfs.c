@@ -113,6 +113,41 @@ static struct ibh_error *read_guid(struct iov *iov, const char *kind,
 		    NULL);
 }
 
+static int ignore(const char *name, void *context)
+{
+	(void)name;
+	(void)context;
+	return 1;
+}
+
+/* The driver makes folders for the ports that a VF has, and no others
+ * (sysfs.c, register_one_pkey_tree; num_vfs=4,4,0 gives VFs one port each).
+ * Only where the VF's own folder is there does that say anything. */
+static bool has_port(struct iov *iov)
+{
+	struct ibh_host *host = iov->side->host;
+	struct path path = iov->vf;
+
+	path_file(&path, "");
+	if (host_list(host, path.text, ignore, NULL) != -ENOENT)
+		return true;
+	/* …/ports */
+	path_cut(&path, (size_t)(strrchr(path.text, '/') - path.text));
+	path_cut(&path, (size_t)(strrchr(path.text, '/') - path.text));
+	return host_list(host, path.text, ignore, NULL) < 0;
+}
+
+bool mlx4_has_port(struct ibh_host *host, const struct ibh_pf *pf,
+		   unsigned int index, unsigned int port)
+{
+	struct side side = { .host = host, .pf = pf, .port = port };
+	struct iov iov;
+
+	of_port(&iov, &side);
+	of_vf(&iov, index);
+	return has_port(&iov);
+}
+
 static int read_pkeys(struct iov *iov, struct ibh_state *state)
 {
 	unsigned int i;
@@ -137,9 +172,12 @@ static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
 	bool found;
 	int err;
 
-	side->told[iov->index] = false;
-	if (!entry)
+	side->told[iov->index] = UNTOLD;
+	if (!entry) {
+		if (!has_port(iov))
+			side->told[iov->index] = NO_PORT;
 		return NULL;
+	}
 	error = read_guid(iov, "admin_guids/", entry, &state.port, &found);
 	if (error || !found)
 		return error;
@@ -157,7 +195,7 @@ static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
 	if (err && err != -ENOENT)
 		return NULL;
 	side->states[iov->index] = state;
-	side->told[iov->index] = true;
+	side->told[iov->index] = TOLD;
 	return NULL;
 }
 

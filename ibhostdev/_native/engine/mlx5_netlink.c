@@ -112,7 +112,7 @@ static struct ibh_error *survey_all(struct side *side)
 	for (i = 0; i < count; i++) {
 		if (infos[i].vf < side->pf->numvfs) {
 			side->states[infos[i].vf] = told(&infos[i]);
-			side->told[infos[i].vf] = true;
+			side->told[infos[i].vf] = TOLD;
 		}
 	}
 	free(infos);

@@ -159,7 +159,7 @@ static void survey_vf(void *context, size_t i)
 					  side->mine && side->mine[i], &state);
 
 	side->states[i] = state;
-	side->told[i] = !error;
+	side->told[i] = error ? UNTOLD : TOLD;
 	/* That it is not told is all that matters here. */
 	ibh_error_free(error);
 }
@@ -177,7 +177,7 @@ static void fill_vf(void *context, size_t i)
 	const unsigned int guids = IBH_HAVE_NODE | IBH_HAVE_PORT;
 	struct side *side = ((struct work *)context)->side;
 
-	if (side->told[i] && (side->states[i].have & guids) != guids)
+	if (side->told[i] == TOLD && (side->states[i].have & guids) != guids)
 		ibh_error_free(read_vf(side, (unsigned int)i, false,
 				       &side->states[i]));
 }

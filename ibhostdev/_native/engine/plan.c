@@ -179,12 +179,20 @@ struct ibh_error *state_of(const struct side *side, const struct ibh_vf *vf,
 			   struct ibh_state *state)
 {
 	char address[IBH_PCI_TEXT + 1], by[48];
+	struct ibh_vf now;
 
-	if (side->told[vf->index]) {
+	if (side->told[vf->index] == TOLD) {
 		*state = side->states[vf->index];
 		return NULL;
 	}
 	ibh_format_pci(vf->pci, address);
+	if (side->told[vf->index] == NO_PORT) {
+		format(by, sizeof(by), "%u", side->port);
+		return fail(T_NO_SUCH_PORT, address, "physical_network", 0, by,
+			    NULL, NULL);
+	}
+	if (!vf_read(side->host, side->pf, vf->index, &now))
+		return fail(T_VANISHED, address, NULL, 0, NULL, NULL, NULL);
 	format(by, sizeof(by), "by %s", side->mechanism->name);
 	return fail(T_UNTOLD, address, by, 0, NULL, NULL, NULL);
 }
@@ -264,9 +272,11 @@ static struct ibh_error *find_on(struct run *run, struct side *side)
 		const struct ibh_state *state = &side->states[i];
 		ssize_t node = -1, port = -1;
 
-		if (!side->told[i] || is_untold(state)) {
+		if (side->told[i] == NO_PORT)
+			continue;
+		if (side->told[i] == UNTOLD || is_untold(state)) {
 			run->blind = true;
-			if (!side->told[i])
+			if (side->told[i] == UNTOLD)
 				continue;
 		}
 		if (state->have & IBH_HAVE_PORT && !guid_is_idle(state->port))

@@ -12,16 +12,31 @@ static struct ibh_error *no_memory(void)
 
 /* ---- places ------------------------------------------------------------ */
 
-/* The port on which a VIF wants a PF: that of its network, else the first. */
+/* The first port that a VF has. */
+static unsigned int first_port(struct ibh_host *host, const struct ibh_pf *pf,
+			       unsigned int index)
+{
+	unsigned int i;
+
+	for (i = 0; pf->port_count > 1 && i < pf->port_count; i++)
+		if (pf->family == IBH_MLX4 &&
+		    mlx4_has_port(host, pf, index, pf->ports[i].number))
+			return pf->ports[i].number;
+	return pf->ports[0].number;
+}
+
+/* The port on which a VIF wants a PF: that of its network, else the first
+ * that the VF has. */
 static struct ibh_error *on_port(struct run *run, const struct ibh_vif *vif,
 				 struct place *place)
 {
 	const struct ibh_pf *pf = place->pf;
 	char address[IBH_PCI_TEXT + 1], devices[256];
 
-	place->port = pf->ports[0].number;
-	if (!network_mapped(run->host, vif->network))
+	if (!network_mapped(run->host, vif->network)) {
+		place->port = first_port(run->host, pf, place->vf.index);
 		return NULL;
+	}
 	place->port = network_port(run->host, vif->network, pf);
 	if (place->port)
 		return NULL;
@@ -141,12 +156,19 @@ static void add_fabrics(struct run *run)
 	}
 }
 
-static struct ibh_error *add_mine(struct side *side, unsigned int index)
+static struct ibh_error *add_mine(const struct run *run, struct side *side,
+				  unsigned int index)
 {
+	char address[IBH_PCI_TEXT + 1];
+
 	if (!side->mine) {
 		side->mine = calloc(side->pf->numvfs, sizeof(*side->mine));
 		if (!side->mine)
 			return no_memory();
+	}
+	if (side->mine[index] && run->job != UNPLUG) {
+		vf_address(side->pf, index, address);
+		return fail(T_VF_TWICE, address, "pci", 0, NULL, NULL, NULL);
 	}
 	side->mine[index] = true;
 	side->has_mine = true;
@@ -183,7 +205,7 @@ static struct ibh_error *find_sides(struct run *run)
 		if (!side->mechanism && !side->obstacle)
 			side_choose(side, run->how);
 		if (side->mechanism) {
-			error = add_mine(side, place->vf.index);
+			error = add_mine(run, side, place->vf.index);
 		} else {
 			place->error = error_copy(side->obstacle);
 			place->pf = NULL;

@@ -53,7 +53,8 @@ static struct ibh_error *not_held(struct run *run, size_t at)
 		place->error = NULL;
 		return error;
 	}
-	if (!place->side || !place->pf || place->side->trouble) {
+	if (!place->side || !place->pf || place->side->trouble ||
+	    place->side->told[place->vf.index] == NO_PORT) {
 		*result = (struct ibh_result){
 			.pci = vif->pci,
 			.has_pci = vif->has_pci,
