@@ -175,8 +175,8 @@ cdef extern from "ibhostdev/engine.h" nogil:
     int ibh_host_open(const ibh_options *options, ibh_host **host,
                       ibh_error **error)
     void ibh_host_close(ibh_host *host)
-    int ibh_pfs_get "ibh_pfs"(ibh_host *host, bint anew, ibh_pfs **pfs,
-                              ibh_error **error)
+    int ibh_pfs_get "ibh_pfs"(ibh_host *host, bint anew, bint states,
+                              ibh_pfs **pfs, ibh_error **error)
     void ibh_pfs_free(ibh_pfs *pfs)
     int ibh_vfs(ibh_host *host, const ibh_pf *pf, const unsigned int *indices,
                 size_t count, ibh_vf *vfs, size_t *found, ibh_error **error)
@@ -193,7 +193,8 @@ cdef extern from "ibhostdev/engine.h" nogil:
                    ibh_mechanism forced, const unsigned int *indices,
                    size_t count, ibh_state *states, c_bool *told,
                    ibh_error **error)
-    bint ibh_asks_all(ibh_host *host, const ibh_pf *pf, unsigned int port)
+    bint ibh_asks_all(ibh_host *host, const ibh_pf *pf,
+                      unsigned int port) nogil
 
     # -- batches
     struct ibh_vif:

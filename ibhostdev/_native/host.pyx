@@ -142,7 +142,7 @@ cdef class Engine:
 
     def pfs(self, bint anew):
         """The PFs, and for each that is ill why it is left out."""
-        cdef _Pfs pfs = _Pfs(self, anew)
+        cdef _Pfs pfs = _Pfs(self, anew, True)
         cdef size_t i
         return (
             [pf_of(pfs.pfs.pfs[i]) for i in range(pfs.pfs.count)],
@@ -175,7 +175,7 @@ cdef class Engine:
     def locate(self, addresses):
         """The VF at each PCI address, or the DeviceNotFound that says why
         there is none."""
-        cdef _Pfs pfs = _Pfs(self, False)
+        cdef _Pfs pfs = _Pfs(self, False, False)
         cdef ibh_error *error
         cdef ibh_pci pci
         cdef const ibh_pf *pf
@@ -255,8 +255,12 @@ cdef class Engine:
     def asks_all(self, pf):
         """Whether the kernel could not tell of the PF's VFs alone."""
         cdef ibh_pf native
+        cdef unsigned int port = pf.port
+        cdef bint all_asked
         fill_pf(&native, pf)
-        return bool(ibh_asks_all(self.host, &native, pf.port))
+        with nogil:
+            all_asked = ibh_asks_all(self.host, &native, port)
+        return bool(all_asked)
 
     # -- batches ------------------------------------------------------
 
@@ -326,7 +330,10 @@ cdef class Engine:
                     failed = ibh_restore(self.host, given.vifs, given.states,
                                          given.count, &batch, &error)
         finally:
-            self.under_way[me] = before
+            if before is None:
+                del self.under_way[me]
+            else:
+                self.under_way[me] = before
         try:
             if watch.raised is not None:
                 if batch is not NULL:
@@ -474,11 +481,12 @@ cdef class _Pfs:
 
     cdef ibh_pfs *pfs
 
-    def __cinit__(self, Engine engine, bint anew):
+    def __cinit__(self, Engine engine, bint anew, bint states):
         cdef ibh_error *error = NULL
         cdef int failed
         with nogil:
-            failed = ibh_pfs_get(engine.host, anew, &self.pfs, &error)
+            failed = ibh_pfs_get(engine.host, anew, states, &self.pfs,
+                                 &error)
         if failed:
             raise _taken(error)
 

@@ -247,12 +247,13 @@ IBH_PUBLIC int ibh_host_open(const struct ibh_options *options,
 IBH_PUBLIC void ibh_host_close(struct ibh_host *host);
 
 /*
- * The PFs: as of the last change of topology, or with `anew` of now, their
- * ports' states included. They hold until ibh_pfs_free(), whatever becomes
- * of the host's hardware.
+ * The PFs: as of the last change of topology, or with `anew` of now. With
+ * `states` their ports' states are among it, which firmware is asked for: one
+ * that does not answer takes a minute. They hold until ibh_pfs_free(),
+ * whatever becomes of the host's hardware.
  */
-IBH_PUBLIC int ibh_pfs(struct ibh_host *host, bool anew, struct ibh_pfs **pfs,
-		       struct ibh_error **error);
+IBH_PUBLIC int ibh_pfs(struct ibh_host *host, bool anew, bool states,
+		       struct ibh_pfs **pfs, struct ibh_error **error);
 IBH_PUBLIC void ibh_pfs_free(struct ibh_pfs *pfs);
 
 /* The PCI address of a PF's VF. */

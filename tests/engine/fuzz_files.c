@@ -95,7 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	garble(&input);
 	must(!scripted_open(&at, 0, &scene.options, &host), "no host");
 	for (n = 0; n < 2; n++) {
-		if (ibh_pfs(host, n, &pfs, &error)) {
+		if (ibh_pfs(host, n, true, &pfs, &error)) {
 			ibh_error_free(error);
 			continue;
 		}

@@ -78,7 +78,7 @@ static void look(unsigned int number, bool plugged)
 	struct ibh_pfs *pfs;
 	bool told[VFS];
 
-	if (ibh_pfs(host, number == 0, &pfs, &error)) {
+	if (ibh_pfs(host, number == 0, true, &pfs, &error)) {
 		expect(false, "PFs", error);
 		ibh_error_free(error);
 		return;

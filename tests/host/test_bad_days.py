@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ibhostdev import BatchFailed, Vif
+from ibhostdev import BatchFailed, OnError, Vif
 from ibhostdev.errors import (
     CommandFailed,
     DeviceInUse,
@@ -392,3 +392,21 @@ def test_threads_plug_and_unplug_through_one_host(bed, flavour):
         thread.join()
     assert not trouble
     assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]
+
+
+def test_a_vf_is_not_raised_with_half_an_identity(bed):
+    """What was refused ends what is written to that VF: of a batch that goes
+    on, the link of one whose GUID was refused stays as it was."""
+    bed.build(Hca("mlx5", vfs=3))
+    host = bed.connect()
+    host.pfs  # noqa: B018  the topology is read once in a host's life
+    before = bed.seen(0)[1]
+    bed.fail(bed.vf(0, 1), errno.EIO)
+    bed.reset_counts()
+    with pytest.raises(BatchFailed):
+        host.plug(vifs(bed, 1, 2, 3), on_error=OnError.CONTINUE)
+    # Of the whole batch 3 and the failure, then 2 * 3 and the failure alone.
+    assert bed.counts().modify == 11
+    bed.heal()
+    assert bed.seen(0)[1] == before
+    assert [bed.seen(0)[n].port for n in (0, 2)] == [guid(1), guid(3)]

@@ -72,3 +72,12 @@ def test_a_pf_keeps_its_guids_to_itself(bed, flavour, which):
     assert str(taken) in str(error)
     assert bed.seen(0) == before
     assert bed.counts().modify == 0
+
+
+def test_another_tenants_identity_is_none_of_an_unplugs_business(bed, flavour):
+    bed.connect().plug(vifs(bed, 1))
+    result = bed.connect().unplug([Vif.parse(bed.vf(0, 0), mac(9))])
+    (one,) = result.results
+    assert (one.error, one.changed, one.verified) == (None, False, True)
+    assert (one.before, one.after) == (None, None)
+    assert bed.seen(0)[0] == flavour.seen(guid(1))

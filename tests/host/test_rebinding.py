@@ -178,3 +178,32 @@ def test_a_plug_binds_nothing(bed, returned):
     returned.plug(vifs(bed, 4, 5))
     assert bed.counts().probe == 0
     assert bed.identity(bed.vf(0, 0)) == guid(1)
+
+
+def test_the_driver_shows_the_node_guid(bed):
+    """… which is not the port GUID where somebody chose two."""
+    bed.build(Hca("mlx5", vfs=2))
+    vf = bed.vf(0, 0)
+    bed.seed(0, 0, node=guid(1), port=guid(2), policy="follow")
+    bed.bind(vf, None)
+    bed.bind(vf, "mlx5_core")
+    assert bed.identity(vf) == guid(1)
+    bed.reset_counts()
+    assert bed.connect().unplug([Vif.parse(None, mac(2))]).ok
+    assert bed.identity(vf) != guid(1)
+    assert bed.counts().probe == 1
+
+
+def test_a_vf_that_was_left_without_its_driver_is_told_of(bed):
+    """As by a kill between unbinding and binding it."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    host.unplug(vifs(bed, 1), rebind=False)
+    bed.bind(bed.vf(0, 0), None)
+    result = host.unplug(vifs(bed, 1))
+    assert result.ok
+    (warning,) = result.warnings
+    assert f"echo {bed.vf(0, 0)} > " in warning
+    bed.bind(bed.vf(0, 0), "mlx5_core")
+    assert host.unplug(vifs(bed, 1)).warnings == ()

@@ -155,11 +155,15 @@ struct ibh_error *check(struct run *run)
 	struct ibh_error *error = NULL;
 	size_t i;
 
-	run->guids = table_new(2 * run->count);
+	run->guids = table_new(3 * run->count);
 	if (!vfs || !run->guids)
 		error = fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
 	for (i = 0; i < run->count && !error; i++)
 		error = check_one(run, i, vfs);
+	/* What is given back others may have by now. */
+	for (i = 0; run->job == RESTORE && i < run->count && !error; i++)
+		if (state_owner(&run->states[i]))
+			table_add(run->guids, state_owner(&run->states[i]), i);
 	free(vfs);
 	return error;
 }

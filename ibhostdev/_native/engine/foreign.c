@@ -151,14 +151,18 @@ static uint64_t asked_for(const struct change *change)
 	return change->owner ? IBH_GUID_IDLE : 0;
 }
 
+/* … before anything was written. */
 static void refuse_all(struct change **changes, size_t count, enum text what,
 		       int number)
 {
 	size_t i;
 
-	for (i = 0; i < count; i++)
+	for (i = 0; i < count; i++) {
 		changes[i]->refusal = fail(what, changes[i]->address, "ebrctl",
 					   number, NULL, NULL, NULL);
+		/* To undo it would take its GUID away, from whoever has it. */
+		changes[i]->tried = false;
+	}
 }
 
 static void write_all(struct side *side, struct change **changes,

@@ -241,6 +241,9 @@ struct ibh_host {
 	bool has_foreign;
 	struct ibh_foreign foreign;
 
+	/* Of the states of ports, for which firmware is asked: batches never
+	 * wait for it. */
+	pthread_mutex_t asking;
 	pthread_mutex_t mutex; /* of all below */
 	struct topology *topology;
 	struct habit habits[MAX_HABITS];
@@ -556,7 +559,7 @@ struct run {
 	struct place *places; /* [count] */
 	size_t side_count;
 	struct side *sides; /* by PCI address and port */
-	int *locks; /* handles */
+	int *locks; /* by side; handles, or negative errnos */
 	size_t lock_count;
 	bool blind; /* some PF could not be asked */
 	struct holder **holders; /* [count]: of each VIF's GUIDs */
@@ -601,6 +604,10 @@ uint64_t vif_node_guid(const struct ibh_vif *vif);
 
 /* resolve.c */
 void drop_locks(struct run *run);
+/* Why a side was not looked at: another has its lock; NULL if nobody has. */
+const struct ibh_error *locked_out(const struct run *run, size_t side);
+/* Whether a network is known to be behind any PF here. */
+bool is_behind(const struct run *run, const char *network);
 void forget_places(struct run *run);
 
 /* plan.c, plug.c, unplug.c, restore.c */
@@ -634,6 +641,10 @@ struct ibh_state difference(const struct ibh_state *before,
 /* The state of the VF of a side, or why it cannot be told. */
 struct ibh_error *state_of(const struct side *side, const struct ibh_vf *vf,
 			   struct ibh_state *state);
+/* Whether the VFs of a side are on another fabric than a VIF, where its GUID
+ * may be somebody else's. */
+bool apart(const struct run *run, const struct ibh_vif *vif,
+	   const struct side *side);
 /* Whether the VF may have any GUID for all that is known: one that is idle
  * has its link down. */
 bool is_untold(const struct ibh_state *state);

@@ -199,13 +199,14 @@ static struct vf_set *add_vf(struct vf_set *set, const struct change *change)
 	return set;
 }
 
-/* One write(): sets of all changes, and where the messages end. */
+/* One write(): sets of all changes, those that are sent, and where the
+ * messages end. */
 struct work {
 	struct side *side;
 	struct change **changes;
 	size_t count;
 	struct run *run;
-	struct vf_set *sets;
+	struct vf_set *sets, *single;
 	size_t *ends; /* of sets, by message */
 	int *answers; /* by message */
 };
@@ -215,9 +216,10 @@ static bool stop(void *run)
 	return stopped(run);
 }
 
-static void send(const struct work *work, size_t messages)
+static void send(const struct work *work, const struct vf_set *sets,
+		 size_t messages)
 {
-	netlink_set(work->side->host, work->side->netdev->ifindex, work->sets,
+	netlink_set(work->side->host, work->side->netdev->ifindex, sets,
 		    work->ends, messages, work->answers, work->run ? stop : NULL,
 		    work->run);
 }
@@ -264,25 +266,58 @@ static void refuse_attribute(const struct work *work, struct change *change,
 				 message, err);
 }
 
+/* The change of a VF, from one on: they are in the order of the sets. */
+static struct change **change_of(struct change **change,
+				 const struct vf_set *set)
+{
+	while ((*change)->vf.index != set->vf)
+		change++;
+	return change;
+}
+
+/* Of each VF the set that comes `nth`, unless one before it was refused. */
+static size_t pick(const struct work *work, size_t count, unsigned int nth)
+{
+	struct change **change = work->changes;
+	unsigned int place = 0;
+	size_t i, picked = 0;
+
+	for (i = 0; i < count; i++) {
+		const struct vf_set *set = &work->sets[i];
+
+		place = i && set[-1].vf == set->vf ? place + 1 : 0;
+		change = change_of(change, set);
+		if (place != nth || (*change)->refusal)
+			continue;
+		work->single[picked++] = *set;
+		work->ends[picked - 1] = picked;
+	}
+	return picked;
+}
+
 /*
  * The kernel stops at the first attribute that fails and does not say which
- * it was. Written one by one they tell; what had been applied is written
- * again, which changes nothing.
+ * it was. Written one by one they tell, each VF's first before any second, so
+ * that none is raised whose GUID was refused; what had been applied is
+ * written again, which changes nothing.
  */
 static void write_singly(struct work *work, size_t count)
 {
-	struct change **change = work->changes;
+	unsigned int nth;
 	size_t i;
 
-	for (i = 0; i < count; i++)
-		work->ends[i] = i + 1;
-	send(work, count);
-	for (i = 0; i < count; i++) {
-		while ((*change)->vf.index != work->sets[i].vf)
-			change++;
-		if (work->answers[i] && !(*change)->refusal)
-			refuse_attribute(work, *change, &work->sets[i],
-					 work->answers[i]);
+	for (nth = 0; nth < SETS_PER_VF; nth++) {
+		struct change **change = work->changes;
+		size_t picked = pick(work, count, nth);
+
+		send(work, work->single, picked);
+		for (i = 0; i < picked; i++) {
+			change = change_of(change, &work->single[i]);
+			if (work->answers[i])
+				refuse_attribute(work, *change,
+						 &work->single[i],
+						 work->answers[i]);
+		}
 	}
 }
 
@@ -297,7 +332,7 @@ static void write_together(struct work *work)
 		    i == work->count - 1)
 			work->ends[messages++] = (size_t)(set - work->sets);
 	}
-	send(work, messages);
+	send(work, work->sets, messages);
 	for (message = 0; message < messages; message++) {
 		int answer = work->answers[message];
 		size_t end = work->ends[message];
@@ -310,8 +345,12 @@ static void write_together(struct work *work)
 			for (i = message * VFS_PER_MESSAGE;
 			     i < work->count &&
 			     i / VFS_PER_MESSAGE == message;
-			     i++)
+			     i++) {
 				refuse_change(work, work->changes[i], answer);
+				/* It was not sent at all. */
+				if (was_left(work, answer))
+					work->changes[i]->tried = false;
+			}
 		}
 		first = end;
 	}
@@ -322,10 +361,13 @@ static void write_together(struct work *work)
 static void write_all(struct side *side, struct change **changes,
 		      size_t count, struct run *run)
 {
-	struct work work = { side, changes, count, run, NULL, NULL, NULL };
+	struct work work = {
+		.side = side, .changes = changes, .count = count, .run = run,
+	};
 	size_t most = count * SETS_PER_VF, i;
 	/* One block, the widest first. */
-	void *block = calloc(most, sizeof(*work.sets) + sizeof(*work.ends) +
+	void *block = calloc(most, 2 * sizeof(*work.sets) +
+					   sizeof(*work.ends) +
 					   sizeof(*work.answers));
 
 	if (!block) {
@@ -335,7 +377,8 @@ static void write_all(struct side *side, struct change **changes,
 		return;
 	}
 	work.sets = block;
-	work.ends = (size_t *)(work.sets + most);
+	work.single = work.sets + most;
+	work.ends = (size_t *)(work.single + most);
 	work.answers = (int *)(work.ends + most);
 	write_together(&work);
 	free(block);

@@ -219,11 +219,10 @@ void answer_error(struct run *run, size_t vif, const struct ibh_state *wanted,
 
 /* ---- who holds the GUIDs ----------------------------------------------- */
 
-/* On another fabric a GUID may be somebody else's. */
-static bool apart(const struct run *run, const struct ibh_vif *vif,
-		  const struct side *side)
+bool apart(const struct run *run, const struct ibh_vif *vif,
+	   const struct side *side)
 {
-	return network_mapped(run->host, vif->network) &&
+	return is_behind(run, vif->network) &&
 	       network_port(run->host, vif->network, side->pf) != side->port;
 }
 
@@ -239,7 +238,9 @@ static struct ibh_error *add_holder(struct run *run, size_t at,
 {
 	struct holder **end = &run->holders[at], *holder;
 
-	if (apart(run, &run->vifs[at], side))
+	/* Where both GUID and address say so, it is what was plugged. */
+	if (!is_place(&run->places[at], side, index) &&
+	    apart(run, &run->vifs[at], side))
 		return NULL;
 	/* To plug, the VF that is to have it is none that has to be moved. */
 	if (run->job != UNPLUG && is_place(&run->places[at], side, index))

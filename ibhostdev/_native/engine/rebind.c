@@ -18,6 +18,8 @@
 struct due {
 	const struct ibh_pf *pf;
 	const struct ibh_vf *vf;
+	uint64_t guid; /* that its driver may show still */
+	bool certain; /* only if it does */
 	char address[IBH_PCI_TEXT + 1];
 	struct ibh_error *error;
 };
@@ -47,12 +49,25 @@ static bool is_stale(struct run *run, const struct ibh_vf *vf, uint64_t guid,
 }
 
 static void add(struct rebinding *all, const struct ibh_pf *pf,
-		const struct ibh_vf *vf)
+		const struct ibh_vf *vf, uint64_t guid, bool certain)
 {
-	struct due *due = &all->dues[all->count++];
+	struct due *due;
 
-	*due = (struct due){ .pf = pf, .vf = vf };
+	if (!is_stale(all->run, vf, guid, certain))
+		return;
+	due = &all->dues[all->count++];
+	*due = (struct due){
+		.pf = pf, .vf = vf, .guid = guid, .certain = certain,
+	};
 	ibh_format_pci(vf->pci, due->address);
+}
+
+/* The node GUID, which is what the driver shows, of who had a VF. */
+static uint64_t node_of(const struct ibh_state *state)
+{
+	if (state->have & IBH_HAVE_NODE && !guid_is_idle(state->node))
+		return state->node;
+	return state_owner(state);
 }
 
 static void add_changed(struct rebinding *all, const struct changes *changes)
@@ -62,10 +77,9 @@ static void add_changed(struct rebinding *all, const struct changes *changes)
 	for (i = 0; i < changes->count; i++) {
 		const struct change *change = changes->changes[i];
 
-		if (!change->error &&
-		    is_stale(all->run, &change->vf,
-			     state_owner(&change->before), false))
-			add(all, change->side->pf, &change->vf);
+		if (!change->error)
+			add(all, change->side->pf, &change->vf,
+			    node_of(&change->before), false);
 	}
 }
 
@@ -96,8 +110,8 @@ static void find(struct rebinding *all)
 	add_changed(all, &run->first);
 	add_changed(all, &run->then);
 	for (i = 0; i < run->stale_count && !failed; i++)
-		if (is_stale(run, &run->stale[i].vf, run->stale[i].guid, true))
-			add(all, run->stale[i].pf, &run->stale[i].vf);
+		add(all, run->stale[i].pf, &run->stale[i].vf,
+		    run->stale[i].guid, true);
 	unite(all);
 }
 
@@ -138,8 +152,9 @@ static bool leads_to(struct ibh_host *host, const struct due *due,
 	       (!target || !strcmp(name, target));
 }
 
-static struct ibh_error *rebind(struct ibh_host *host, const struct due *due)
+static struct ibh_error *rebind(struct run *run, const struct due *due)
 {
+	struct ibh_host *host = run->host;
 	const char *step = "unbind";
 	int err;
 
@@ -148,8 +163,11 @@ static struct ibh_error *rebind(struct ibh_host *host, const struct due *due)
 	if (!leads_to(host, due, "/physfn", due->pf->address))
 		return fail(T_NO_LONGER_VF, due->address, "physfn", 0,
 			    due->pf->address, NULL, NULL);
-	if (!leads_to(host, due, "/driver", due->vf->driver))
-		return NULL; /* somebody took it, and will see it idle */
+	/* Nothing is locked here: somebody may have taken it, and seen it
+	 * idle, or have bound it anew for its next tenant. */
+	if (!leads_to(host, due, "/driver", due->vf->driver) ||
+	    !is_stale(run, due->vf, due->guid, due->certain))
+		return NULL;
 	err = poke(host, due, "/unbind");
 	if (err == -ENODEV)
 		return NULL; /* likewise */
@@ -173,7 +191,7 @@ static void rebind_one(void *context, size_t i)
 	due->error = stopped(all->run) ?
 			     fail(T_REFUSED, due->address, "unbind", EINTR,
 				  NULL, NULL, NULL) :
-			     rebind(all->run->host, due);
+			     rebind(all->run, due);
 	progress(all->run, IBH_REBIND, 1);
 }
 

@@ -5,6 +5,8 @@
  */
 #include "internal.h"
 
+#define SEARCH_MS 5000 /* for the lock of a PF that is only searched */
+
 static struct ibh_error *no_memory(void)
 {
 	return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
@@ -40,6 +42,11 @@ static struct ibh_error *on_port(struct run *run, const struct ibh_vif *vif,
 	place->port = network_port(run->host, vif->network, pf);
 	if (place->port)
 		return NULL;
+	if (run->job == UNPLUG) {
+		/* The mapping may have changed since it was plugged. */
+		place->port = first_port(run->host, pf, place->vf.index);
+		return NULL;
+	}
 	network_names(run->host, vif->network, devices, sizeof(devices));
 	ibh_format_pci(vif->pci, address);
 	return fail(T_OTHER_NETWORK, address, "physical_network", 0,
@@ -113,21 +120,36 @@ static int by_address(const void *a, const void *b)
 	return x->port < y->port ? -1 : x->port > y->port;
 }
 
+bool is_behind(const struct run *run, const char *network)
+{
+	const struct ibh_pfs *pfs = &run->topology->public;
+	size_t i;
+
+	for (i = 0; network && i < pfs->count; i++)
+		if (network_port(run->host, network, pfs->pfs[i]))
+			return true;
+	return false;
+}
+
 /* Whether some VIF's network is not known to be behind any PF: then all are
  * taken for one fabric. */
 static bool everywhere(const struct run *run)
 {
 	size_t i;
 
-	for (i = 0; i < run->count; i++)
-		if (!network_mapped(run->host, run->vifs[i].network))
+	for (i = 0; i < run->count; i++) {
+		/* Most VIFs are on the network of the one before. */
+		if (i && run->vifs[i].network == run->vifs[i - 1].network)
+			continue;
+		if (!is_behind(run, run->vifs[i].network))
 			return true;
+	}
 	return false;
 }
 
 /*
  * The PFs of the VIFs' fabrics, each on the ports in question: no two VFs of
- * a fabric may hold the same GUID. To restore, the VFs' own are enough.
+ * a fabric may hold the same GUID.
  */
 static void add_fabrics(struct run *run)
 {
@@ -189,8 +211,7 @@ static struct ibh_error *find_sides(struct run *run)
 	for (i = 0; i < run->count; i++)
 		if (run->places[i].pf)
 			add_side(run, run->places[i].pf, run->places[i].port);
-	if (run->job != RESTORE)
-		add_fabrics(run);
+	add_fabrics(run);
 	qsort(run->sides, run->side_count, sizeof(*run->sides), by_address);
 	for (i = 0; i < run->count && !error; i++) {
 		struct place *place = &run->places[i];
@@ -253,18 +274,51 @@ static int asked_to_stop(void *run)
 void drop_locks(struct run *run)
 {
 	while (run->lock_count)
-		run->host->io->unlock(run->host->context,
-				      run->locks[--run->lock_count]);
+		if (run->locks[--run->lock_count] >= 0)
+			run->host->io->unlock(run->host->context,
+					      run->locks[run->lock_count]);
 	free(run->locks);
 	run->locks = NULL;
 }
 
-/* In the order of addresses, so that no two batches wait for each other. */
+/* The first of a PF's sides, by which its lock is known. */
+static size_t first_side(const struct run *run, size_t i)
+{
+	while (i && run->sides[i].pf == run->sides[i - 1].pf)
+		i--;
+	return i;
+}
+
+static bool has_mine(const struct run *run, size_t i)
+{
+	const struct ibh_pf *pf = run->sides[i].pf;
+
+	for (; i < run->side_count && run->sides[i].pf == pf; i++)
+		if (run->sides[i].has_mine)
+			return true;
+	return false;
+}
+
+static struct ibh_error *no_lock(const struct run *run, size_t i)
+{
+	char path[PATH_SIZE];
+
+	format(path, sizeof(path), "%s/%s.lock", run->host->run_dir,
+	       run->sides[i].pf->address);
+	return fail(T_NO_LOCK, path, "lock", run->locks[first_side(run, i)],
+		    NULL, NULL, NULL);
+}
+
+/*
+ * In the order of addresses, so that no two batches wait for each other. A PF
+ * that has none of the batch's VFs, and is only searched for their GUIDs, is
+ * not waited for as long: one that is stuck must not stop the others.
+ */
 static struct ibh_error *take_locks(struct run *run, bool *waited)
 {
 	const struct io *io = run->host->io;
+	uint64_t now = io->now(run->host->context);
 	struct waiting waiting = {
-		.deadline = io->now(run->host->context) + run->host->lock_ms,
 		.stop = asked_to_stop,
 		.context = run,
 	};
@@ -275,26 +329,44 @@ static struct ibh_error *take_locks(struct run *run, bool *waited)
 	if (!run->locks)
 		return no_memory();
 	for (i = 0; i < run->side_count; i++) {
-		const char *name = run->sides[i].pf->address;
+		unsigned int patience = run->host->lock_ms;
 		bool had_to_wait = false;
-		int lock;
 
-		if (i && run->sides[i].pf == run->sides[i - 1].pf)
+		run->lock_count = i + 1;
+		run->locks[i] = -ENOLCK; /* another side's */
+		if (first_side(run, i) != i)
 			continue;
-		lock = io->lock(run->host->context, name, &waiting,
-				&had_to_wait);
-		if (lock < 0) {
-			char path[PATH_SIZE];
-
-			format(path, sizeof(path), "%s/%s.lock",
-			       run->host->run_dir, name);
-			return fail(T_NO_LOCK, path, "lock", lock, NULL, NULL,
-				    NULL);
-		}
-		run->locks[run->lock_count++] = lock;
+		if (!has_mine(run, i) && patience > SEARCH_MS)
+			patience = SEARCH_MS;
+		waiting.deadline = now + patience;
+		run->locks[i] = io->lock(run->host->context,
+					 run->sides[i].pf->address, &waiting,
+					 &had_to_wait);
 		*waited |= had_to_wait;
+		if (run->locks[i] >= 0)
+			continue;
+		/* Without it nothing of this PF is read or written. */
+		if (run->locks[i] == -EINTR || has_mine(run, i))
+			return no_lock(run, i);
 	}
 	return NULL;
+}
+
+const struct ibh_error *locked_out(const struct run *run, size_t side)
+{
+	return run->locks && run->locks[first_side(run, side)] < 0 ?
+		       run->sides[side].trouble :
+		       NULL;
+}
+
+/* Sides whose lock is another's. */
+static void leave_locked(struct run *run)
+{
+	size_t i;
+
+	for (i = 0; i < run->side_count; i++)
+		if (run->locks[first_side(run, i)] < 0)
+			run->sides[i].trouble = no_lock(run, i);
 }
 
 /* Which PFs have to be locked; the same text if none is another. */
@@ -345,6 +417,8 @@ static void look(void *context, size_t at)
 	struct run *run = context;
 	struct side *side = &run->sides[at];
 
+	if (side->trouble)
+		return; /* it is locked */
 	if (!side->mechanism && !side->obstacle)
 		side_choose(side, run->how);
 	side->trouble = side->mechanism ? side_survey(side) :
@@ -381,9 +455,7 @@ static struct ibh_error *survey(struct run *run)
 			return error_copy(side->trouble);
 		error = doubt(run, side->trouble);
 	}
-	/* To restore, only the VFs' own PFs matter. */
-	for (i = 0; run->job != RESTORE && i < pfs->left_out_count && !error;
-	     i++)
+	for (i = 0; i < pfs->left_out_count && !error; i++)
 		error = doubt(run, pfs->left_out[i]);
 	return error;
 }
@@ -396,6 +468,8 @@ struct ibh_error *resolve(struct run *run)
 		error = require_all(run);
 	if (!error && !run->how->dry_run)
 		error = take(run);
+	if (!error && run->locks)
+		leave_locked(run);
 	if (!error)
 		error = survey(run);
 	return error;

@@ -63,6 +63,49 @@ static struct ibh_error *back(const struct side *side, struct change *change,
 	return NULL;
 }
 
+static bool has(const struct ibh_state *state, uint64_t guid)
+{
+	return (state->have & IBH_HAVE_PORT && state->port == guid) ||
+	       (state->have & IBH_HAVE_NODE && state->node == guid);
+}
+
+/* Whether a VF is given back to somebody else by this batch, too. */
+static bool loses(const struct run *run, const struct holder *holder,
+		  uint64_t guid)
+{
+	size_t i;
+
+	for (i = 0; i < run->count; i++)
+		if (run->places[i].side == holder->side &&
+		    run->places[i].vf.index == holder->vf.index)
+			return !has(&run->states[i], guid);
+	return false;
+}
+
+/* What a VF had another may have been given meanwhile: then it stays idle. */
+static struct ibh_error *keep_from(struct run *run, size_t at,
+				   struct change *change)
+{
+	uint64_t guid = state_owner(&change->wanted);
+	char text[IBH_GUID_TEXT + 1], address[IBH_PCI_TEXT + 1];
+	struct holder *holder;
+
+	for (holder = run->holders[at]; guid && holder; holder = holder->next) {
+		if (!has(&holder->side->states[holder->vf.index], guid) ||
+		    loses(run, holder, guid))
+			continue;
+		change->wanted = change->side->mechanism->idle(change->side);
+		change->write = difference(&change->before, &change->wanted);
+		ibh_format_guid(guid, text);
+		ibh_format_pci(holder->vf.pci, address);
+		return warn(run,
+			    "%s is left idle: GUID %s, which it had, is on %s "
+			    "now",
+			    change->address, text, address);
+	}
+	return NULL;
+}
+
 static struct ibh_error *restore_one(struct run *run, size_t at)
 {
 	struct place *place = &run->places[at];
@@ -77,6 +120,8 @@ static struct ibh_error *restore_one(struct run *run, size_t at)
 				 fail(T_MEMORY, NULL, NULL, 0, NULL, NULL,
 				      NULL);
 	}
+	if (!error)
+		error = keep_from(run, at, change);
 	if (error) {
 		change_free(change);
 		answer_error(run, at, &run->states[at], error);

@@ -350,8 +350,8 @@ void topology_guids(struct ibh_host *host, struct topology *topology)
 	pthread_mutex_unlock(&host->mutex);
 }
 
-int ibh_pfs(struct ibh_host *host, bool anew, struct ibh_pfs **pfs,
-	    struct ibh_error **error)
+int ibh_pfs(struct ibh_host *host, bool anew, bool states,
+	    struct ibh_pfs **pfs, struct ibh_error **error)
 {
 	struct topology *topology;
 	size_t i;
@@ -359,12 +359,15 @@ int ibh_pfs(struct ibh_host *host, bool anew, struct ibh_pfs **pfs,
 	*error = topology_get(host, anew, &topology);
 	if (*error)
 		return -1;
-	pthread_mutex_lock(&host->mutex);
-	for (i = 0; !topology->has_states && i < topology->public.count; i++)
-		pf_read_states(host, &topology->pfs[i]);
-	topology->has_states = true;
-	pthread_mutex_unlock(&host->mutex);
 	topology_guids(host, topology);
+	if (states) {
+		pthread_mutex_lock(&host->asking);
+		for (i = 0; !topology->has_states && i < topology->public.count;
+		     i++)
+			pf_read_states(host, &topology->pfs[i]);
+		topology->has_states = true;
+		pthread_mutex_unlock(&host->asking);
+	}
 	*pfs = &topology->public;
 	return 0;
 }

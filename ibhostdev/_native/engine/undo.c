@@ -96,6 +96,39 @@ static void undo_group(struct run *run, struct side *side,
 	}
 }
 
+/* Whether a VF may have what it was to have, after all. */
+static bool may_have(const struct change *change)
+{
+	const struct ibh_state *after = &change->after;
+
+	return !change->has_after || after->port == change->wanted.port ||
+	       after->node == change->wanted.node;
+}
+
+/* Who was made idle for a VF that could not be put back stays so: else both
+ * would have the GUID. */
+static void leave_idle(const struct run *run, const struct change *change)
+{
+	char why[IBH_PCI_TEXT + 48];
+	size_t i;
+
+	if (!change->error || change->error->kind != IBH_ROLLBACK_FAILED ||
+	    !may_have(change))
+		return;
+	format(why, sizeof(why), "%s may still have its GUID",
+	       change->address);
+	for (i = 0; i < change->move_count; i++) {
+		struct change *moved = change->moves[i];
+
+		if (!moved->tried)
+			continue;
+		moved->tried = false;
+		ibh_error_free(moved->error);
+		moved->error = fail(T_NOT_PUT_BACK, moved->address, NULL, 0,
+				    why, run->cause, NULL);
+	}
+}
+
 static bool is_tried(const struct change *change)
 {
 	return change->tried;
@@ -128,8 +161,12 @@ static void mark(const struct run *run, struct changes *changes)
 /* The batch's own VFs before those that were made idle for them. */
 void undo(struct run *run)
 {
+	size_t i;
+
 	format(run->cause, sizeof(run->cause), "%s", cause(run));
 	undo_list(run, &run->then);
+	for (i = 0; i < run->then.count; i++)
+		leave_idle(run, run->then.changes[i]);
 	undo_list(run, &run->first);
 	mark(run, &run->then);
 	mark(run, &run->first);

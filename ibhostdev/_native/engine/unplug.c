@@ -46,6 +46,7 @@ static struct ibh_error *not_held(struct run *run, size_t at)
 	struct ibh_state state;
 	struct ibh_error *error;
 	char address[IBH_PCI_TEXT + 1], by[48];
+	size_t i;
 
 	if (place->error && place->error->kind == IBH_NO_MECHANISM) {
 		/* It may well be there; nobody can tell. */
@@ -53,6 +54,10 @@ static struct ibh_error *not_held(struct run *run, size_t at)
 		place->error = NULL;
 		return error;
 	}
+	/* It may be where another batch is at work. */
+	for (i = 0; i < run->side_count; i++)
+		if (locked_out(run, i) && !apart(run, vif, &run->sides[i]))
+			return error_copy(locked_out(run, i));
 	if (!place->side || !place->pf || place->side->trouble ||
 	    place->side->told[place->vf.index] == NO_PORT) {
 		*result = (struct ibh_result){
@@ -78,10 +83,28 @@ static struct ibh_error *not_held(struct run *run, size_t at)
 			    NULL);
 	if (state.have && is_untold(&state))
 		return fail(T_LINK_UP, address, by, 0, NULL, NULL, NULL);
-	if (!state_owner(&state))
-		run->stale[run->stale_count++] = (struct stale){
-			place->pf, place->vf, vif->port_guid
+	if (state_owner(&state)) {
+		/* Another tenant's, and none of the caller's business. */
+		*result = (struct ibh_result){
+			.pci = vif->pci,
+			.has_pci = true,
+			.wanted = place->side->mechanism->idle(place->side),
+			.mechanism = place->side->mechanism->id,
+			.verified = !run->blind,
 		};
+		return NULL;
+	}
+	if (place->pf->family != IBH_MLX4 && place->pf->autoprobe &&
+	    !place->vf.driver[0] &&
+	    (error = warn(run,
+			  "%s has no driver, as an unplug leaves it that was "
+			  "killed between unbinding and binding it; if nobody "
+			  "wants it so: echo %s > /sys/" DRIVERS "/%s/bind",
+			  address, address, place->pf->driver)))
+		return error;
+	run->stale[run->stale_count++] = (struct stale){
+		place->pf, place->vf, vif_node_guid(vif)
+	};
 	found_result(run, at, place->side, &place->vf);
 	result->verified = !run->blind;
 	return NULL;
