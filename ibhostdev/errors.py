@@ -95,7 +95,7 @@ class TimedOut(IbHostdevError, TimeoutError):
 
 
 class RebindFailed(IbHostdevError):
-    """The VF is idle, but its driver could not be bound to it again."""
+    """The VF is idle, but could not be bound anew to its driver."""
 
 
 class RolledBack(IbHostdevError):

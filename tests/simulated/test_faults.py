@@ -12,10 +12,11 @@ from ibhostdev.errors import (
     IbHostdevError,
     NoMechanism,
     NotVerified,
+    RebindFailed,
     TimedOut,
 )
 from ibhostdev.inventory import Policy
-from tests.flavours import guid, mac, vifs
+from tests.flavours import ONES, guid, mac, vifs
 from tests.testbed import Hca
 
 
@@ -23,6 +24,12 @@ from tests.testbed import Hca
 def _simulated(bed):
     if bed.kind != "simulated":
         pytest.fail("these tests make faults that a real kernel does not have")
+
+
+def back(bed, vf):
+    """From its guest: the host's driver takes the identity that it has."""
+    bed.bind(vf, None)
+    bed.bind(vf, "mlx5_core")
 
 
 @pytest.mark.parametrize("flavour", ["netlink", "ofed"], indirect=True)
@@ -154,9 +161,30 @@ def test_a_vf_that_another_driver_takes_meanwhile(bed):
     host = bed.connect()
     host.plug(vifs(bed, 1))
     vf = bed.vf(0, 0)
-    bed.bind(vf, None)
-    bed.bind(vf, "mlx5_core")
+    back(bed, vf)
     bed.host.take(vf, "vfio-pci")
     (result,) = host.unplug(vifs(bed, 1)).results
     assert result.error is None
     assert bed.driver(vf) == "vfio-pci"
+
+
+def test_a_vf_that_its_driver_does_not_let_go(bed):
+    """It shows the old tenant's identity: that is not called done, nor is it
+    the next time."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    vf = bed.vf(0, 0)
+    back(bed, vf)
+    bed.host.deny(sysfs=errno.EACCES)
+    for _ in range(2):
+        with pytest.raises(BatchFailed, match="shows its old id") as caught:
+            host.unplug(vifs(bed, 1))
+        (error,) = caught.value.result.failures
+        assert isinstance(error, RebindFailed)
+        assert (error.device, error.errno) == (vf, errno.EACCES)
+        assert "/drivers/mlx5_core/unbind" in error.cure
+        assert bed.identity(vf) == guid(1)
+    bed.host.deny()
+    host.unplug(vifs(bed, 1))
+    assert bed.identity(vf) == ONES

@@ -158,6 +158,11 @@ static const struct words words[T_LAST] = {
 	[T_NOT_BOUND] = { IBH_REBIND_FAILED,
 			  "is idle, but could not be bound to {1} again",
 			  "echo {2} > /sys/" DRIVERS "/{1}/bind" },
+	[T_NOT_UNBOUND] = { IBH_REBIND_FAILED,
+			    "is idle, but {1} has it and shows its old "
+			    "identity",
+			    "echo {2} > /sys/" DRIVERS "/{1}/unbind, and to "
+			    "bind then" },
 	[T_NO_SERVER] = { IBH_NOT_RUNNING,
 			  "no server answers for this simulated host",
 			  "start it: ibhostdev simulate {1}" },

@@ -108,6 +108,7 @@ enum text {
 	/* binding anew */
 	T_NO_LONGER_VF, /* {1} PF */
 	T_NOT_BOUND, /* {1} driver, {2} VF */
+	T_NOT_UNBOUND, /* likewise */
 	T_NO_SERVER,
 	T_MEMORY,
 	T_LAST,

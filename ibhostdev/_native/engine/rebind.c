@@ -140,45 +140,52 @@ static int poke(struct ibh_host *host, const struct due *due,
 	}
 }
 
-/* Whether a link of the VF's is there, and leads to `target` or anything. */
-static bool leads_to(struct ibh_host *host, const struct due *due,
-		     const char *link, const char *target)
+/* What a link of the VF's leads to: a length or a negative errno. */
+static ssize_t target(struct ibh_host *host, const struct due *due,
+		      const char *link, char name[IBH_NAME])
 {
-	char name[IBH_NAME];
 	struct path path;
 
 	path_device(&path, due->address, link);
-	return host_base(host, path.text, name, sizeof(name)) >= 0 &&
-	       (!target || !strcmp(name, target));
+	return host_base(host, path.text, name, IBH_NAME);
+}
+
+static struct ibh_error *not_bound(const struct due *due, enum text what,
+				   const char *step, ssize_t err)
+{
+	return fail(what, due->address, step, (int)err, due->vf->driver,
+		    due->address, NULL);
 }
 
 static struct ibh_error *rebind(struct run *run, const struct due *due)
 {
 	struct ibh_host *host = run->host;
-	const char *step = "unbind";
-	int err;
+	char name[IBH_NAME];
+	ssize_t err;
 
 	/* Once more, right before: a PF has no physfn, and unbinding one
 	 * takes the fabric from every guest of the host. */
-	if (!leads_to(host, due, "/physfn", due->pf->address))
+	if (target(host, due, "/physfn", name) < 0 ||
+	    strcmp(name, due->pf->address))
 		return fail(T_NO_LONGER_VF, due->address, "physfn", 0,
 			    due->pf->address, NULL, NULL);
+	err = target(host, due, "/driver", name);
+	if (err < 0 && err != -ENOENT)
+		return not_bound(due, T_NOT_UNBOUND, "driver", err);
 	/* Nothing is locked here: somebody may have taken it, and seen it
 	 * idle, or have bound it anew for its next tenant. */
-	if (!leads_to(host, due, "/driver", due->vf->driver) ||
+	if (err < 0 || strcmp(name, due->vf->driver) ||
 	    !is_stale(run, due->vf, due->guid, due->certain))
 		return NULL;
 	err = poke(host, due, "/unbind");
 	if (err == -ENODEV)
 		return NULL; /* likewise */
-	if (!err) {
-		step = "bind";
-		err = poke(host, due, "/bind");
-	}
-	if (!err || leads_to(host, due, "/driver", NULL))
-		return NULL; /* somebody took it in between */
-	return fail(T_NOT_BOUND, due->address, step, err, due->vf->driver,
-		    due->address, NULL);
+	if (err)
+		return not_bound(due, T_NOT_UNBOUND, "unbind", err);
+	err = poke(host, due, "/bind");
+	if (!err || target(host, due, "/driver", name) >= 0)
+		return NULL; /* or somebody took it in between */
+	return not_bound(due, T_NOT_BOUND, "bind", err);
 }
 
 static void rebind_one(void *context, size_t i)
