@@ -114,6 +114,25 @@ def test_a_subnet_manager_that_is_silent(bed):
     assert bed.seen(0)[0].port == "ff:ff:ff:ff:ff:ff:ff:ff"
 
 
+def test_a_guest_whose_guid_the_subnet_manager_has_not_agreed_to(bed):
+    """It is left alone, and not said to have it."""
+    bed.build(Hca("mlx4", vfs=2))
+    host = bed.connect(settle_seconds=0.05)
+    bed.host.sm_silent()
+    with pytest.raises(BatchFailed):
+        host.plug(vifs(bed, 1), on_error="continue")
+    with bed.hold(bed.vf(0, 0)):
+        bed.reset_counts()
+        (vf,) = host.plug(vifs(bed, 1)).results
+        assert (vf.error, vf.changed, vf.verified) == (None, False, False)
+        assert bed.counts().modify == 0
+    bed.host.sm_silent(False)
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    with bed.hold(bed.vf(0, 0)):
+        assert host.plug(vifs(bed, 1)).results[0].verified
+
+
 @pytest.mark.parametrize("flavour", ["files", "ofed", "mlx4"], indirect=True)
 def test_guids_that_are_garbage(bed, flavour):
     host = bed.connect()

@@ -124,6 +124,20 @@ def test_an_entry_that_is_nobody_s(mlx4, text):
     assert mlx4.seen(0)[1].port == guid(2)
 
 
+def test_what_nothing_shows_to_be_agreed_to_is_asked_for_again(mlx4):
+    """The driver shows what was asked for, but not what the subnet manager
+    said."""
+    host = mlx4.connect()
+    host.plug(vifs(mlx4, 1))
+    agreed = iov(mlx4) / "ports/1/gids/1"
+    agreed.unlink()
+    mlx4.reset_counts()
+    (vf,) = host.plug(vifs(mlx4, 1)).results
+    assert vf.verified
+    assert mlx4.counts().modify == 1
+    assert agreed.exists()
+
+
 def test_an_entry_that_cannot_be_read(mlx4):
     (iov(mlx4) / "ports/1/admin_guids/1").unlink()
     host = mlx4.connect()

@@ -188,7 +188,7 @@ static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
 		error = read_guid(iov, "gids/", entry, &agreed, &found);
 		if (error)
 			return error;
-		state.pending = found && agreed != state.port;
+		state.pending = !found || agreed != state.port;
 	}
 	/* They are written with the GUID, and could not be put back. */
 	err = read_pkeys(iov, &state);

@@ -31,6 +31,8 @@ static struct ibh_error *spare_guest(struct run *run,
 	change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
 	if (equal) {
 		change->write.have = 0;
+		/* The subnet manager may yet agree. */
+		change->verified = !change->before.pending;
 	} else if ((change->before.have & identities) != identities) {
 		change->write.have = 0;
 		change->verified = false;
