@@ -18,8 +18,6 @@ static void watch_odd(struct scripted *system, struct caller *caller,
 {
 	const struct trial *trial = caller->about;
 
-	if (command->kind == SET_ALIAS && !command->n)
-		scripted_wrong(system, "writes to a PF's own GUID");
 	if (act_is_dry(trial->scene->act))
 		scripted_wrong(system, "writes though it is only to look");
 	if (!system->hostile && trial->start.pfs[command->pf]
@@ -28,35 +26,47 @@ static void watch_odd(struct scripted *system, struct caller *caller,
 		scripted_wrong(system, "takes from a guest");
 }
 
+/* Operations and allocations are many, commands few. */
+static unsigned int place_of_fault(enum fault_kind kind, unsigned int last)
+{
+	return kind == OPERATION || kind == GARBLED || kind == MEMORY ?
+		       last :
+		       1 + last % 16;
+}
+
 static void take_faults(struct input *input)
 {
-	unsigned int number = take_below(input, FAULTS), last = 0;
+	static const int numbers[] = {
+		EIO, EPERM, EBUSY, EINVAL, ENOMEM, EAGAIN, ETIMEDOUT,
+		EOPNOTSUPP, ENOBUFS,
+	};
+	unsigned int count = take_below(input, FAULTS), last = 0;
 	unsigned int allocation = 0;
 
-	while (number--) {
+	while (count--) {
 		enum fault_kind kind = 1 + take_below(input, FAULT_KINDS - 1);
 		struct fault *fault = &at.faults[at.fault_count++];
-		struct input bytes;
+		struct input bytes = { NULL, 0 };
+		unsigned int number;
 
+		/* Elsewhere nothing shows that it had no effect. */
+		if (kind == IGNORED && scene.setting != TWO_OFED)
+			kind = COMMAND;
 		last += 1 + take_below(input, 100);
+		number = take_below(input, sizeof(numbers) / sizeof(int));
+		if (kind == GARBLED)
+			bytes = take_bytes(input);
 		*fault = (struct fault){
 			.kind = kind,
-			.at = kind == OPERATION || kind == GARBLED ||
-					      kind == MEMORY ?
-				      last :
-				      1 + last % 16,
-			.number = kind == OPERATION || kind == LOST ?
-					  EIO :
-					  1 + (int)take_below(input, 133),
+			.at = place_of_fault(kind, last),
+			.number = kind == OVERTAKEN ? (int)number % MEANWHILE :
+						      numbers[number],
+			.bytes = bytes.data,
+			.len = bytes.left,
 		};
+		at.hostile |= kind == GARBLED;
 		if (kind == MEMORY)
 			allocation = fault->at;
-		if (kind != GARBLED)
-			continue;
-		at.hostile = true;
-		bytes = take_bytes(input);
-		fault->bytes = bytes.data;
-		fault->len = bytes.left;
 	}
 	memory_count(allocation);
 }
@@ -110,8 +120,9 @@ static void show(const struct trial *trial)
 {
 	unsigned int i;
 
-	fprintf(stderr, "%s, layout %u, %s, stray %s%s%s:", setting_names[scene.setting],
-		scene.layout, act_names[scene.act], stray_names[scene.stray],
+	fprintf(stderr, "%s, layout %u, %s, stray %s%s%s:",
+		setting_names[scene.setting], scene.layout,
+		act_names[scene.act], stray_names[scene.stray],
 		odd ? ", odd" : "", at.hostile ? ", hostile" : "");
 	for (i = 0; i < scene.count; i++)
 		fprintf(stderr, " %s", state_names[scene.states[i]]);
@@ -161,14 +172,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		scripted_reset(&at);
 		take_faults(&input);
 		at.watch = odd || at.hostile ? watch_odd : judge_command;
+		at.meanwhile = judge_meanwhile;
 		trial_run(&trial, 0);
 		memory_counted();
 		if (at.trace)
 			show(&trial);
 		judge(&trial);
-		trial_free(&trial);
+		trial_clear(&trial);
 		if (at.wrong[0])
 			must(0, at.wrong);
+		/* A dead one's successor is another process; and lies are
+		 * remembered. */
+		if (at.callers[0].dead || at.hostile)
+			trial_close(&trial);
 	}
+	trial_close(&trial);
 	return 0;
 }

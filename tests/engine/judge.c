@@ -5,65 +5,9 @@
 #include <stdio.h>
 
 #include "judge.h"
-
-/* The port that a side is about; the second is a fabric's of its own only
- * where it is mapped. */
-#define FIRST 1u
-
-static bool idle(uint64_t guid)
-{
-	return guid == 0 || guid == ONES;
-}
-
-/* The VIF whose VF this is, or -1. */
-static int vif_at(const struct scene *scene, unsigned int pf, unsigned int vf)
-{
-	unsigned int i;
-
-	for (i = 0; i < scene->count; i++)
-		if (scene->spots[i].pf == pf && scene->spots[i].vf == vf)
-			return (int)i;
-	return -1;
-}
-
-/* The VIF whose GUID a VF has, all or half, or -1. */
-static int vif_on(const struct scene *scene, const struct machine *machine,
-		  unsigned int pf, unsigned int vf)
-{
-	unsigned int i;
-
-	for (i = 0; i < scene->count; i++)
-		if (machine_has(machine, pf, vf, FIRST, scene_guid(i)))
-			return (int)i;
-	return -1;
-}
-
-/* Whether a PF is on the fabric of a VIF. */
-static bool on_fabric(const struct scene *scene, unsigned int vif,
-		      unsigned int pf)
-{
-	return scene->setting != TWO_FABRICS || scene->spots[vif].pf == pf;
-}
-
-static bool plugs_at(const struct scene *scene, int vif)
-{
-	return vif >= 0 && !act_unplugs(scene->act);
-}
+#include "whose.h"
 
 /* ---- a VF -------------------------------------------------------------- */
-
-/* What can be known of a VF before. */
-static bool knows_guids(const struct machine *machine, unsigned int pf,
-			unsigned int vf)
-{
-	const struct pf *at = &machine->pfs[pf];
-	const struct vport *vport = &at->vports[vf + 1];
-
-	if (at->family == CX3 || at->family == OFED)
-		return true;
-	return !machine->no_guids && at->memories[vf].node_valid &&
-	       at->memories[vf].port_valid && vport->node && vport->port;
-}
 
 static bool same_alias(const struct machine *one, const struct machine *other,
 		       unsigned int pf, unsigned int vf)
@@ -119,6 +63,14 @@ static bool is_idle(const struct machine *now, unsigned int pf,
 	       vport->policy == DOWN;
 }
 
+/* Of mlx4, that it is asked for. */
+static bool has_guid(const struct scene *scene, const struct machine *now,
+		     unsigned int vif)
+{
+	return machine_has(now, scene->spots[vif].pf, scene->spots[vif].vf,
+			   FIRST, scene_guid(vif));
+}
+
 static bool has_identity(const struct scene *scene, const struct machine *now,
 			 unsigned int vif)
 {
@@ -127,7 +79,9 @@ static bool has_identity(const struct scene *scene, const struct machine *now,
 	uint64_t guid = scene_guid(vif);
 
 	if (now->pfs[pf].family == CX3)
-		return machine_has(now, pf, vf, FIRST, guid);
+		return machine_has(now, pf, vf, FIRST, guid) &&
+		       now->pfs[pf].aliases[0]
+				       .agreed[machine_entry(pf, vf)] == guid;
 	return vport->node == guid && vport->port == guid;
 }
 
@@ -143,70 +97,6 @@ static bool is_plugged(const struct scene *scene, const struct machine *start,
 		return true;
 	return scene->act == PLUG_UP ? vport->policy == UP :
 				       vport->policy != DOWN;
-}
-
-/* ---- on the way -------------------------------------------------------- */
-
-static bool may_have(const struct trial *trial, const struct command *command,
-		     int vif)
-{
-	const struct scene *scene = trial->scene;
-	const struct machine *start = &trial->start;
-	unsigned int pf = command->pf, vf = command->vf;
-	const struct vport *vport = &start->pfs[pf].vports[vf + 1];
-	uint64_t was, own = vif >= 0 ? scene_guid((unsigned int)vif) : 0;
-
-	/* Of a VF that a guest has, an identity that it is known to have lost
-	 * may be given back, or that be undone. */
-	if (!plugs_at(scene, vif) || !knows_guids(start, pf, vf))
-		return false;
-	switch (command->kind) {
-	case SET_VPORT:
-		was = command->what == NODE ? vport->node : vport->port;
-		return command->what != POLICY && (idle(was) || was == own) &&
-		       (command->value == own || command->value == was);
-	case SET_ALIAS:
-		was = start->pfs[pf].aliases[command->port - 1]
-			      .admin[command->n];
-		return (idle(was) || was == own) &&
-		       (command->value == own || command->value == was);
-	case SET_PKEY:
-		return true;
-	default:
-		return false;
-	}
-}
-
-void judge_command(struct scripted *system, struct caller *caller,
-		   const struct command *command)
-{
-	const struct trial *trial = caller->about;
-	const struct scene *scene = trial->scene;
-	unsigned int pf = command->pf, vf = command->vf;
-	int vif = vif_at(scene, pf, vf);
-	int held = vif_on(scene, &trial->start, pf, vf);
-
-	if (act_is_dry(scene->act))
-		scripted_wrong(system, "writes though it is only to look");
-	if (command->port > FIRST && command->kind == SET_ALIAS)
-		scripted_wrong(system, "writes to the other port");
-	if (command->kind == BIND || command->kind == UNBIND) {
-		if (command->driver != OWN || !act_unplugs(scene->act) ||
-		    scene->act == UNPLUG_KEEP)
-			scripted_wrong(system, "binds VF %u of PF %u", vf,
-				       pf);
-		if (system->machine.pfs[pf].vfs[vf].open)
-			scripted_wrong(system, "unbinds a guest's VF");
-		return;
-	}
-	if (trial->start.pfs[pf].vfs[vf].open && !may_have(trial, command, vif))
-		scripted_wrong(system, "writes to VF %u of PF %u, which a "
-			       "guest has", vf, pf);
-	if (held >= 0 && !on_fabric(scene, (unsigned int)held, pf))
-		held = -1;
-	if (held < 0 && !plugs_at(scene, vif))
-		scripted_wrong(system, "writes to VF %u of PF %u, which is "
-			       "somebody else's", vf, pf);
 }
 
 /* ---- at the end -------------------------------------------------------- */
@@ -247,6 +137,25 @@ static bool is_reported(const struct trial *trial, unsigned int pf,
 	return warns(trial, "could not be put back");
 }
 
+/* A VF of mlx5 whose own driver still shows the identity that was taken off:
+ * who asks the host sees a tenant that has gone. */
+static void judge_shown(struct trial *trial, unsigned int i, unsigned int pf,
+			unsigned int vf)
+{
+	const struct machine *start = &trial->start;
+	const struct machine *machine = &trial->system->machine;
+	const struct pf *now = &machine->pfs[pf];
+
+	if (now->family != CX3 && trial->scene->act != UNPLUG_KEEP &&
+	    now->autoprobe && on_fabric(trial->scene, i, pf) &&
+	    machine_has(start, pf, vf, FIRST, scene_guid(i)) &&
+	    knows_guids(start, pf, vf) && !same_vf(start, machine, pf, vf) &&
+	    now->vfs[vf].driver == OWN &&
+	    now->vfs[vf].identity == scene_guid(i))
+		scripted_wrong(trial->system, "VF %u of PF %u shows what was "
+			       "taken off", vf, pf);
+}
+
 /* What follows from a result without an error. */
 static void judge_success(struct trial *trial, unsigned int i)
 {
@@ -270,11 +179,14 @@ static void judge_success(struct trial *trial, unsigned int i)
 	    (result->verified ? !trial->system->fault_count ||
 					!has_identity(scene, now, i) :
 				result->changed ||
-					!warns(trial, "is left alone")))
+					!(warns(trial, "is left alone") ||
+					  has_guid(scene, now, i))))
 		scripted_wrong(trial->system,
 			       "VIF %u is said to be plugged and is not", i);
 	for (pf = 0; pf < PFS; pf++)
 		for (vf = 0; vf < now->pfs[pf].numvfs; vf++) {
+			if (act_unplugs(scene->act))
+				judge_shown(trial, i, pf, vf);
 			if (!machine_has(now, pf, vf, FIRST, scene_guid(i)) ||
 			    !on_fabric(scene, i, pf) ||
 			    (!act_unplugs(scene->act) &&
@@ -418,13 +330,30 @@ static bool is_afterwards(const struct trial *trial, unsigned int i)
 	       vf < VFS && is_idle(now, pf, vf);
 }
 
+/* `undone`: the batch says that it was put back. */
+static void judge_vf(struct trial *trial, unsigned int pf, unsigned int vf,
+		     bool undone)
+{
+	judge_driver(trial, pf, vf);
+	if (same_vf(&trial->start, &trial->system->machine, pf, vf))
+		return;
+	if (!trial->batch || trial->scene->how.dry_run)
+		scripted_wrong(trial->system, "VF %u of PF %u is changed by a "
+			       "call that says it did nothing", vf, pf);
+	else if (undone &&
+		 !is_back(&trial->start, trial->system, pf, vf) &&
+		 !is_reported(trial, pf, vf))
+		scripted_wrong(trial->system, "VF %u of PF %u is neither what "
+			       "it was nor reported", vf, pf);
+}
+
 void judge_end(struct trial *trial)
 {
 	const struct scene *scene = trial->scene;
 	const struct machine *now = &trial->system->machine;
 	struct ibh_batch *batch = trial->batch;
 	unsigned int pf, vf, i, failed = 0, afterwards = 0;
-	bool together = !scene->how.proceed && scene->act != BACK;
+	bool undone;
 
 	judge_others(trial);
 	if (trial->answer ? !trial->error || batch :
@@ -449,22 +378,11 @@ void judge_end(struct trial *trial)
 	if (batch && batch->failed != failed)
 		scripted_wrong(trial->system, "%zu failures are %u",
 			       batch->failed, failed);
+	undone = !scene->how.proceed && scene->act != BACK &&
+		 failed > afterwards;
 	for (pf = 0; pf < PFS; pf++)
-		for (vf = 0; vf < now->pfs[pf].numvfs; vf++) {
-			judge_driver(trial, pf, vf);
-			if (same_vf(&trial->start, now, pf, vf))
-				continue;
-			if (!batch || scene->how.dry_run)
-				scripted_wrong(trial->system, "VF %u of PF %u "
-					       "is changed by a call that "
-					       "says it did nothing", vf, pf);
-			else if (together && failed > afterwards &&
-				 !is_back(&trial->start, trial->system, pf, vf) &&
-				 !is_reported(trial, pf, vf))
-				scripted_wrong(trial->system, "VF %u of PF %u "
-					       "is neither what it was nor "
-					       "reported", vf, pf);
-		}
+		for (vf = 0; vf < now->pfs[pf].numvfs; vf++)
+			judge_vf(trial, pf, vf, undone);
 }
 
 bool judge_done(const struct trial *trial)
@@ -482,56 +400,4 @@ bool judge_same(const struct machine *one, const struct machine *other)
 			if (!same_vf(one, other, pf, vf))
 				return false;
 	return true;
-}
-
-/* ---- trials ------------------------------------------------------------ */
-
-void trial_free(struct trial *trial)
-{
-	ibh_batch_free(trial->batch);
-	ibh_error_free(trial->error);
-	trial->batch = NULL;
-	trial->error = NULL;
-}
-
-void trial_run(struct trial *trial, unsigned int caller)
-{
-	struct scripted *system = trial->system;
-	struct ibh_host *host = NULL;
-
-	trial->start = system->machine;
-	system->callers[caller].about = trial;
-	trial->answer = -1;
-	trial->batch = NULL;
-	trial->error = scripted_open(system, caller, &trial->scene->options,
-				     &host);
-	if (trial->error)
-		return;
-	trial->answer = scene_call(trial->scene, system, host, trial->states,
-				   &trial->batch, &trial->error);
-	ibh_host_close(host);
-}
-
-void trial_print(const struct trial *trial)
-{
-	char text[1024], address[IBH_PCI_TEXT + 1];
-	unsigned int i;
-
-	if (trial->error) {
-		ibh_error_text(trial->error, text, sizeof(text));
-		fprintf(stderr, "  error: %s\n", text);
-	}
-	for (i = 0; trial->batch && i < trial->batch->count; i++) {
-		const struct ibh_result *result = &trial->batch->results[i];
-
-		ibh_format_pci(result->pci, address);
-		text[0] = '\0';
-		if (result->error)
-			ibh_error_text(result->error, text, sizeof(text));
-		fprintf(stderr, "  VIF %u on %s:%s%s %s\n", i, address,
-			result->changed ? " changed" : "",
-			result->verified ? " verified" : "", text);
-	}
-	for (i = 0; trial->batch && i < trial->batch->warning_count; i++)
-		fprintf(stderr, "  warning: %s\n", trial->batch->warnings[i]);
 }

@@ -12,6 +12,7 @@
 struct trial {
 	const struct scene *scene;
 	struct scripted *system;
+	struct ibh_host *host; /* that is kept open from call to call */
 	struct machine start; /* as it was when the call began */
 	struct ibh_state states[BATCH]; /* of BACK */
 	/* what BACK is to end in; of the others unused */
@@ -19,12 +20,15 @@ struct trial {
 	int answer;
 	struct ibh_batch *batch;
 	struct ibh_error *error;
-	bool stoppable; /* it was told to stop on the way */
 };
 
 /* For scripted->watch: of each command, whether the batch may have it. */
 void judge_command(struct scripted *system, struct caller *caller,
 		   const struct command *command);
+/* For scripted->meanwhile: what happens, by number. */
+enum { GUEST_TAKES, VFS_GO, MEANWHILE };
+void judge_meanwhile(struct scripted *system, struct caller *caller,
+		     int number);
 /* Of the end: start, goal, or reported. */
 void judge_end(struct trial *trial);
 /* Whether all was done that was asked for. */
@@ -33,8 +37,10 @@ bool judge_done(const struct trial *trial);
 bool judge_same(const struct machine *one, const struct machine *other);
 /* Of a caller that died: whatever it left, nobody else's was touched. */
 void judge_others(const struct trial *trial);
-void trial_free(struct trial *trial);
-/* Makes the call; with its host of its own. */
+/* What came of a call; the host remains. */
+void trial_clear(struct trial *trial);
+void trial_close(struct trial *trial);
+/* Makes the call, on a new host if there is none. */
 void trial_run(struct trial *trial, unsigned int caller);
 void trial_print(const struct trial *trial);
 

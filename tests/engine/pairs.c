@@ -134,7 +134,8 @@ static void learn(struct scripted *system, struct duel *duel)
 		trial_run(&trials[!first], !first);
 		for (i = 0; i < CALLERS; i++) {
 			end->done[i] = judge_done(&trials[i]);
-			trial_free(&trials[i]);
+			trial_clear(&trials[i]);
+			trial_close(&trials[i]);
 		}
 		end->machine = system->machine;
 	}
@@ -170,7 +171,8 @@ static bool fight(struct scripted *system, const struct duel *duel,
 	for (i = 0; i < CALLERS; i++) {
 		if (system->trace)
 			trial_print(&trials[i]);
-		trial_free(&trials[i]);
+		trial_clear(&trials[i]);
+		trial_close(&trials[i]);
 	}
 	return !system->wrong[0];
 }

@@ -19,11 +19,12 @@ HERE = Path("tests/engine")
 BUILT = Path("build/engine")
 
 _MODEL = ["cases", "files", "machine", "script", "scripted", "stores", "wire"]
+_JUDGE = ["judge", "trial", "watch"]
 #: What each program is made of, besides the engine.
 PROGRAMS = {
-    "enumerate": ["enumerate", "judge", "memory", "pairs", *_MODEL],
+    "enumerate": ["enumerate", "memory", "pairs", *_JUDGE, *_MODEL],
     "threads": ["threads", *_MODEL],
-    "fuzz_engine": ["fuzz_engine", "judge", "memory", *_MODEL],
+    "fuzz_engine": ["fuzz_engine", "memory", *_JUDGE, *_MODEL],
     "fuzz_files": ["fuzz_files", *_MODEL],
     "fuzz_netlink": ["fuzz_netlink"],
     "fuzz_networks": ["fuzz_networks", *_MODEL],

@@ -29,8 +29,8 @@ void scripted_reset(struct scripted *system)
 	memset(&system->faults, 0, sizeof(system->faults));
 	system->fault_count = 0;
 	system->watch = NULL;
+	system->meanwhile = NULL;
 	system->threads = NULL;
-	system->watcher = NULL;
 	system->hostile = false;
 	system->trace = trace;
 	for (i = 0; i < CALLERS; i++) {
@@ -49,9 +49,10 @@ void scripted_reset(struct scripted *system)
 	if (!system->queues)
 		abort();
 	system->lifetime = 0;
-	system->operations = system->effects = system->commands = system->datagrams = 0;
+	system->operations = system->effects = system->commands = 0;
+	system->datagrams = 0;
 	system->looks = system->stops = system->bindings = 0;
-	system->locks_waited = 0;
+	system->locks = 0;
 	memset(system->refusing_vf, 0, sizeof(system->refusing_vf));
 	system->refusing = system->two = system->handover = false;
 	system->vanished = system->misread = false;
@@ -77,6 +78,86 @@ const struct fault *scripted_at(const struct scripted *system,
 		    system->faults[i].at == at)
 			return &system->faults[i];
 	return NULL;
+}
+
+/* ---- commands --------------------------------------------------------- */
+
+/* What must not happen, whoever calls. */
+static void look_at(struct scripted *system, const struct caller *caller,
+		    const struct command *command)
+{
+	unsigned int vfs = system->machine.pfs[command->pf].numvfs;
+	const struct caller *owner = system->lock_owner[command->pf];
+	bool own = system->threads ? owner != NULL : owner == caller;
+
+	if (command->vf >= vfs && !system->hostile)
+		scripted_wrong(system, "writes to VF %u of PF %u, which has %u",
+			       command->vf, command->pf, vfs);
+	if (command->kind == SET_ALIAS && !command->n)
+		scripted_wrong(system, "writes to PF %u's own GUID",
+			       command->pf);
+	/* Binding anew is without locks: it takes long, and is the VF's. */
+	if (command->kind != BIND && command->kind != UNBIND && !own)
+		scripted_wrong(system, "writes to PF %u without its lock",
+			       command->pf);
+}
+
+/* The errno that a command is refused with, or 0. */
+static int refusal_of(struct scripted *system, const struct command *command)
+{
+	unsigned int at = system->commands;
+	bool *refusing = &system->refusing_vf[command->pf][command->vf];
+	const struct fault *fault = scripted_at(system, COMMAND, at);
+
+	if (!fault && (fault = scripted_at(system, COMMANDS, at)))
+		*refusing = true;
+	if (!fault && (fault = scripted_at(system, REST, at)))
+		system->refusing = true;
+	if (fault)
+		return -fault->number;
+	return system->refusing || *refusing ? -EIO : 0;
+}
+
+static void die(struct caller *caller)
+{
+	unsigned int pf;
+
+	caller->dead = true;
+	for (pf = 0; pf < PFS; pf++)
+		if (caller->system->lock_owner[pf] == caller)
+			caller->system->lock_owner[pf] = NULL;
+}
+
+int scripted_command(void *context, const struct command *command)
+{
+	struct caller *caller = context;
+	struct scripted *system = caller->system;
+	unsigned int at = ++system->commands;
+	int err;
+
+	if (system->trace)
+		fprintf(stderr, "%u      command %u: kind %d PF %u VF %u "
+			"%d = %llx\n", caller->number, at, command->kind,
+			command->pf, command->vf, command->what,
+			(unsigned long long)command->value);
+	if (caller->dead)
+		return -EIO;
+	system->bindings += command->kind == BIND || command->kind == UNBIND;
+	look_at(system, caller, command);
+	if (command->vf >= VFS)
+		return -EINVAL;
+	if (system->watch)
+		system->watch(system, caller, command);
+	err = refusal_of(system, command);
+	if (err)
+		return err;
+	if (scripted_at(system, IGNORED, at) &&
+	    (command->kind == SET_VPORT || command->kind == SET_ALIAS))
+		return 0;
+	err = machine_apply(&system->machine, command);
+	if (scripted_at(system, CRASH, at))
+		die(caller);
+	return err;
 }
 
 /* ---- turns ------------------------------------------------------------- */

@@ -81,59 +81,18 @@ static ssize_t garbled(const struct scripted *system, void *to, size_t size)
 	return (ssize_t)fault->len;
 }
 
-static int command(void *context, const struct command *command)
+/* The VFs may be gone when somebody looks how many there are. */
+static void look_at_number(struct scripted *system, const char *path)
 {
-	struct caller *caller = context;
-	struct scripted *system = caller->system;
-	const struct machine *machine = &system->machine;
-	unsigned int at = ++system->commands, vf = command->vf;
-	const struct fault *fault;
-	bool binding = command->kind == BIND || command->kind == UNBIND;
-	int err;
+	unsigned int pf, vf;
 
-	if (system->trace)
-		fprintf(stderr, "%u      command %u: kind %d PF %u VF %u "
-			"%d = %llx\n", caller->number, at, command->kind,
-			command->pf, vf, command->what,
-			(unsigned long long)command->value);
-	if (caller->dead)
-		return -EIO;
-	system->bindings += binding;
-	if (vf >= machine->pfs[command->pf].numvfs) {
-		if (!system->hostile || vf >= VFS)
-			scripted_wrong(system, "writes to VF %u of PF %u, "
-				       "which has %u", vf, command->pf,
-				       machine->pfs[command->pf].numvfs);
-		if (vf >= VFS)
-			return -EINVAL;
-	}
-	if (!binding && (system->threads ?
-				 !system->lock_owner[command->pf] :
-				 system->lock_owner[command->pf] != caller))
-		scripted_wrong(system, "writes to PF %u without its lock",
-			       command->pf);
-	if (system->watch)
-		system->watch(system, caller, command);
-	if ((fault = scripted_at(system, COMMANDS, at)))
-		system->refusing_vf[command->pf][vf] = true;
-	else if ((fault = scripted_at(system, REST, at)))
-		system->refusing = true;
-	else
-		fault = scripted_at(system, COMMAND, at);
-	if (fault)
-		return -fault->number;
-	if (system->refusing || system->refusing_vf[command->pf][vf])
-		return -EIO;
-	err = machine_apply(&system->machine, command);
-	if (scripted_at(system, CRASH, at)) {
-		unsigned int pf;
-
-		caller->dead = true;
-		for (pf = 0; pf < PFS; pf++)
-			if (system->lock_owner[pf] == caller)
-				system->lock_owner[pf] = NULL;
-	}
-	return err;
+	if (!strstr(path, "/sriov_numvfs") ||
+	    !scripted_at(system, VANISH, ++system->looks) ||
+	    !machine_find(&system->machine, path + sizeof(DEVICES),
+			  ADDRESS - 1, &pf, &vf))
+		return;
+	system->machine.pfs[pf].numvfs = 0;
+	system->vanished = true;
 }
 
 static ssize_t io_read(void *context, const char *path, char *value,
@@ -143,19 +102,10 @@ static ssize_t io_read(void *context, const char *path, char *value,
 	struct scripted *system = caller->system;
 	ssize_t n = enter(caller, "read", path);
 
-	if (!n && strstr(path, "/sriov_numvfs") &&
-	    scripted_at(system, VANISH, ++system->looks)) {
-		unsigned int pf, vf;
-
-		if (machine_find(&system->machine,
-				 path + sizeof(DEVICES), ADDRESS - 1, &pf,
-				 &vf)) {
-			system->machine.pfs[pf].numvfs = 0;
-			system->vanished = true;
-		}
-	}
-	if (!n)
+	if (!n) {
+		look_at_number(system, path);
 		n = garbled(system, value, size);
+	}
 	if (n == AS_IT_IS)
 		n = files_read(&system->machine, path, value, size);
 	if (n >= 0)
@@ -217,7 +167,7 @@ static int io_write(void *context, const char *path, const char *value,
 			scripted_wrong(system, "writes %.*s to %s", (int)len,
 				       value, path);
 		if (!err)
-			err = command(caller, &what);
+			err = scripted_command(caller, &what);
 		/* A driver's own files say what they did. */
 		if (!err && what.kind != BIND && what.kind != UNBIND)
 			err = lost(system);
@@ -256,15 +206,10 @@ static int io_open(void *context)
 	struct scripted *system = caller->system;
 	int fd = enter(caller, "open", "");
 
-	while (!fd && fd < (int)SOCKETS && system->open[fd])
+	while (fd >= 0 && fd < (int)SOCKETS && system->open[fd])
 		fd++;
-	if (fd >= 0) {
-		unsigned int at = 0;
-
-		while (at < SOCKETS && system->open[at])
-			at++;
-		fd = at < SOCKETS ? (int)at : -EMFILE;
-	}
+	if (fd == (int)SOCKETS)
+		fd = -EMFILE;
 	if (fd >= 0) {
 		system->open[fd] = true;
 		system->queues[fd].first = system->queues[fd].count = 0;
@@ -284,7 +229,8 @@ static int io_send(void *context, int socket, const void *data, size_t len)
 		scripted_wrong(system, "sends to no socket");
 	else if (!err) {
 		if (!wire_serve(&system->machine, data, len,
-				&system->queues[socket], command, caller))
+				&system->queues[socket], scripted_command,
+				caller))
 			scripted_wrong(system, "sends what is no request");
 		err = lost(system);
 	}
@@ -390,6 +336,7 @@ static int io_lock(void *context, const char *name, struct waiting *waiting,
 	struct caller *caller = context;
 	struct scripted *system = caller->system;
 	int err = enter(caller, "lock", name);
+	const struct fault *fault;
 	unsigned int pf, vf;
 
 	*waited = false;
@@ -403,7 +350,6 @@ static int io_lock(void *context, const char *name, struct waiting *waiting,
 	}
 	while (system->lock_owner[pf]) {
 		*waited = true;
-		system->locks_waited++;
 		if (waiting->stop && waiting->stop(waiting->context)) {
 			err = -EINTR;
 			goto out;
@@ -429,6 +375,11 @@ static int io_lock(void *context, const char *name, struct waiting *waiting,
 	}
 	system->lock_owner[pf] = caller;
 	err = (int)pf;
+	fault = scripted_at(system, OVERTAKEN, ++system->locks);
+	if (fault && system->meanwhile) {
+		*waited = true;
+		system->meanwhile(system, caller, fault->number);
+	}
 out:
 	leave(caller);
 	return err;

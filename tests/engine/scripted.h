@@ -25,11 +25,13 @@ enum fault_kind {
 	COMMAND, /* `at` is refused with errno `number` */
 	COMMANDS, /* … and all that follow of its VF */
 	REST, /* … and all that follow */
+	IGNORED, /* … is acknowledged and has no effect */
 	CRASH, /* the caller dies after command `at` */
 	STOP, /* how->stop says so when it is asked for the time `at` */
 	STRANGER, /* datagram `at` is preceded by somebody else's */
 	GARBLED, /* what operation `at` gives is replaced by `bytes` */
 	VANISH, /* before the look `at` at a PF's number of VFs it is 0 */
+	OVERTAKEN, /* lock `at` was waited for, and `number` happened */
 	MEMORY, /* allocation `at` fails */
 	FAULT_KINDS,
 };
@@ -64,7 +66,9 @@ struct scripted {
 	/* Told of each command before it takes effect. */
 	void (*watch)(struct scripted *system, struct caller *caller,
 		      const struct command *command);
-	void *watcher;
+	/* Does what happens while a lock is waited for. */
+	void (*meanwhile)(struct scripted *system, struct caller *caller,
+			  int number);
 	bool hostile; /* answers are lies: what follows from them is excused */
 	bool trace;
 
@@ -75,7 +79,7 @@ struct scripted {
 	uint64_t lifetime; /* of callers that are dead */
 
 	unsigned int operations, effects, commands, datagrams, looks, stops;
-	unsigned int bindings, locks_waited;
+	unsigned int bindings, locks;
 	bool refusing_vf[PFS][VFS], refusing;
 	/* Of several threads at once (threads.c): told when one goes in, and
 	 * out again. */
@@ -116,6 +120,8 @@ void scripted_two(struct scripted *system, unsigned int first,
 /* The fault of a kind that is due at a count; NULL. */
 const struct fault *scripted_at(const struct scripted *system,
 				enum fault_kind kind, unsigned int at);
+/* What becomes of a caller's command; of type execute. */
+int scripted_command(void *context, const struct command *command);
 /* Until it is this caller's turn again. */
 void scripted_yield(struct caller *caller);
 

@@ -14,11 +14,16 @@ from tests.engine.programs import CHECKED, FAST, THREADS, build, run, works
 def test_every_fault_of_every_batch():
     way = CHECKED if works(CHECKED) else FAST
     done = run([build("enumerate", way), "short"])
-    counted = re.search(r"^(\d+) runs, (\d+) failed", done.stdout, re.M)
+    counted = re.search(
+        r"^(\d+) runs, (\d+) failed, .*; (\d+) of them by two callers$",
+        done.stdout,
+        re.M,
+    )
     assert done.returncode == 0, done.stdout[-4000:]
     assert counted
     assert int(counted[1]) > 100_000
     assert int(counted[2]) == 0
+    assert int(counted[3]) > 1000
 
 
 def test_one_host_and_eight_threads():

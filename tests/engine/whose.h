@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whose a VF is, in a scene.
+ */
+#ifndef WHOSE_H
+#define WHOSE_H
+
+#include "cases.h"
+
+/* The port that a side is about; the second is a fabric's of its own only
+ * where it is mapped. */
+#define FIRST 1u
+
+static inline bool idle(uint64_t guid)
+{
+	return guid == 0 || guid == ONES;
+}
+
+/* The VIF whose VF this is, or -1. */
+static inline int vif_at(const struct scene *scene, unsigned int pf,
+			 unsigned int vf)
+{
+	unsigned int i;
+
+	for (i = 0; i < scene->count; i++)
+		if (scene->spots[i].pf == pf && scene->spots[i].vf == vf)
+			return (int)i;
+	return -1;
+}
+
+/* The VIF whose GUID a VF has, all or half, or -1. */
+static inline int vif_on(const struct scene *scene,
+			 const struct machine *machine, unsigned int pf,
+			 unsigned int vf)
+{
+	unsigned int i;
+
+	for (i = 0; i < scene->count; i++)
+		if (machine_has(machine, pf, vf, FIRST, scene_guid(i)))
+			return (int)i;
+	return -1;
+}
+
+/* Whether a PF is on the fabric of a VIF. */
+static inline bool on_fabric(const struct scene *scene, unsigned int vif,
+			     unsigned int pf)
+{
+	return scene->setting != TWO_FABRICS || scene->spots[vif].pf == pf;
+}
+
+static inline bool plugs_at(const struct scene *scene, int vif)
+{
+	return vif >= 0 && !act_unplugs(scene->act);
+}
+
+/* What can be known of a VF before. */
+static inline bool knows_guids(const struct machine *machine, unsigned int pf,
+			       unsigned int vf)
+{
+	const struct pf *at = &machine->pfs[pf];
+	const struct vport *vport = &at->vports[vf + 1];
+
+	if (at->family == CX3 || at->family == OFED)
+		return true;
+	return !machine->no_guids && at->memories[vf].node_valid &&
+	       at->memories[vf].port_valid && vport->node && vport->port;
+}
+
+#endif
