@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: subcommands, exit codes, signals."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibhostdev import log
+from ibhostdev import descriptors, log
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
 from ibhostdev.cli import listing, options, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
-from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.errors import CommandFailed, IbHostdevError, InvalidInput
 from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
 from ibhostdev.plain import error_to_plain
@@ -592,6 +594,7 @@ def _write_json(value: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    descriptors.open_closed()
     for stream in (sys.stdout, sys.stderr):
         # An arrow is no reason to fail where the locale has none.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
@@ -601,18 +604,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _command(arguments, as_json)
     except Interrupted as stop:
         if as_json:
-            _write_json(
-                outcome.failure_json(
-                    {
-                        "type": "Interrupted",
-                        "message": f"ended by {stop.name}",
-                        "device": None,
-                        "attribute": None,
-                        "errno": None,
-                        "cure": "repeat the call",
-                    }
-                )
+            answer = outcome.failure_json(
+                {
+                    "type": "Interrupted",
+                    "message": f"ended by {stop.name}",
+                    "device": None,
+                    "attribute": None,
+                    "errno": None,
+                    "cure": "repeat the call",
+                }
             )
+            with suppress(CommandFailed):
+                _write_json(answer)
         for note in getattr(stop, "__notes__", ()):
             terminal.complain(note)
         terminal.complain(
@@ -633,15 +636,23 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
         if as_json:
             bad = InvalidInput(error.format_message())
             _write_json(outcome.failure_json(error_to_plain(bad)))
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        terminal.write(told.getvalue(), sys.stderr)
         return Exit.BAD_INPUT
     except (IbHostdevError, OSError) as error:
         if not isinstance(error, IbHostdevError):
-            # No /sys here, no room for the output, …
-            error = IbHostdevError(
-                "could not go on", error.filename, None, error.errno
-            )
+            error = _own(error)
         if as_json:
             _write_json(outcome.failure_json(error_to_plain(error)))
         terminal.explain(error)
         return outcome.exit_code(error)
+
+
+def _own(error: OSError) -> IbHostdevError:
+    try:
+        terminal.write("")  # is it the rest of the output, by click?
+    except CommandFailed as full:
+        return full
+    # No /sys here, …
+    return IbHostdevError("could not go on", error.filename, None, error.errno)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from ibhostdev.batch import Progress
-from ibhostdev.errors import IbHostdevError
+from ibhostdev.errors import CommandFailed, IbHostdevError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -88,16 +88,28 @@ def width() -> int | None:
 
 def write(text: str, stream: TextIO | None = None) -> None:
     """Write text. Nobody reading it (any more) does not change what the
-    command has done, so that is no error."""
+    command has done, so that is no error; nor is that errors cannot be told.
+
+    :raises CommandFailed: if standard output does not take it; what is
+        written there from then on goes nowhere
+    """
     stream = stream or sys.stdout
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # What is left in the buffer is written again when Python ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        if isinstance(error, BrokenPipeError) or stream is sys.stderr:
+            return
+        raise CommandFailed(
+            "cannot be written",
+            "standard output",
+            errno=error.errno,
+            cure="make room; 'ibhostdev list' shows what is there now",
+        ) from error
 
 
 def complain(message: str) -> None:

@@ -15,8 +15,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from ibhostdev import descriptors
 from ibhostdev.batch import BatchResult
 from ibhostdev.errors import (
     AccessDenied,
@@ -47,8 +49,10 @@ _TERMINAL = (signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 def privileged() -> int:
     """The program ``ibhostdev-privileged``. 0 if it has answered, whatever
-    the answer; 2 if it was called with arguments; 128 and more if a signal
-    ended it, after what it had written was put back."""
+    the answer; 1 if that could not be written; 2 if it was called with
+    arguments; 128 and more if a signal ended it, after what it had written
+    was put back."""
+    descriptors.open_closed()
     _stand_apart()
     if len(sys.argv) > 1:
         print(
@@ -59,7 +63,14 @@ def privileged() -> int:
         return 2
     with interruptible():
         answer = _answer(sys.stdin.buffer.read(MAX_BYTES + 1))
-    json.dump(answer, sys.stdout)
+    try:
+        json.dump(answer, sys.stdout)
+        sys.stdout.flush()
+    except OSError as error:
+        told = f"{PRIVILEGED}: standard output cannot be written: {error}"
+        with suppress(OSError):
+            print(told, file=sys.stderr, flush=True)
+        os._exit(1)  # Python would try it once more
     return 0
 
 

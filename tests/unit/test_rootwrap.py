@@ -199,6 +199,35 @@ def test_a_terminal_does_not_stop_it(bed, process, number):
     assert read_answer(json.loads(out)).ok
 
 
+def closing(*descriptors):
+    def before():
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    return before
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+def test_descriptors_that_are_closed(bed, process, closed):
+    started = process(preexec_fn=closing(*closed))
+    out, _ = started.communicate(asked(bed, 1).to_json())
+    assert started.returncode == 0
+    assert 1 in closed or read_answer(json.loads(out)).ok
+    assert bed.seen(0)[0].port == guid(1)
+
+
+def test_an_answer_that_cannot_be_written(bed, process):
+    full = os.open("/dev/full", os.O_WRONLY)
+    started = process(preexec_fn=lambda: os.dup2(full, 1))
+    os.close(full)
+    _, err = started.communicate(asked(bed, 1).to_json())
+    assert started.returncode == 1
+    (line,) = err.decode().splitlines()
+    assert "standard output cannot be written" in line
+    assert "No space left" in line
+    assert bed.seen(0)[0].port == guid(1)
+
+
 def test_root_has_named_the_mechanism(bed, privileged):
     with privileged.settings.open("a") as file:
         file.write("mechanism = mlx5_netlink\n")
