@@ -3,6 +3,9 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
 
 def open_closed() -> None:
@@ -18,3 +21,29 @@ def open_closed() -> None:
             mode = "w" if number else "r"
             stream = open(number, mode, closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
+
+
+@contextmanager
+def held_back() -> Iterator[TextIO]:
+    """What this process writes to standard error meanwhile, a warning of
+    Python's or a line of a log, is written when it is over: whoever has the
+    other end may let it fill up, and with locks held nobody is to wait for
+    him. Gives standard error itself, for who does not wait for it either."""
+    sys.stderr.flush()
+    kept = os.memfd_create("stderr")
+    with open(os.dup(2), "w", errors="replace") as own:
+        os.dup2(kept, 2)
+        try:
+            yield own
+        finally:
+            sys.stderr.flush()
+            os.dup2(own.fileno(), 2)
+            _tell(kept)
+
+
+def _tell(kept: int) -> None:
+    with open(kept, "rb") as text, suppress(OSError):
+        text.seek(0)
+        while part := text.read(1 << 16):
+            while part:
+                part = part[os.write(2, part) :]

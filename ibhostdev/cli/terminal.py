@@ -14,17 +14,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from ibhostdev import descriptors
 from ibhostdev.batch import Progress
 from ibhostdev.errors import CommandFailed, IbHostdevError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 Cell = tuple[str, str]
 """Text and its rich style, "" for none."""
 Line = Sequence[Cell]
 
 _PATIENCE = 1.0
+_FRAME = 0.1
 _STAGES = {
     "write": "writing",
     "verify": "verifying",
@@ -145,71 +147,70 @@ def explain(error: IbHostdevError) -> None:
 def progress(total: int, first: str = "write") -> Iterator[Progress | None]:
     """Bars on standard error if that is a terminal and what is done
     meanwhile, to so many VFs, takes longer than a second. ``first`` is the
-    stage that it begins with."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    stages: dict[str, tuple[int, int]] = {}
-    lock = threading.Lock()
-    bars: Bars | None = None
-    ended = False
+    stage that it begins with.
 
-    def draw() -> None:
-        assert bars is not None
-        shown = {task.fields["stage"]: task.id for task in bars.tasks}
-        for stage, (done, due) in stages.items():
-            if stage in shown:
-                bars.update(shown[stage], completed=done, total=due)
-            else:
-                bars.add_task(
-                    _STAGES.get(stage, stage),
-                    completed=done,
-                    total=due,
-                    stage=stage,
-                )
+    Who reports waits for nothing: a terminal may be stopped (Ctrl-S), and
+    there are locks. Anything else that would be written to standard error is
+    held back.
+    """
+    with descriptors.held_back() as stream:
+        if not stream.isatty():
+            yield None
+            return
+        # The first report may come late: something moves all the same.
+        stages = {first: (0, total)}
+        ended = threading.Event()
 
-    def begin() -> None:
-        nonlocal bars
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-        from rich.progress import Progress as Bars
+        def report(stage: str, done: int, due: int) -> None:
+            # Called by several threads, so not always in order.
+            before, _ = stages.get(stage, (0, 0))
+            stages[stage] = max(done, before), due
 
-        with lock:
-            if ended:
+        def draw() -> None:
+            if not ended.wait(_PATIENCE):
+                _draw(stages, ended, stream)
+
+        artist = threading.Thread(target=draw, name="progress", daemon=True)
+        artist.start()
+        try:
+            yield report
+        finally:
+            ended.set()
+            artist.join()
+
+
+def _draw(
+    stages: dict[str, tuple[int, int]],
+    ended: threading.Event,
+    stream: TextIO,
+) -> None:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    with Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(file=stream),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+        while True:
+            for stage, (done, due) in list(stages.items()):
+                if stage not in tasks:
+                    name = _STAGES.get(stage, stage)
+                    tasks[stage] = bars.add_task(name, total=due)
+                bars.update(tasks[stage], completed=done, total=due)
+            bars.refresh()
+            if ended.wait(_FRAME):
                 return
-            bars = Bars(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            # The first report may come late: something moves all the same.
-            stages.setdefault(first, (0, total))
-            draw()
-            bars.start()
-
-    def report(stage: str, done: int, due: int) -> None:
-        # Called by several threads, so not always in order.
-        with lock:
-            stages[stage] = max(done, stages.get(stage, (0, 0))[0]), due
-            if bars is not None:
-                draw()
-
-    timer = threading.Timer(_PATIENCE, begin)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield report
-    finally:
-        timer.cancel()
-        with lock:
-            ended = True
-            if bars is not None:
-                bars.stop()

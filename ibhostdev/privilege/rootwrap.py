@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from ibhostdev import descriptors
+from ibhostdev import descriptors, log
 from ibhostdev.batch import BatchResult
 from ibhostdev.errors import (
     AccessDenied,
@@ -61,8 +61,11 @@ def privileged() -> int:
             file=sys.stderr,
         )
         return 2
+    log.quiet = True  # warnings are in the answer
     with interruptible():
-        answer = _answer(sys.stdin.buffer.read(MAX_BYTES + 1))
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        with descriptors.held_back():
+            answer = _answer(data)
     try:
         json.dump(answer, sys.stdout)
         sys.stdout.flush()

@@ -2,10 +2,14 @@
 """The command and its standard descriptors, as others have left them."""
 
 import os
+import pty
 import subprocess
+import termios
+import time
 
 import pytest
 
+from ibhostdev import Vif
 from tests.flavours import guid, mac
 
 
@@ -94,3 +98,42 @@ def test_errors_that_cannot_be_told(started, arguments, code):
     process = started("2>/dev/full", *arguments)
     process.communicate()
     assert process.returncode == code
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_nobody_waits_for_a_terminal_that_is_stopped(host):
+    """As by Ctrl-S: it keeps the command, but no lock."""
+    master, terminal = pty.openpty()
+    termios.tcflow(terminal, termios.TCOOFF)
+    host.delay(command=0.4)
+    process = subprocess.Popen(
+        [
+            *(*host.command, "plug"),
+            *[f"{host.vf(0, n)}={mac(n + 1)}" for n in range(4)],
+        ],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+    )
+    until(lambda: host.seen(0)[3].policy == "follow")
+    host.delay()
+    vif = Vif.parse(host.vf(0, 0), mac(1))
+    assert host.connect(lock_seconds=60).plug([vif]).ok
+    termios.tcflow(terminal, termios.TCOON)
+    os.close(terminal)
+    shown = b""
+    try:
+        while part := os.read(master, 4096):
+            shown += part
+    except OSError:  # the end
+        pass
+    os.close(master)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert b"4 VIFs: 4 plugged" in out
+    assert b"writing" in shown

@@ -60,8 +60,9 @@ def privileged(bed, monkeypatch, tmp_path, capsys):
 
 
 PROGRAM = """
-import sys
+import signal, sys, warnings
 from ibhostdev.privilege import rootwrap
+signal.signal(signal.SIGUSR1, lambda *_: warnings.warn("a word of Python's"))
 rootwrap.CONFIGURATION = sys.argv.pop()
 sys.exit(rootwrap.privileged())
 """
@@ -74,10 +75,12 @@ def process(bed, privileged):
     def start(**how):
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, privileged.settings],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **how,
+            **{
+                "stdin": subprocess.PIPE,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+            }
+            | how,
         )
 
     return start
@@ -197,6 +200,51 @@ def test_a_terminal_does_not_stop_it(bed, process, number):
     out, _ = started.communicate(timeout=60)
     bed.delay()
     assert read_answer(json.loads(out)).ok
+
+
+def full_pipe():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"." * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    return reader, writer
+
+
+def test_nobody_waits_for_who_does_not_read_its_errors(bed, process):
+    """A pipe that is full keeps the program, but no lock."""
+    reader, writer = full_pipe()
+    bed.delay(command=0.3)
+    bed.reset_counts()
+    started = process(stderr=writer)
+    os.close(writer)
+    started.stdin.write(asked(bed, 1, 2).to_json())
+    started.stdin.close()
+    started.stdin = None
+    while not bed.counts().modify:
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.send_signal(signal.SIGUSR1)
+    host = bed.connect(lock_seconds=60)
+    assert host.plug(asked(bed, 1, 2).vifs).ok
+    bed.delay()
+    with open(reader) as errors:
+        told = errors.read()
+    out, _ = started.communicate()
+    assert read_answer(json.loads(out)).ok
+    assert "a word of Python's" in told
+
+
+def test_warnings_are_in_the_answer_alone(bed, process):
+    process().communicate(asked(bed, 1).to_json())
+    started = process()
+    vifs = (Vif.parse(bed.vf(0, 3), mac(1), "default"),)
+    out, err = started.communicate(Request("plug", vifs).to_json())
+    assert err == b""
+    (warning,) = read_answer(json.loads(out)).warnings
+    assert f"was still on {bed.vf(0, 0)}" in warning
 
 
 def closing(*descriptors):
