@@ -40,7 +40,9 @@ class Host:
     where the locks of the PFs are, which are waited for ``lock_seconds`` at
     most. ``physical_networks`` maps Neutron's names for networks to the PFs
     behind them, by IPoIB network device, IB device or PCI address; without it
-    no VIF is checked for its network and all PFs are taken for one fabric.
+    no VIF is checked for its network and all PFs are taken for one fabric;
+    so they are with ``networks_only_refuse``, for a mapping of somebody who
+    may not say that a GUID is free elsewhere.
     ``ebrctl`` runs the vendor's program for PFs that nothing else serves,
     ``ebrctl_at_once`` calls at a time; with None there is none. mlx4's subnet
     manager has ``settle_seconds`` to agree to GUIDs.
@@ -59,6 +61,7 @@ class Host:
         ebrctl_at_once: int = 4,
         lock_seconds: float = _LOCK_SECONDS,
         settle_seconds: float = _SETTLE_SECONDS,
+        networks_only_refuse: bool = False,
     ) -> None:
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
@@ -72,6 +75,7 @@ class Host:
             self.sysfs.path,
             run_dir,
             self._networks,
+            networks_only_refuse,
             Ebrctl(ebrctl, ebrctl_at_once) if ebrctl else None,
             self.netlink.port,
             self.sysfs.port,

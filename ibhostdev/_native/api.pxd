@@ -170,6 +170,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
         unsigned int patience_ms
         const ibh_mapping *mappings
         size_t mapping_count
+        bint mappings_only_refuse
         const ibh_foreign *foreign
 
     int ibh_host_open(const ibh_options *options, ibh_host **host,

@@ -14,6 +14,7 @@ class Engine:
         sysfs: str,
         run_dir: str,
         networks: Mapping[str, Iterable[str]],
+        networks_only_refuse: bool,
         ebrctl: Ebrctl | None,
         netlink_port: int,
         sysfs_port: int,

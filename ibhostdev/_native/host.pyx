@@ -100,7 +100,8 @@ cdef class Engine:
     cdef object ebrctl
     cdef dict under_way  # a _Watch for each thread that is in a batch
 
-    def __cinit__(self, str sysfs, str run_dir, networks, ebrctl,
+    def __cinit__(self, str sysfs, str run_dir, networks,
+                  bint networks_only_refuse, ebrctl,
                   unsigned int netlink_port, unsigned int sysfs_port,
                   double lock_seconds, double settle_seconds):
         cdef ibh_options options
@@ -120,6 +121,7 @@ cdef class Engine:
         options.patience_ms = _milliseconds(settle_seconds)
         options.mappings = mappings.items
         options.mapping_count = mappings.count
+        options.mappings_only_refuse = networks_only_refuse
         if ebrctl is not None:
             memset(&foreign, 0, sizeof(foreign))
             foreign.name = "ebrctl"

@@ -45,7 +45,8 @@ class Request(NamedTuple):
     """A call of Host.plug() or Host.unplug(), with their parameters.
 
     ``physical_networks`` is the mapping of who asks, where the privileged
-    side has none of its own. No VIFs at all is a fine request: it makes the
+    side has none of its own: it may have VIFs refused, and lets none through
+    that would not be otherwise. No VIFs at all is a fine request: it makes the
     privileged side ready.
     """
 

@@ -93,8 +93,10 @@ def _answer(data: bytes) -> dict[str, Any]:
         asked = _permitted(asked, options)
     except IbHostdevError as error:
         return outcome_to_plain(error)
-    networks = asked.physical_networks
-    own = {} if networks is None else {"physical_networks": networks}
+    own: dict[str, Any] = {}
+    if asked.physical_networks is not None:
+        own["physical_networks"] = asked.physical_networks
+        own["networks_only_refuse"] = True
     return request.run(
         asked.to_plain(), lambda _: configured.host(options, **own)
     )

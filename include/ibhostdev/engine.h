@@ -238,6 +238,9 @@ struct ibh_options {
 	unsigned int patience_ms; /* for the subnet manager (mlx4); 0: 10 s */
 	const struct ibh_mapping *mappings; /* none: all PFs are one fabric */
 	size_t mapping_count;
+	/* They are nobody's word for which PFs are apart: VFs have to be
+	 * behind their networks, and GUIDs to be unique on all PFs. */
+	bool mappings_only_refuse;
 	const struct ibh_foreign *foreign; /* may be NULL; is copied */
 };
 

@@ -23,9 +23,11 @@ from ibhostdev.errors import (
     AccessDenied,
     CommandFailed,
     DeviceNotFound,
+    GuidConflict,
     IbHostdevError,
     InvalidInput,
     TimedOut,
+    WrongPhysicalNetwork,
 )
 from ibhostdev.privilege import rootwrap
 from ibhostdev.privilege.request import MAX_BYTES, Request, read_answer
@@ -309,6 +311,47 @@ def test_a_caller_s_mapping_where_there_is_none(bed, privileged):
     request = asked(bed, 1, physical_networks=networks)
     answered(privileged(request.to_json()))
     assert bed.seen(0)[0].port == guid(1)
+
+
+@pytest.fixture
+def two(bed, privileged):
+    """PFs that the caller says are of two networks."""
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    root_s = f"[ibhostdev]\nsimulated_host = {bed.folder}\n"
+    privileged.settings.write_text(root_s)
+
+    def ask(action, pf, number, network):
+        address = bed.vf(pf, 0) if action == "plug" else None
+        vif = Vif.parse(address, mac(number), network)
+        networks = {"red": (bed.pfs[0],), "blue": (bed.pfs[1],)}
+        request = Request(action, (vif,), physical_networks=networks)
+        return answered(privileged(request.to_json()))
+
+    return ask
+
+
+def test_a_caller_s_mapping_makes_no_guid_free(bed, two):
+    two("plug", 0, 1, "red")
+    with bed.hold(bed.vf(0, 0)), pytest.raises(BatchFailed) as caught:
+        two("plug", 1, 1, "blue")
+    (error,) = caught.value.result.errors
+    assert isinstance(error, GuidConflict)
+    assert [bed.seen(pf)[0].port == guid(1) for pf in (0, 1)] == [True, False]
+    # Nobody's, it is taken from there as without any mapping.
+    two("plug", 1, 1, "blue")
+    assert [bed.seen(pf)[0].port == guid(1) for pf in (0, 1)] == [False, True]
+
+
+def test_a_caller_s_mapping_has_vifs_refused(bed, two):
+    before = bed.seen(0)
+    with pytest.raises(WrongPhysicalNetwork):
+        two("plug", 0, 1, "blue")
+    assert bed.seen(0) == before
+    two("plug", 0, 1, "red")
+    two("unplug", 1, 1, "blue")
+    assert bed.seen(0)[0].port == guid(1)
+    two("unplug", 0, 1, "red")
+    assert bed.seen(0)[0].port != guid(1)
 
 
 def test_root_s_mapping_is_not_to_be_replaced(bed, privileged):

@@ -26,6 +26,7 @@ struct ibh_error *host_new(const struct ibh_options *options,
 	host->lock_ms = options->lock_ms ? options->lock_ms : LOCK_MS;
 	host->patience_ms =
 		options->patience_ms ? options->patience_ms : PATIENCE_MS;
+	host->one_fabric = options->mappings_only_refuse;
 	if (options->foreign) {
 		host->has_foreign = true;
 		host->foreign = *options->foreign;

@@ -239,6 +239,7 @@ struct ibh_host {
 	unsigned int lock_ms, patience_ms;
 	struct ibh_mapping *mappings;
 	size_t mapping_count;
+	bool one_fabric; /* whatever is mapped */
 	bool has_foreign;
 	struct ibh_foreign foreign;
 
@@ -353,6 +354,8 @@ struct ibh_error *networks_set(struct ibh_host *host,
 void networks_free(struct ibh_host *host);
 /* Whether anything is mapped to a network; not to NULL. */
 bool network_mapped(const struct ibh_host *host, const char *network);
+/* … and whether its PFs are a fabric of their own by that. */
+bool network_apart(const struct ibh_host *host, const char *network);
 /* The port on which a PF is behind a network, 0 if it is not. */
 unsigned int network_port(const struct ibh_host *host, const char *network,
 			  const struct ibh_pf *pf);
@@ -643,7 +646,8 @@ struct ibh_state difference(const struct ibh_state *before,
 struct ibh_error *state_of(const struct side *side, const struct ibh_vf *vf,
 			   struct ibh_state *state);
 /* Whether the VFs of a side are on another fabric than a VIF, where its GUID
- * may be somebody else's. */
+ * may be somebody else's; and an unplug takes nothing from a network that it
+ * does not name, whoever says which is which. */
 bool apart(const struct run *run, const struct ibh_vif *vif,
 	   const struct side *side);
 /* Whether the VF may have any GUID for all that is known: one that is idle

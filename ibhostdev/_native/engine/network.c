@@ -44,6 +44,11 @@ bool network_mapped(const struct ibh_host *host, const char *network)
 	return false;
 }
 
+bool network_apart(const struct ibh_host *host, const char *network)
+{
+	return !host->one_fabric && network_mapped(host, network);
+}
+
 static bool behind(const struct ibh_host *host, const char *network,
 		   const char *device)
 {

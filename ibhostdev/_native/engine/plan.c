@@ -222,7 +222,9 @@ void answer_error(struct run *run, size_t vif, const struct ibh_state *wanted,
 bool apart(const struct run *run, const struct ibh_vif *vif,
 	   const struct side *side)
 {
-	return is_behind(run, vif->network) &&
+	return (run->job == UNPLUG ||
+		network_apart(run->host, vif->network)) &&
+	       is_behind(run, vif->network) &&
 	       network_port(run->host, vif->network, side->pf) != side->port;
 }
 

@@ -138,10 +138,13 @@ static bool everywhere(const struct run *run)
 	size_t i;
 
 	for (i = 0; i < run->count; i++) {
+		const char *network = run->vifs[i].network;
+
 		/* Most VIFs are on the network of the one before. */
-		if (i && run->vifs[i].network == run->vifs[i - 1].network)
+		if (i && network == run->vifs[i - 1].network)
 			continue;
-		if (!is_behind(run, run->vifs[i].network))
+		if (!network_apart(run->host, network) ||
+		    !is_behind(run, network))
 			return true;
 	}
 	return false;
