@@ -408,10 +408,11 @@ def libvirt_hook(
     from ibhostdev.cli import guests
     from ibhostdev.guest import hook
 
-    xml = sys.stdin.buffer.read()
     try:
+        host = settings.connect()
+        xml = sys.stdin.buffer.read()
         with descriptors.held_back():
-            hook.run(settings.connect(), operation, suboperation, xml)
+            hook.run(host, operation, suboperation, xml)
     except IbHostdevError as error:
         # All on one line each: libvirt puts it into its own message.
         for cause in guests.hook_failures(error):

@@ -38,9 +38,11 @@ class Settings:
         from ibhostdev import simulate
 
         options: dict[str, Any] = {}
+        if self.run_dir is not None:
+            options["run_dir"] = self.run_dir
         if self.physical_device_mappings is not None:
             options["physical_networks"] = self.physical_device_mappings
-        return simulate.connect(self.host, run_dir=self.locks, **options)
+        return simulate.connect(self.host, **options)
 
     def run(self, asked: Request, progress: Progress | None) -> BatchResult:
         """Do a batch, in this process or with the rights of another."""
@@ -129,6 +131,15 @@ def _together(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
+class _Variable(click.Option):
+    """Set but empty is given, too: an empty IBHOSTDEV_HOST is a slip of the
+    pen, and does not mean this machine."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        assert isinstance(self.envvar, str)
+        return os.environ.get(self.envvar)
+
+
 def everywhere(first: bool) -> Callable[[_F], _F]:
     """The options of every command. They are taken before and behind its
     name; the environment counts as the first place."""
@@ -136,6 +147,7 @@ def everywhere(first: bool) -> Callable[[_F], _F]:
     def option(*names: str, variable: str = "", **how: Any) -> Any:
         if variable and first:
             how |= {"envvar": variable, "show_envvar": True}
+            how |= {"cls": _Variable}
         how.setdefault("callback", _settle)
         return click.option(*names, expose_value=False, **how)
 

@@ -150,6 +150,10 @@ static struct ibh_error *open_simulated(const char *path,
 	if (found.st_uid != geteuid())
 		return bad(path, EPERM, "unset " HOST,
 			   "the simulated host is somebody else's");
+	if (!lstat("run", &found) &&
+	    (!S_ISDIR(found.st_mode) || found.st_uid != geteuid()))
+		return bad(path, EPERM, "unset " HOST,
+			   "run is no folder of this simulated host's own");
 	if (read_file("host.json", state, sizeof(state)) > 0) {
 		options->netlink_port = port_in(state, "\"netlink_port\":");
 		options->sysfs_port = port_in(state, "\"sysfs_port\":");

@@ -23,15 +23,22 @@ __all__ = ["connect", "serve"]
 def connect(folder: str | os.PathLike[str], **options: Any) -> Host:
     """The host that is served in a folder; ``options`` are those of Host.
 
-    Raises InvalidInput if the folder is none, NotRunning if nobody serves
-    it (any more).
+    Raises InvalidInput if the folder is none, AccessDenied if it is somebody
+    else's, NotRunning if nobody serves it (any more).
     """
     from pathlib import Path
 
+    from ibhostdev.errors import InvalidInput
     from ibhostdev.host import Endpoint, Host
     from ibhostdev.simulate import netlink, tree
     from ibhostdev.simulate.state import read_state
 
+    if not os.fspath(folder):  # not the one that we happen to be in
+        raise InvalidInput(
+            "no folder of a simulated host is named",
+            attribute="IBHOSTDEV_HOST or --host",
+            cure="name it, or leave it out for this machine",
+        )
     root = Path(os.path.realpath(folder))
     state = read_state(root)
     if not tree.serves(state["sysfs_port"], root):

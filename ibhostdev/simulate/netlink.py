@@ -61,7 +61,8 @@ def unpack(data: bytes) -> Iterator[Message]:
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
-    length = _ATTRIBUTE.size + len(payload)
+    """A length that does not fit is cut, as nla_nest_end() does."""
+    length = _ATTRIBUTE.size + len(payload) & 0xFFFF
     return _padded(_ATTRIBUTE.pack(length, kind) + payload)
 
 

@@ -2,11 +2,13 @@
 """RTM_GETLINK and RTM_SETLINK as the kernel answers them for IPoIB devices
 of PFs (net/core/rtnetlink.c, drivers/infiniband/hw/mlx5/ib_virt.c)."""
 
+import logging
 import struct
 import sys
 from collections.abc import Iterator
 from errno import (
     EINVAL,
+    EIO,
     EMSGSIZE,
     ENODEV,
     EOPNOTSUPP,
@@ -35,6 +37,8 @@ from ibhostdev.simulate.netlink import (
     pack,
     unpack,
 )
+
+_LOG = logging.getLogger(__name__)
 
 # include/uapi/linux/if_link.h: of a link …
 IFLA_ADDRESS, IFLA_BROADCAST, IFLA_MTU = 1, 2, 4
@@ -98,6 +102,9 @@ class Rtnetlink:
                     answers = list(self._serve(message))
                 except OSError as error:
                     code = error.errno or EINVAL
+                except Exception:  # one datagram must not end the server
+                    _LOG.exception("answering %r", message)
+                    code = EIO
             yield from answers
             dumped = message.kind == GETLINK and message.flags & DUMP == DUMP
             if code or (message.flags & ACK and not dumped):
@@ -129,7 +136,7 @@ class Rtnetlink:
             raise OSError(EINVAL, "short message")
         index = IFINFO.unpack_from(message.payload)[2]
         given = dict(attributes(message.payload[IFINFO.size :]))
-        name = given.get(IFLA_IFNAME, b"").split(b"\0")[0].decode()
+        name = given.get(IFLA_IFNAME, b"").split(b"\0")[0].decode("latin-1")
         if index <= 0 and not name:
             raise OSError(EINVAL, "neither index nor name")
         for link in self._links():

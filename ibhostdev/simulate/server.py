@@ -12,7 +12,7 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from errno import EIO
+from errno import EIO, EMSGSIZE
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,7 +37,7 @@ from ibhostdev.simulate.netlink import (
     unpack,
 )
 from ibhostdev.simulate.rtnetlink import Rtnetlink
-from ibhostdev.simulate.state import read_state
+from ibhostdev.simulate.state import read_state, require_own
 from ibhostdev.simulate.tree import serves
 
 _LOG = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ class SimulatedHost:
                 error.errno,
                 "choose another folder",
             ) from error
+        require_own(self.folder)
         if used:
             old = read_state(self.folder)
             if serves(old["sysfs_port"], self.folder, 1.0):
@@ -314,7 +315,7 @@ class SimulatedHost:
             ready, _, _ = select.select([netlink, self._stop], [], [])
             if self._stop in ready:
                 return
-            data, (sender, _) = self._netlink.recvfrom(MAXIMUM)
+            data, sender = _receive(self._netlink)
             for answer in self._rtnetlink.answer(data):
                 _send(self._netlink, sender, answer)
 
@@ -329,7 +330,7 @@ class SimulatedHost:
                 if fd == self._stop:
                     return
                 if fd == self._writes.fileno():
-                    data, (sender, _) = self._writes.recvfrom(MAXIMUM)
+                    data, sender = _receive(self._writes)
                     for message in unpack(data):
                         if message.kind == WRITE:
                             self._pool.submit(self._store, sender, message)
@@ -357,7 +358,7 @@ class SimulatedHost:
         except OSError as error:
             return error.errno or EIO
         except Exception:
-            _LOG.exception("writing %r to %s", value, path)
+            _LOG.exception("writing %r to %r", value, path)
             return EIO
         return 0
 
@@ -399,16 +400,31 @@ class SimulatedHost:
             _LOG.warning("%r to /sys/%s: %s", text.strip(), path, error)
 
 
+def _receive(sock: socket.socket) -> tuple[bytes, int]:
+    """A datagram and whom it is from; none if one of them was lost, more
+    having come than there is room for."""
+    try:
+        data, (sender, _) = sock.recvfrom(MAXIMUM)
+    except OSError:
+        return b"", 0
+    return data, sender
+
+
 def _send(sock: socket.socket, port: int, data: bytes) -> None:
     """Whoever asked may be gone, or not read: then it gets no answer."""
-    with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
+    try:
         sock.sendto(data, (port, 0))
+    except OSError as error:
+        asked = next(unpack(data), None)
+        if error.errno == EMSGSIZE and asked:
+            _send(sock, port, acknowledge(asked, EMSGSIZE))
 
 
 def _server_socket() -> socket.socket:
     """Sends wait for a full receiver, as a dump of the kernel does, but not
     for ever. (A Python timeout would look at the wrong end's queue.)"""
     sock = open_socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAXIMUM)
     wait = struct.pack("@ll", 5, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
     return sock

@@ -184,6 +184,14 @@ def test_no_folder_is_named(bed, ebrctl):
     assert "IBHOSTDEV_HOST: no such simulated host" in done.stderr
 
 
+def test_locks_are_not_led_elsewhere(tmp_path, bed, ebrctl):
+    (tmp_path / "host.json").write_text('{"netlink_port": 1, "sysfs_port": 1}')
+    (tmp_path / "run").symlink_to("/tmp")
+    done = ebrctl("del-port", "default", mac(1), IBHOSTDEV_HOST=str(tmp_path))
+    assert done.returncode == 1
+    assert "run is no folder of this simulated host's own" in done.stderr
+
+
 @pytest.mark.parametrize("state", ["", "{}", "\0" * 100_000, "[" * 5000])
 def test_a_folder_that_is_no_simulated_host(tmp_path, bed, ebrctl, state):
     (tmp_path / "host.json").write_text(state)

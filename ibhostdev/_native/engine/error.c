@@ -206,6 +206,9 @@ static const char *usual_cure(int number)
 	case EMSGSIZE:
 		return "the kernel cannot put this many VFs into a message: "
 		       "update it, or install MLNX_OFED";
+	case EBADMSG:
+		return "the kernel's message has no room for more than 277 "
+		       "VFs of a PF: enable fewer, or install MLNX_OFED";
 	default:
 		return NULL;
 	}
