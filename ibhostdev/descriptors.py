@@ -2,10 +2,13 @@
 """The standard descriptors, which are whoever's who started the process."""
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
+
+PATIENCE = 60.0  # seconds, for who does not read what is written to him
 
 
 def open_closed() -> None:
@@ -42,8 +45,13 @@ def held_back() -> Iterator[TextIO]:
 
 
 def _tell(kept: int) -> None:
+    """As far as somebody takes it."""
+    room = select.poll()
+    room.register(2, select.POLLOUT)
     with open(kept, "rb") as text, suppress(OSError):
         text.seek(0)
-        while part := text.read(1 << 16):
+        while part := text.read(select.PIPE_BUF):
             while part:
+                if not room.poll(PATIENCE * 1000):
+                    return
                 part = part[os.write(2, part) :]

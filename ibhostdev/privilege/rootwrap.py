@@ -10,7 +10,6 @@ what lets a user run it and nothing else.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from ibhostdev.interruption import interruptible
 from ibhostdev.networks import parse_mappings
 from ibhostdev.plain import outcome_to_plain
 from ibhostdev.privilege import configured, request
+from ibhostdev.privilege.apart import give, in_time, stand_apart
 from ibhostdev.privilege.request import MAX_BYTES, Request
 
 PRIVILEGED = "ibhostdev-privileged"
@@ -40,11 +40,7 @@ CONFIGURATION = "/etc/ibhostdev/ibhostdev.conf"
 # -- the privileged side --------------------------------------------------
 
 
-# Whatever the caller's is: sudo keeps it where it has no secure_path.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What a terminal sends to all that run on it; stopped, this process would
-# keep everybody else waiting for its locks.
-_TERMINAL = (signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+REQUEST_SECONDS = 30.0
 
 
 def privileged() -> int:
@@ -52,38 +48,36 @@ def privileged() -> int:
     the answer; 1 if that could not be written; 2 if it was called with
     arguments; 128 and more if a signal ended it, after what it had written
     was put back."""
-    descriptors.open_closed()
-    _stand_apart()
+    stand_apart()
     if len(sys.argv) > 1:
-        print(
-            f"{PRIVILEGED}: takes no arguments, but a request on standard "
-            "input",
-            file=sys.stderr,
-        )
+        _complain("takes no arguments, but a request on standard input")
         return 2
     log.quiet = True  # warnings are in the answer
     with interruptible():
-        data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        with descriptors.held_back():
-            answer = _answer(data)
+        answer = json.dumps(_take())
     try:
-        json.dump(answer, sys.stdout)
-        sys.stdout.flush()
-    except OSError as error:
-        told = f"{PRIVILEGED}: standard output cannot be written: {error}"
-        with suppress(OSError):
-            print(told, file=sys.stderr, flush=True)
+        give(answer, descriptors.PATIENCE)
+    except OSError as error:  # TimedOut, too
+        _complain(f"standard output cannot be written: {error}")
         os._exit(1)  # Python would try it once more
     return 0
 
 
-def _stand_apart() -> None:
-    """Nothing of the caller's but the request has a say from here on."""
-    os.environ["PATH"] = _PATH
-    if os.getpgrp() != os.getpid():
-        os.setsid()
-    for number in _TERMINAL:
-        signal.signal(number, signal.SIG_IGN)
+def _complain(what: str) -> None:
+    """As far as anybody listens: a pipe that is full is not waited for."""
+    with suppress(OSError), in_time(descriptors.PATIENCE, "listen"):
+        print(f"{PRIVILEGED}: {what}", file=sys.stderr, flush=True)
+
+
+def _take() -> dict[str, Any]:
+    """A request from standard input, and its answer."""
+    try:
+        with in_time(REQUEST_SECONDS, "send the request"):
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    except TimedOut as error:
+        return outcome_to_plain(error)
+    with descriptors.held_back():
+        return _answer(data)
 
 
 def _answer(data: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -56,13 +57,14 @@ def privileged(bed, monkeypatch, tmp_path, capsys):
         code = rootwrap.privileged()
         return code, capsys.readouterr().out
 
-    monkeypatch.setattr(rootwrap, "_stand_apart", lambda: None)
+    monkeypatch.setattr(rootwrap, "stand_apart", lambda: None)
     call.settings = settings
     return call
 
 
 PROGRAM = """
 import signal, sys, warnings
+from ibhostdev import descriptors
 from ibhostdev.privilege import rootwrap
 signal.signal(signal.SIGUSR1, lambda *_: warnings.warn("a word of Python's"))
 rootwrap.CONFIGURATION = sys.argv.pop()
@@ -74,9 +76,9 @@ sys.exit(rootwrap.privileged())
 def process(bed, privileged):
     """The program as a process of its own, started by who is no friend."""
 
-    def start(**how):
+    def start(program=PROGRAM, **how):
         return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, privileged.settings],
+            [sys.executable, "-c", program, privileged.settings],
             **{
                 "stdin": subprocess.PIPE,
                 "stdout": subprocess.PIPE,
@@ -167,15 +169,8 @@ def test_a_program_of_the_caller_s_is_not_run(no_netdev, process, tmp_path):
 )
 def test_a_signal_leaves_nothing_half_done(bed, process, number):
     before = bed.seen(0)
-    bed.delay(command=0.5)
-    bed.reset_counts()
     started = process()
-    started.stdin.write(asked(bed, 1, 2, 3, 4).to_json())
-    started.stdin.close()
-    started.stdin = None
-    while not bed.counts().modify:
-        assert started.poll() is None
-        time.sleep(0.01)
+    under_way(bed, started, 1, 2, 3, 4)
     started.send_signal(number)
     time.sleep(0.05)
     started.send_signal(number)
@@ -189,15 +184,8 @@ def test_a_signal_leaves_nothing_half_done(bed, process, number):
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTSTP])
 def test_a_terminal_does_not_stop_it(bed, process, number):
-    bed.delay(command=0.05)
-    bed.reset_counts()
     started = process()
-    started.stdin.write(asked(bed, 1, 2).to_json())
-    started.stdin.close()
-    started.stdin = None
-    while not bed.counts().modify:
-        assert started.poll() is None
-        time.sleep(0.01)
+    under_way(bed, started, 1, 2)
     started.send_signal(number)
     out, _ = started.communicate(timeout=60)
     bed.delay()
@@ -218,16 +206,9 @@ def full_pipe():
 def test_nobody_waits_for_who_does_not_read_its_errors(bed, process):
     """A pipe that is full keeps the program, but no lock."""
     reader, writer = full_pipe()
-    bed.delay(command=0.3)
-    bed.reset_counts()
     started = process(stderr=writer)
     os.close(writer)
-    started.stdin.write(asked(bed, 1, 2).to_json())
-    started.stdin.close()
-    started.stdin = None
-    while not bed.counts().modify:
-        assert started.poll() is None
-        time.sleep(0.01)
+    under_way(bed, started, 1, 2)
     started.send_signal(signal.SIGUSR1)
     host = bed.connect(lock_seconds=60)
     assert host.plug(asked(bed, 1, 2).vifs).ok
@@ -247,6 +228,109 @@ def test_warnings_are_in_the_answer_alone(bed, process):
     assert err == b""
     (warning,) = read_answer(json.loads(out)).warnings
     assert f"was still on {bed.vf(0, 0)}" in warning
+
+
+def inherited():
+    """All that a caller can leave behind for what he starts."""
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+    for which, soft in (
+        (resource.RLIMIT_NOFILE, 20),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CPU, 1000),
+    ):
+        resource.setrlimit(which, (soft, resource.getrlimit(which)[1]))
+    os.nice(19)
+    os.umask(0o777)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM})
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+TRIED = """
+import json, os
+from contextlib import suppress
+os.nice(19)
+with suppress(OSError):
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
+def score(value):
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write(value)
+score("1000")
+with suppress(OSError):
+    score("0")
+with open("/proc/self/oom_score_adj") as file:
+    print(json.dumps([os.getpriority(os.PRIO_PROCESS, 0), int(file.read())]))
+"""
+
+
+def status(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines)
+
+
+def under_way(bed, started, *numbers):
+    bed.delay(command=0.5)
+    bed.reset_counts()
+    started.stdin.write(asked(bed, *numbers).to_json())
+    started.stdin.close()
+    started.stdin = None
+    while not bed.counts().modify:
+        assert started.poll() is None
+        time.sleep(0.01)
+
+
+def test_it_is_not_what_its_caller_is(bed, process, tmp_path):
+    started = process(preexec_fn=inherited, cwd=tmp_path)
+    under_way(bed, started, 1, 2)
+    for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_CPU):
+        soft, hard = resource.prlimit(started.pid, which)
+        assert soft == hard
+    soft, hard = resource.prlimit(started.pid, resource.RLIMIT_NOFILE)
+    assert soft == min(hard, 4096)
+    assert os.readlink(f"/proc/{started.pid}/cwd") == "/"
+    shown = status(started.pid)
+    assert int(shown["Umask"], 8) == 0o022
+    assert int(shown["SigBlk"], 16) == 0
+    assert not int(shown["SigIgn"], 16) >> signal.SIGCHLD - 1 & 1
+    # What only some may: as much as we may ourselves.
+    tried = subprocess.run(
+        [sys.executable, "-c", TRIED], check=True, capture_output=True
+    )
+    score = Path(f"/proc/{started.pid}/oom_score_adj").read_text()
+    nice = os.getpriority(os.PRIO_PROCESS, started.pid)
+    assert [nice, int(score)] == json.loads(tried.stdout)
+    bed.delay()
+    out, _ = started.communicate()
+    assert read_answer(json.loads(out)).ok
+
+
+def test_a_request_that_does_not_come(bed, process):
+    before = bed.seen(0)
+    late = PROGRAM.replace(
+        "sys.exit", "rootwrap.REQUEST_SECONDS = 0.2\nsys.exit"
+    )
+    started = process(late, preexec_fn=inherited)
+    started.stdin.write(asked(bed, 1).to_json())
+    started.stdin.flush()  # and it stays open
+    out = started.stdout.read()
+    assert started.wait() == 0
+    with pytest.raises(TimedOut, match="did not send the request"):
+        read_answer(json.loads(out))
+    assert bed.seen(0) == before
+    started.communicate()
+
+
+def test_an_answer_that_nobody_takes(bed, process):
+    late = PROGRAM.replace("sys.exit", "descriptors.PATIENCE = 0.2\nsys.exit")
+    reader, writer = full_pipe()
+    started = process(late, stdout=writer, stderr=writer)
+    os.close(writer)
+    under_way(bed, started, 1)
+    started.send_signal(signal.SIGUSR1)  # there is a word of Python's, too
+    bed.delay()
+    assert started.wait() == 1
+    os.close(reader)
+    assert bed.seen(0)[0].port == guid(1)
 
 
 def closing(*descriptors):
