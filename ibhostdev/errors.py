@@ -10,6 +10,15 @@ rebuilds exceptions as ``cls(*args)``.
 import errno as _errno
 import os
 
+# C0, DEL and C1.
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
+
+
+def printable(text: str) -> str:
+    """Text with what could move a terminal's cursor, or begin a line of a
+    log, taken out: names come from anywhere."""
+    return text.translate(_CONTROLS)
+
 
 class IbHostdevError(Exception):
     """Base of all errors of this package.
@@ -48,7 +57,7 @@ class IbHostdevError(Exception):
             text += f": {os.strerror(self.errno)} ({name})"
         if self.cure:
             text += f"; {self.cure}"
-        return text
+        return printable(text)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), self.args)

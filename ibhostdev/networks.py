@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ibhostdev.errors import InvalidInput
+from ibhostdev.errors import InvalidInput, printable
 from ibhostdev.inventory import Pf
 
 
@@ -37,8 +37,8 @@ def doubts(
         for name in (pf.pci, pf.ib_device, *(n.name for n in pf.netdevs))
     }
     return [
-        f"physical network {network!r} is mapped to {device}, which is "
-        "no InfiniBand PF here"
+        f"physical network {network!r} is mapped to {printable(device)}, "
+        "which is no InfiniBand PF here"
         for network, devices in networks.items()
         for device in sorted(set(devices) - here)
     ]

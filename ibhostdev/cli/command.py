@@ -14,7 +14,12 @@ from ibhostdev import descriptors, log
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
 from ibhostdev.cli import listing, options, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
-from ibhostdev.errors import CommandFailed, IbHostdevError, InvalidInput
+from ibhostdev.errors import (
+    CommandFailed,
+    IbHostdevError,
+    InvalidInput,
+    printable,
+)
 from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
 from ibhostdev.plain import error_to_plain
@@ -586,7 +591,9 @@ def simulate(
 
 
 def _write_json(value: dict[str, Any]) -> None:
-    terminal.write(json.dumps(value, indent=2) + "\n")
+    # The one control character that JSON may have as it is.
+    text = json.dumps(value, indent=2).replace("\x7f", "\\u007f")
+    terminal.write(f"{text}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -636,7 +643,11 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
             _write_json(outcome.failure_json(error_to_plain(bad)))
         told = io.StringIO()
         error.show(told)
-        terminal.write(told.getvalue(), sys.stderr)
+        # It may have an argument in it, and that a line's end.
+        clean = printable(error.message)
+        terminal.write(
+            told.getvalue().replace(error.message, clean), sys.stderr
+        )
         return Exit.BAD_INPUT
     except (IbHostdevError, OSError) as error:
         if not isinstance(error, IbHostdevError):

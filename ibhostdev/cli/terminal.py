@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ibhostdev import descriptors
 from ibhostdev.batch import Progress
-from ibhostdev.errors import CommandFailed, IbHostdevError
+from ibhostdev.errors import CommandFailed, IbHostdevError, printable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -59,6 +59,7 @@ def show(lines: Iterable[Line], stream: TextIO | None = None) -> None:
     """Write lines to standard output, or another stream; in colours if it is
     a terminal."""
     stream = stream or sys.stdout
+    lines = [[(printable(text), how) for text, how in line] for line in lines]
     if not stream.isatty():
         write(
             "".join("".join(t for t, _ in line) + "\n" for line in lines),
@@ -89,7 +90,7 @@ def width() -> int | None:
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
-    """Write text. Nobody reading it (any more) does not change what the
+    """Write lines. Nobody reading them (any more) does not change what the
     command has done, so that is no error; nor is that errors cannot be told.
 
     :raises CommandFailed: if standard output does not take it; what is
@@ -97,7 +98,7 @@ def write(text: str, stream: TextIO | None = None) -> None:
     """
     stream = stream or sys.stdout
     try:
-        stream.write(text)
+        stream.write("\n".join(map(printable, text.split("\n"))))
         stream.flush()
     except OSError as error:
         # What is left in the buffer is written again when Python ends.

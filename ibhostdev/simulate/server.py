@@ -397,7 +397,7 @@ class SimulatedHost:
     def _shell(self, path: str, text: str) -> None:
         if code := self._write(path, text):
             error = os.strerror(code)
-            _LOG.warning("%r to /sys/%s: %s", text.strip(), path, error)
+            _LOG.warning("%r to %r: %s", text.strip(), path, error)
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, int]:

@@ -164,6 +164,31 @@ def test_control_characters_do_not_reach_the_terminal(bed, ebrctl, number):
     assert done.stderr[:-1].isprintable()
 
 
+@pytest.mark.parametrize("number", [0, 2, 3, 4])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"\x9b2J",
+        b"\xc0\x9b",
+        b"\xe0\x80\x9b",
+        b"\xf0\x80\x80\x9b",
+        b"\xed\xa0\x80",
+        b"\xf5\x80\x80\x80",
+        b"\xe2\x82",
+        b"\xff",
+    ],
+    ids=bytes.hex,
+)
+def test_what_is_no_character_does_not_either(bed, ebrctl, number, odd):
+    bed.build(Hca("mlx5", vfs=1))
+    arguments = [mac(1), DEVICE_ID, "red", "ib_hostdev", bed.vf(0, 0)]
+    arguments[number] = "é€𝄞".encode() + odd
+    done = ebrctl("add-port", *arguments, **{MAPPINGS: f"red:{bed.pfs[0]}"})
+    assert done.returncode == 1
+    assert "é€𝄞?" in done.stderr
+    assert done.stderr[:-1].isprintable()
+
+
 def test_control_characters_of_the_environment(bed, ebrctl):
     bed.build(Hca("mlx5", vfs=1))
     for variables in ({MAPPINGS: "\x1b[2J"}, {"IBHOSTDEV_HOST": "/\x1b[2J"}):
