@@ -361,6 +361,7 @@ def test_no_place_for_locks(host, run, tmp_path):
     assert done.code == 1
     assert f"{folder}/{host.pfs[0]}.lock" in done.err
     assert "errno" in done.err
+    assert "--run-dir" in done.err
 
 
 @pytest.mark.parametrize(

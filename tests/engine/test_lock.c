@@ -403,3 +403,34 @@ TEST(only_a_file_of_that_name_is_a_lock)
 	lock_drop(lock);
 	tear_down();
 }
+
+/* ---- what is said ------------------------------------------------------ */
+
+static void says(int err, enum ibh_kind kind, const char *text,
+		 const char *never)
+{
+	struct ibh_host host = { .run_dir = "/x/run", .lock_ms = 1500 };
+	struct ibh_error *error = lock_error(&host, NAME, err);
+	char told[1024];
+
+	ibh_error_text(error, told, sizeof(told));
+	EQUAL(error->kind, kind);
+	EQUAL(error->number, -err);
+	CHECK(!strcmp(error->device, "/x/run/" FILE_NAME));
+	CHECK(error->cure && strstr(told, text) && !strstr(told, never));
+	ibh_error_free(error);
+}
+
+TEST(each_trouble_has_its_own_words)
+{
+	says(-ETIMEDOUT, IBH_TIMED_OUT,
+	     "is held by another batch, and was not to be had within 1.5 s",
+	     "kernel log");
+	says(-EROFS, IBH_ACCESS_DENIED,
+	     "/x/run is on a read-only file system", "/sys");
+	says(-EACCES, IBH_ACCESS_DENIED, "run as root", "/sys");
+	says(-ENOTDIR, IBH_COMMAND_FAILED, "make /x/run a folder", "driver");
+	says(-ENOENT, IBH_COMMAND_FAILED, "make /x/run a folder", "driver");
+	says(-ENOSPC, IBH_COMMAND_FAILED, "make /x/run a folder", "driver");
+	says(-ELOOP, IBH_COMMAND_FAILED, "make /x/run a folder", "driver");
+}

@@ -252,9 +252,11 @@ def test_a_lock_is_not_waited_for_for_ever(bed):
     lock = os.open(path, os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     bed.reset_counts()
-    with pytest.raises(TimedOut, match="lock") as caught:
+    with pytest.raises(TimedOut, match="another batch") as caught:
         host.plug(vifs(bed, 2))
     os.close(lock)
+    assert "0.1 s" in caught.value.message
+    assert "lslocks" in str(caught.value.cure)
     assert (caught.value.device, caught.value.errno) == (path, errno.ETIMEDOUT)
     assert bed.counts().modify == 0
 

@@ -16,7 +16,7 @@ PROGRAMS = Path("tests/engine")
 
 # What each needs besides itself.
 FILES = {
-    "lock": ["lock"],
+    "lock": ["lock", "error"],
     "malformed": ["rtnetlink"],
     "messages": ["rtnetlink"],
     "netlink_ask": ["netlink", "rtnetlink"],

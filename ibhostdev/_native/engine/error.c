@@ -28,6 +28,19 @@ static const struct words words[T_LAST] = {
 	[T_NO_NUMBER] = { BY_ERRNO, "'{1}' is no number", NULL },
 	[T_TOO_MANY] = { BY_ERRNO, "cannot be {1}", NULL },
 	[T_NO_LOCK] = { BY_ERRNO, "cannot be taken", NULL },
+	[T_LOCK_HELD] = { IBH_TIMED_OUT,
+			  "is held by another batch, and was not to be had "
+			  "within {1} s",
+			  "see with 'lslocks' who has it: a batch takes that "
+			  "long when firmware does not answer" },
+	[T_LOCK_FOLDER] = { BY_ERRNO, "cannot be taken",
+			    "make {1} a folder that locks can be made in, or "
+			    "have another ('--run-dir') for all that plug on "
+			    "this host" },
+	[T_LOCK_READ_ONLY] = { IBH_ACCESS_DENIED, "cannot be taken",
+			       "{1} is on a read-only file system: mount a "
+			       "writable one there, or have another folder "
+			       "('--run-dir') for all that plug on this host" },
 	[T_NO_HOST] = { BY_ERRNO, "cannot be opened", NULL },
 
 	[T_NO_IDENTITY] = { IBH_INVALID_INPUT,

@@ -62,6 +62,9 @@ enum text {
 	T_NO_NUMBER, /* {1} value */
 	T_TOO_MANY, /* {1} value */
 	T_NO_LOCK,
+	T_LOCK_HELD, /* {1} seconds */
+	T_LOCK_FOLDER, /* {1} folder */
+	T_LOCK_READ_ONLY, /* {1} folder */
 	T_NO_HOST, /* the sysfs root */
 	/* bad input */
 	T_NO_IDENTITY, /* {1} GUID, {2} what it is */
@@ -207,6 +210,9 @@ struct ibh_error *simulated_open(const struct ibh_options *options,
 int lock_take(int folder, const char *name, struct waiting *waiting,
 	      bool *waited);
 void lock_drop(int handle);
+/* Why the lock of a name could not be had, from the errno of io->lock. */
+struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
+			     int err);
 
 /* ---- parallel.c -------------------------------------------------------- */
 

@@ -254,6 +254,31 @@ int lock_take(int folder, const char *name, struct waiting *waiting,
 	}
 }
 
+struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
+			     int err)
+{
+	char path[PATH_SIZE], seconds[16];
+	enum text what = T_LOCK_FOLDER;
+
+	switch (err) {
+	case -ETIMEDOUT:
+		what = T_LOCK_HELD;
+		break;
+	case -EROFS:
+		what = T_LOCK_READ_ONLY;
+		break;
+	case -EACCES:
+	case -EPERM:
+	case -EINTR: /* who waited was told to stop */
+		what = T_NO_LOCK;
+		break;
+	}
+	format(path, sizeof(path), "%s/%s.lock", host->run_dir, name);
+	format(seconds, sizeof(seconds), "%g", host->lock_ms / 1e3);
+	return fail(what, path, "lock", err,
+		    what == T_LOCK_HELD ? seconds : host->run_dir, NULL, NULL);
+}
+
 void lock_drop(int handle)
 {
 	/* Before close(), for the sake of who listens for that; and a forked

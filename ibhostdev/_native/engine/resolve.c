@@ -304,12 +304,8 @@ static bool has_mine(const struct run *run, size_t i)
 
 static struct ibh_error *no_lock(const struct run *run, size_t i)
 {
-	char path[PATH_SIZE];
-
-	format(path, sizeof(path), "%s/%s.lock", run->host->run_dir,
-	       run->sides[i].pf->address);
-	return fail(T_NO_LOCK, path, "lock", run->locks[first_side(run, i)],
-		    NULL, NULL, NULL);
+	return lock_error(run->host, run->sides[i].pf->address,
+			  run->locks[first_side(run, i)]);
 }
 
 /*
