@@ -8,6 +8,7 @@
 from ibhostdev.batch import (
     BatchFailed,
     BatchResult,
+    Link,
     OnError,
     VfResult,
     Vif,
@@ -27,6 +28,7 @@ __all__ = [
     "Guid",
     "Host",
     "IbHostdevError",
+    "Link",
     "Netdev",
     "OnError",
     "PciAddress",

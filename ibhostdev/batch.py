@@ -20,6 +20,20 @@ class OnError(StrEnum):
     CONTINUE = "continue"
 
 
+class Link(StrEnum):
+    """What a plug makes of a VF's link where it is given no policy.
+
+    RAISED has one that is down follow the fabric: a guest is about to get
+    the VF. KEPT leaves it as it is on a VF whose identity is right already.
+    LOWERED has it down, for a GUID that is still in use elsewhere; where VFs
+    have no policy, or it is not ours to set, it is RAISED.
+    """
+
+    RAISED = "raised"
+    KEPT = "kept"
+    LOWERED = "lowered"
+
+
 class Vif(NamedTuple):
     """A port: the GUID it is to have and the VF it is to have it on.
 

@@ -8,7 +8,14 @@ from ibhostdev import log, networks
 from ibhostdev._native.host import Engine
 from ibhostdev._native.results import Results
 from ibhostdev._native.sysfs import Tree
-from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
+from ibhostdev.batch import (
+    BatchFailed,
+    BatchResult,
+    Link,
+    OnError,
+    Progress,
+    Vif,
+)
 from ibhostdev.errors import DeviceNotFound, InvalidInput
 from ibhostdev.inventory import (
     DEVICES,
@@ -175,13 +182,14 @@ class Host:
         vifs: Sequence[Vif],
         *,
         policy: Policy | None = None,
+        link: Link = Link.RAISED,
         on_error: OnError = OnError.ROLLBACK,
         mechanism: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> BatchResult:
         """Give VFs the identities of VIFs, and make their links follow the
-        fabric (or as ``policy`` says).
+        fabric (or as ``link`` or ``policy`` says).
 
         What is right already is not written, so a repeated call writes
         nothing. A GUID that another VF of the fabric holds is taken from it,
@@ -198,6 +206,7 @@ class Host:
         made, warnings = self._engine.plug(
             vifs,
             None if policy is None else Policy(policy),
+            Link(link),
             OnError(on_error) is OnError.CONTINUE,
             mechanism,
             dry_run,

@@ -210,12 +210,16 @@ cdef extern from "ibhostdev/engine.h" nogil:
         IBH_VERIFY
         IBH_REBIND
 
+    enum ibh_link:
+        IBH_LINK_RAISED
+
     struct ibh_how:
         bint proceed
         bint dry_run
         bint keep_bound
         bint set_policy
         ibh_policy policy
+        ibh_link link
         bint force
         ibh_mechanism mechanism
         void *context

@@ -2,7 +2,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from ibhostdev._native.results import Results
-from ibhostdev.batch import Progress, Vif
+from ibhostdev.batch import Link, Progress, Vif
 from ibhostdev.errors import DeviceNotFound, IbHostdevError
 from ibhostdev.inventory import Pf, Policy, Vf, VfState
 from ibhostdev.pci import PciAddress
@@ -37,6 +37,7 @@ class Engine:
         self,
         vifs: Sequence[Vif],
         policy: Policy | None,
+        link: Link,
         proceed: bool,
         mechanism: str | None,
         dry_run: bool,

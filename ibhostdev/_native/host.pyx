@@ -28,6 +28,7 @@ from ibhostdev._native.api cimport (
     ibh_host_close,
     ibh_host_open,
     ibh_how,
+    ibh_link,
     ibh_locate,
     ibh_mechanism,
     ibh_options,
@@ -81,6 +82,8 @@ cdef extern from "<unistd.h>" nogil:
 
 # As enum ibh_stage counts.
 cdef tuple _stages = ("write", "verify", "rebind")
+# As enum ibh_link does.
+cdef tuple _links = ("raised", "kept", "lowered")
 
 
 cdef enum Job:
@@ -276,7 +279,7 @@ cdef class Engine:
             watch.raised = error
         return IbHostdevError(f"{type(error).__name__}: {error}")
 
-    def plug(self, vifs, policy, bint proceed, mechanism, bint dry_run,
+    def plug(self, vifs, policy, link, bint proceed, mechanism, bint dry_run,
              progress):
         """Results and warnings."""
         cdef ibh_how how
@@ -286,6 +289,7 @@ cdef class Engine:
         how.set_policy = policy is not None
         if policy is not None:
             how.policy = policy_of(policy)
+        how.link = <ibh_link><int>_links.index(link)
         return self.run(PLUG, vifs, None, &how, mechanism, progress)
 
     def unplug(self, vifs, bint rebind, bint proceed, mechanism,

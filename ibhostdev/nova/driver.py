@@ -9,6 +9,7 @@ from nova import exception
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
 
+from ibhostdev import batch
 from ibhostdev.nova import vif as ib_vif
 
 LOG = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         super().__init__(virtapi, read_only)
         self.vif_driver = ib_vif.LibvirtGenericVIFDriver(self._host)
         self._resumed: set[str] = set()
+        self._arriving: set[str] = set()
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
@@ -42,6 +44,28 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         finally:
             self._resumed.discard(instance.uuid)
 
+    def pre_live_migration(
+        self,
+        context: Any,
+        instance: Any,
+        block_device_info: Any,
+        network_info: Any,
+        disk_info: Any,
+        migrate_data: Any,
+    ) -> Any:
+        self._arriving.add(instance.uuid)
+        try:
+            return super().pre_live_migration(
+                context,
+                instance,
+                block_device_info,
+                network_info,
+                disk_info,
+                migrate_data,
+            )
+        finally:
+            self._arriving.discard(instance.uuid)
+
     def plug_vifs(self, instance: Any, network_info: Iterable[Any]) -> None:
         """InfiniBand ports first.
 
@@ -55,7 +79,9 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
     def _plug_ib_hostdevs(self, instance: Any, vifs: list[Any]) -> None:
         try:
-            self.vif_driver.plug_ib_hostdevs(instance, vifs)
+            self.vif_driver.plug_ib_hostdevs(
+                instance, vifs, self._link(instance)
+            )
         except exception.VirtualInterfacePlugException:
             # Nova plugs the ports of every guest again when it starts. One
             # that is running keeps what it has, one that is off (stopped,
@@ -75,6 +101,20 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         if ours:
             self.vif_driver.unplug_ib_hostdevs(instance, ours)
         super()._unplug_vifs(instance, others, ignore_errors)
+
+    def _link(self, instance: Any) -> batch.Link:
+        """What is to become of the ports' links.
+
+        They are down while the guest still has the same GUIDs on another
+        host: they are raised when the ports are attached after the migration,
+        and stay down if that fails. When nova-compute starts, nobody is about
+        to get a link, and one that is down may be so by the Neutron agent.
+        """
+        if instance.uuid in self._arriving:
+            return batch.Link.LOWERED
+        if self._is_started(instance):
+            return batch.Link.RAISED
+        return batch.Link.KEPT
 
     def _is_running(self, instance: Any) -> bool:
         try:
@@ -111,9 +151,14 @@ def _takes(driver: Any, name: str) -> tuple[str, ...]:
 
 
 # They may change with Nova. Without them ports are unplugged one at a time,
-# and a failure to plug those of a guest that starts with its host is logged:
-# worse, but better than a driver that cannot be called.
-for _name in ("_unplug_vifs", "resume_state_on_host_boot"):
+# a failure to plug those of a guest that starts with its host is logged, and
+# links are up before a live migration: worse, but better than a driver that
+# cannot be called.
+for _name in (
+    "_unplug_vifs",
+    "pre_live_migration",
+    "resume_state_on_host_boot",
+):
     if _takes(libvirt_driver.LibvirtDriver, _name) != _takes(
         LibvirtDriver, _name
     ):

@@ -59,7 +59,12 @@ class IbHostdevs:
     def unplug_ib_hostdev(self, instance: Any, vif: Any) -> None:
         self.unplug_ib_hostdevs(instance, [vif])
 
-    def plug_ib_hostdevs(self, instance: Any, vifs: Sequence[Any]) -> None:
+    def plug_ib_hostdevs(
+        self,
+        instance: Any,
+        vifs: Sequence[Any],
+        link: batch.Link = batch.Link.RAISED,
+    ) -> None:
         """Plug all of them, or leave all as they were.
 
         VirtualInterfacePlugException is what Nova can deal with: a guest to
@@ -73,6 +78,7 @@ class IbHostdevs:
                     "plug",
                     tuple(_port(vif) for vif in vifs),
                     mechanism=CONF.ibhostdev.mechanism,
+                    link=link,
                 ),
             )
         except Exception as error:

@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 from ibhostdev import log
-from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
+from ibhostdev.batch import (
+    BatchFailed,
+    BatchResult,
+    Link,
+    OnError,
+    Progress,
+    Vif,
+)
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
@@ -31,6 +38,7 @@ _KEYS = frozenset(
         "action",
         "vifs",
         "policy",
+        "link",
         "on_error",
         "rebind",
         "mechanism",
@@ -58,6 +66,7 @@ class Request(NamedTuple):
     mechanism: str | None = None
     dry_run: bool = False
     physical_networks: Mapping[str, tuple[str, ...]] | None = None
+    link: Link = Link.RAISED
 
     def to_plain(self) -> Plain:
         networks = self.physical_networks
@@ -72,6 +81,7 @@ class Request(NamedTuple):
                 for vif in self.vifs
             ],
             "policy": None if self.policy is None else str(self.policy),
+            "link": str(self.link),
             "on_error": str(self.on_error),
             "rebind": self.rebind,
             "mechanism": self.mechanism,
@@ -101,6 +111,7 @@ class Request(NamedTuple):
             _name(given.get("mechanism"), "mechanism"),
             _switch(given.get("dry_run", False), "dry_run"),
             _networks(given.get("physical_networks")),
+            _link(given.get("link", "raised")),
         )
 
     def to_json(self) -> bytes:
@@ -129,6 +140,7 @@ class Request(NamedTuple):
             return host.plug(
                 self.vifs,
                 policy=self.policy,
+                link=self.link,
                 on_error=self.on_error,
                 mechanism=self.mechanism,
                 dry_run=self.dry_run,
@@ -272,6 +284,12 @@ def _on_error(value: object) -> OnError:
     if type(value) is not str or value not in list(OnError):
         raise _wrong("on_error", f"is none of {', '.join(OnError)}")
     return OnError(value)
+
+
+def _link(value: object) -> Link:
+    if type(value) is not str or value not in list(Link):
+        raise _wrong("link", f"is none of {', '.join(Link)}")
+    return Link(value)
 
 
 def _networks(value: object) -> Mapping[str, tuple[str, ...]] | None:

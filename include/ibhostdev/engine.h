@@ -323,13 +323,25 @@ struct ibh_vif {
 
 enum ibh_stage { IBH_WRITE, IBH_VERIFY, IBH_REBIND };
 
+/*
+ * What a plug makes of the link where no policy is given, and where VFs have
+ * one that is ours to set. A new identity comes with a link that follows the
+ * fabric, but for the last.
+ */
+enum ibh_link {
+	IBH_LINK_RAISED, /* one that is down follows the fabric */
+	IBH_LINK_KEPT, /* if the identity is right, it stays as it is */
+	IBH_LINK_LOWERED, /* down: the GUID is still in use elsewhere */
+};
+
 /* How a batch is to be run; all zero is the ordinary way. */
 struct ibh_how {
 	bool proceed; /* when a VF fails the others go on; else all go back */
 	bool dry_run; /* only look and plan */
 	bool keep_bound; /* unplug: leave VFs that show an old identity */
-	bool set_policy; /* plug: `policy` and not the usual one */
+	bool set_policy; /* plug: `policy`, whatever `link` says */
 	enum ibh_policy policy;
+	enum ibh_link link;
 	bool force; /* `mechanism` and no other */
 	enum ibh_mechanism mechanism;
 	void *context; /* of the functions, each of which may be NULL */

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ibhostdev import BatchFailed, Guid, Policy, Vif
+from ibhostdev import BatchFailed, Guid, Link, Policy, Vif
 from ibhostdev.errors import (
     DeviceInUse,
     DeviceNotFound,
@@ -82,6 +82,36 @@ def test_the_neutron_agents_policy_is_left_alone(bed, flavour):
     host.plug(vifs(bed, 1, 2))
     # one that is down belongs to nobody's wish: the link is raised
     assert [seen.policy for seen in bed.seen(0)[:2]] == ["up", "follow"]
+
+
+def test_a_link_is_lowered_until_the_next_plug(bed, flavour):
+    """As before and after a live migration; and no reason to fail where VFs
+    have no policy."""
+    host = bed.connect()
+    for start in (None, "follow"):
+        if start and not flavour.mlx4:
+            bed.seed(0, 0, policy=start)
+        lowered = host.plug(vifs(bed, 1), link=Link.LOWERED).results[0]
+        assert lowered.verified
+        assert bed.seen(0)[0].port == guid(1)
+        if not flavour.mlx4:
+            assert bed.seen(0)[0].policy == "down"
+            assert lowered.wanted.policy == Policy.DOWN
+    host.plug(vifs(bed, 1))
+    assert bed.seen(0)[0] == flavour.seen(guid(1))
+
+
+def test_a_link_is_kept_where_the_identity_is_right(bed, flavour):
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    if not flavour.mlx4:
+        bed.seed(0, 0, policy="down")
+    bed.reset_counts()
+    host.plug(vifs(bed, 1), link=Link.KEPT)
+    assert bed.counts().modify == 0
+    # Another identity comes with a link.
+    host.plug(vifs(bed, 2), link=Link.KEPT)
+    assert bed.seen(0)[0] == flavour.seen(guid(2))
 
 
 def test_a_running_guest_notices_nothing_of_a_repeated_plug(bed, flavour):

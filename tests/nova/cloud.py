@@ -227,8 +227,9 @@ class CloudTestCase(test_pci_sriov_servers._PCIServersWithMigrationTestBase):
 
     def check(self, running=(), **hosts):
         """The VFs of each host have the identities of exactly these servers'
-        ports, at the addresses that they are bound to, and those of the
-        servers that run were so when the guest got them."""
+        ports, at the addresses that they are bound to, with links that follow
+        the fabric; all others are down. Those of the servers that run were so
+        when the guest got them."""
         for name, servers in hosts.items():
             expected = {}
             for one in servers:

@@ -62,7 +62,8 @@ class Hardware:
 
     @property
     def seen(self):
-        """The VFs that have an identity: PCI address to MAC."""
+        """The VFs that have an identity or a link: PCI address to MAC, and
+        what the link is if it does not follow the fabric."""
         return self._ask("seen")
 
     @property
@@ -90,6 +91,10 @@ class Hardware:
     def heal(self):
         self._ask("heal")
 
+    def link(self, vf, policy):
+        """What the Neutron agent does."""
+        self._ask("link", vf, policy)
+
     def seed(self, vf, mac):
         """An identity from behind everybody's back."""
         self._ask("seed", vf, int(guid.Guid.from_mac(mac)))
@@ -107,7 +112,8 @@ class Served:
         from ibhostdev.simulate import model
         from ibhostdev.simulate import server
 
-        self._follow = model.FOLLOW
+        self._links = {model.FOLLOW: "", model.DOWN: " down", model.UP: " up"}
+        self._down = model.DOWN
         self.host = server.SimulatedHost(
             folder, [model.HcaSpec("mlx5", vfs=vfs, netdev=netdev)]
         ).start()
@@ -140,13 +146,14 @@ class Served:
     def seen(self):
         found = {}
         for vf in self.pf.vfs:
-            if vf.node in IDLE and vf.port in IDLE:
+            idle = vf.node in IDLE and vf.port in IDLE
+            if idle and vf.policy == self._down:
                 continue
             found[vf.address] = (
                 guid.Guid(vf.node).mac
-                if vf.node == vf.port and vf.policy == self._follow
-                else f"node {vf.node:x} port {vf.port:x} policy {vf.policy}"
-            )
+                if vf.node == vf.port and not idle
+                else f"node {vf.node:x} port {vf.port:x}"
+            ) + self._links[vf.policy]
         return found
 
     def saw(self):
@@ -186,6 +193,9 @@ class Served:
 
     def heal(self):
         self.host.heal()
+
+    def link(self, vf, policy):
+        self.host.kernel.vf(vf).policy = policy
 
     def seed(self, vf, number):
         self.host.seed(vf, number, number)

@@ -25,6 +25,7 @@ import cloud
 import hardware
 
 CONF = conf.CONF
+DOWN = 0  # as the model of the simulated host counts
 
 
 class LifecycleTest(cloud.CloudTestCase):
@@ -230,6 +231,21 @@ class LifecycleTest(cloud.CloudTestCase):
         self.assertEqual([("plug", 2), ("plug", 2)], self.calls)
         self.assertEqual(set(), self.hardware["a"].touched)
 
+    def test_restart_leaves_links_alone(self):
+        """The Neutron agent has put down those of ports that are to be so."""
+        stopped = self.boot()
+        self._stop_server(stopped)
+        for vf in self.bound(stopped):
+            self.hardware["a"].link(vf, DOWN)
+        self.forget()
+        self.restart_compute_service("a")
+        seen = self.hardware["a"].seen
+        for vf, mac in self.bound(stopped).items():
+            self.assertEqual(f"{mac} down", seen[vf])
+        self.assertEqual(set(), self.hardware["a"].touched)
+        self._start_server(stopped)
+        self.check_running(stopped)
+
     def test_restart_that_cannot_plug(self):
         """Guests that run stay ACTIVE, and nova-compute starts."""
         server = self.boot()
@@ -343,8 +359,10 @@ class MoveTest(cloud.CloudTestCase):
         self.check_on("a")
 
     def test_live_migrate(self):
+        moving = self.watch_migration(self._migrate_stub)
         self._live_migrate(self.server)
         self.check_on("b")
+        self.assertEqual(self.arriving(), sorted(moving["b"].values()))
         # All before it moves; then one by one as they are attached again.
         self.assertEqual(
             [("plug", 2), ("plug", 1), ("plug", 1)], self.hardware["b"].calls
@@ -353,6 +371,61 @@ class MoveTest(cloud.CloudTestCase):
         self.assertEqual(
             [("unplug", 1), ("unplug", 1), ("unplug", 2)],
             self.hardware["a"].calls,
+        )
+
+    def test_live_migrate_that_fails(self):
+        """The guest goes on where it is. Nova sends the other host nothing to
+        clean up by: identities are left there, but no link."""
+
+        def fail(domain, destination, params, flags):
+            uuid = self.server["id"]
+            domain._connection.lookupByUUIDString(uuid).fail_job()
+
+        moving = self.watch_migration(fail)
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.compute.manager.ComputeManager"
+                "._live_migration_cleanup_flags",
+                lambda *args, **kwargs: (False, False),
+            )
+        )
+        self.api.post_server_action(
+            self.server["id"],
+            {"os-migrateLive": {"host": None, "block_migration": "auto"}},
+        )
+        self._wait_for_migration_status(self.server, ["failed", "error"])
+        self._wait_for_state_change(self.server, "ACTIVE")
+        self.check(
+            [("a", self.server), ("a", self.other_a)],
+            a=[self.server, self.other_a],
+        )
+        self.assertEqual(self.arriving(), sorted(moving["b"].values()))
+        self.assertEqual(moving["b"], self.hardware["b"].seen)
+
+    def watch_migration(self, migrate):
+        """What is on the hosts when libvirt is to migrate, by host."""
+        seen = {}
+
+        def migrating(domain, destination, params, flags):
+            for name, host in self.hardware.items():
+                seen[name] = host.seen
+            return migrate(domain, destination, params, flags)
+
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.tests.fixtures.libvirt.Domain.migrateToURI3", migrating
+            )
+        )
+        return seen
+
+    def arriving(self):
+        """What is on host b then: its own guest, and the other without link,
+        which the guest may still have on host a."""
+        return sorted(
+            [
+                *self.bound(self.other_b).values(),
+                *(f"{mac} down" for mac in self.bound(self.server).values()),
+            ]
         )
 
     def test_live_migrate_that_cannot_plug(self):

@@ -457,6 +457,35 @@ class DriverTest(IbTestCase):
                 [self.vif(0)],
             )
 
+    def test_links_of_a_guest_that_stays_off_are_kept(self):
+        vif, host = self.vif(0), self.hardware
+        self.instance.task_state = None
+        self.libvirt.plug_vifs(self.instance, [vif])
+        self.expect(vif)
+        host.link(self.vfs[0], 0)
+        self.libvirt.plug_vifs(self.instance, [vif])
+        self.assertEqual({self.vfs[0]: vif["address"] + " down"}, host.seen)
+        self.instance.task_state = task_states.POWERING_ON
+        self.libvirt.plug_vifs(self.instance, [vif])
+        self.expect(vif)
+
+    def test_links_are_down_before_a_live_migration(self):
+        vif, host = self.vif(0), self.hardware
+        self.instance.task_state = task_states.MIGRATING
+        with mock.patch.object(
+            libvirt_driver.LibvirtDriver, "pre_live_migration"
+        ) as parent:
+            parent.side_effect = lambda *_: self.libvirt.plug_vifs(
+                self.instance, [vif]
+            )
+            self.libvirt.pre_live_migration(
+                None, self.instance, None, [vif], None, None
+            )
+        self.assertEqual({self.vfs[0]: vif["address"] + " down"}, host.seen)
+        # As it is attached after it.
+        self.driver.plug(self.instance, vif)
+        self.expect(vif)
+
     def test_failure_is_raised_for_a_guest_that_starts_with_its_host(self):
         self.hardware.lost = True
         with mock.patch.object(

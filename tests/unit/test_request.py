@@ -11,6 +11,7 @@ from ibhostdev import (
     BatchResult,
     Guid,
     IbHostdevError,
+    Link,
     OnError,
     PciAddress,
     Policy,
@@ -36,6 +37,7 @@ FULL = Request(
     "mlx5_sysfs",
     True,
     {"default": ("ib0", "0000:3b:00.0")},
+    Link.LOWERED,
 )
 
 
@@ -108,6 +110,8 @@ BAD = {
     "control character": vif(physical_network="a\x1b[2J"),
     "list for network": vif(physical_network=["default"]),
     "policy": altered(policy="sideways"),
+    "link": altered(link="sideways"),
+    "boolean for link": altered(link=True),
     "boolean for policy": altered(policy=True),
     "on_error": altered(on_error="panic"),
     "no on_error": altered(on_error=None),

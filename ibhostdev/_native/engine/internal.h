@@ -210,9 +210,10 @@ struct ibh_error *simulated_open(const struct ibh_options *options,
 int lock_take(int folder, const char *name, struct waiting *waiting,
 	      bool *waited);
 void lock_drop(int handle);
-/* Why the lock of a name could not be had, from the errno of io->lock. */
+/* Why the lock of a name could not be had, from the errno of io->lock, which
+ * had so long. */
 struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
-			     int err);
+			     int err, unsigned int waited_ms);
 
 /* ---- parallel.c -------------------------------------------------------- */
 

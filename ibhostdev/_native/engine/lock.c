@@ -255,7 +255,7 @@ int lock_take(int folder, const char *name, struct waiting *waiting,
 }
 
 struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
-			     int err)
+			     int err, unsigned int waited_ms)
 {
 	char path[PATH_SIZE], seconds[16];
 	enum text what = T_LOCK_FOLDER;
@@ -274,7 +274,7 @@ struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
 		break;
 	}
 	format(path, sizeof(path), "%s/%s.lock", host->run_dir, name);
-	format(seconds, sizeof(seconds), "%g", host->lock_ms / 1e3);
+	format(seconds, sizeof(seconds), "%g", waited_ms / 1e3);
 	return fail(what, path, "lock", err,
 		    what == T_LOCK_HELD ? seconds : host->run_dir, NULL, NULL);
 }

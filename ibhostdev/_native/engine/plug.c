@@ -109,6 +109,11 @@ static struct ibh_error *warn_of_writing(struct run *run,
 		    change->address, other, text);
 }
 
+static bool lowers(const struct ibh_how *how)
+{
+	return !how->set_policy && how->link == IBH_LINK_LOWERED;
+}
+
 /* What a VF needs to become the VIF's. */
 static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 				  struct change *change)
@@ -123,6 +128,8 @@ static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 		error = state_of(side, &change->vf, &change->before);
 	if (error)
 		return error;
+	if (lowers(run->how) && change->wanted.have & IBH_HAVE_POLICY)
+		change->wanted.policy = IBH_DOWN;
 	change->write = difference(before, &change->wanted);
 	equal = before->have & IBH_HAVE_PORT &&
 		before->port == change->wanted.port &&
@@ -138,8 +145,9 @@ static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 	/* The Neutron agent owns the policy of a VF that is plugged; only one
 	 * that an unplug or a reset left down is raised, unless somebody says
 	 * what it is to be. */
-	if (equal && !run->how->set_policy &&
-	    !(before->have & IBH_HAVE_POLICY && before->policy == IBH_DOWN))
+	if (equal && !run->how->set_policy && !lowers(run->how) &&
+	    !(run->how->link == IBH_LINK_RAISED &&
+	      before->have & IBH_HAVE_POLICY && before->policy == IBH_DOWN))
 		change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
 	return NULL;
 }
@@ -187,6 +195,7 @@ static struct ibh_error *plug_one(struct run *run, size_t at)
 		.node = vif_node_guid(vif),
 		.port = vif->port_guid,
 		.policy = (uint8_t)(run->how->set_policy ? run->how->policy :
+				    lowers(run->how)	 ? IBH_DOWN :
 							   IBH_FOLLOW),
 		.have = IBH_HAVE_NODE | IBH_HAVE_PORT | IBH_HAVE_POLICY,
 	};

@@ -302,17 +302,23 @@ static bool has_mine(const struct run *run, size_t i)
 	return false;
 }
 
-static struct ibh_error *no_lock(const struct run *run, size_t i)
+/* A PF that has none of the batch's VFs, and is only searched for their GUIDs,
+ * is not waited for as long: one that is stuck must not stop the others. */
+static unsigned int patience(const struct run *run, size_t i)
 {
-	return lock_error(run->host, run->sides[i].pf->address,
-			  run->locks[first_side(run, i)]);
+	unsigned int most = run->host->lock_ms;
+
+	return has_mine(run, i) || most < SEARCH_MS ? most : SEARCH_MS;
 }
 
-/*
- * In the order of addresses, so that no two batches wait for each other. A PF
- * that has none of the batch's VFs, and is only searched for their GUIDs, is
- * not waited for as long: one that is stuck must not stop the others.
- */
+static struct ibh_error *no_lock(const struct run *run, size_t i)
+{
+	i = first_side(run, i);
+	return lock_error(run->host, run->sides[i].pf->address,
+			  run->locks[i], patience(run, i));
+}
+
+/* In the order of addresses, so that no two batches wait for each other. */
 static struct ibh_error *take_locks(struct run *run, bool *waited)
 {
 	const struct io *io = run->host->io;
@@ -328,16 +334,13 @@ static struct ibh_error *take_locks(struct run *run, bool *waited)
 	if (!run->locks)
 		return no_memory();
 	for (i = 0; i < run->side_count; i++) {
-		unsigned int patience = run->host->lock_ms;
 		bool had_to_wait = false;
 
 		run->lock_count = i + 1;
 		run->locks[i] = -ENOLCK; /* another side's */
 		if (first_side(run, i) != i)
 			continue;
-		if (!has_mine(run, i) && patience > SEARCH_MS)
-			patience = SEARCH_MS;
-		waiting.deadline = now + patience;
+		waiting.deadline = now + patience(run, i);
 		run->locks[i] = io->lock(run->host->context,
 					 run->sides[i].pf->address, &waiting,
 					 &had_to_wait);
