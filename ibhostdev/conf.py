@@ -73,10 +73,11 @@ them. Nothing but what tools on the host show depends on it.
         help="""
 Seconds that the privileged daemon may take for the ports of an instance.
 
-A plug that takes longer fails, and Nova tries another host. Nothing is
-left half done by that: the daemon finishes what it has begun before it
-does anything else on the same device. It waits for the others that are
-changing a device for half of this at most.
+A plug that takes longer fails, and Nova tries another host. The daemon
+undoes what it has done of it, as soon as firmware answers, before it does
+anything else on the same device. To wait for others that are changing a
+device is a part of the time. An unplug that takes longer is logged as
+failed and done nevertheless, as soon as it can be.
 """,
     ),
     cfg.IntOpt(

@@ -187,6 +187,7 @@ class Host:
         mechanism: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
+        until: float | None = None,
     ) -> BatchResult:
         """Give VFs the identities of VIFs, and make their links follow the
         fabric (or as ``link`` or ``policy`` says).
@@ -195,12 +196,15 @@ class Host:
         nothing. A GUID that another VF of the fabric holds is taken from it,
         unless a guest has that VF. When a VF fails, all are put back to what
         they were, or with ``on_error="continue"`` the others go on.
-        ``mechanism`` forces one, ``dry_run`` only plans.
+        ``mechanism`` forces one, ``dry_run`` only plans. A batch that is not
+        done ``until`` then, by time.monotonic(), is ended and rolled back as
+        if a VF had failed; with "continue" what was done stays.
 
         :raises InvalidInput: for a bad batch; nothing was touched
         :raises DeviceNotFound, WrongPhysicalNetwork: likewise, with rollback
         :raises BatchFailed: when a VF failed; its ``result`` tells of each
         :raises AccessDenied: when the locks cannot be taken
+        :raises TimedOut: when it was not done in time, or a lock not to be had
         """
         self._check(mechanism)
         made, warnings = self._engine.plug(
@@ -211,6 +215,7 @@ class Host:
             mechanism,
             dry_run,
             progress,
+            until,
         )
         return _report(made, warnings, dry_run)
 

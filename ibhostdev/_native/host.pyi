@@ -42,6 +42,7 @@ class Engine:
         mechanism: str | None,
         dry_run: bool,
         progress: Progress | None,
+        until: float | None,
     ) -> tuple[Results, tuple[str, ...]]: ...
     def unplug(
         self,

@@ -6,6 +6,8 @@ as the engine works, and makes no objects but those that are asked for.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR
+from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -67,11 +69,13 @@ from ibhostdev._native.results cimport (
 
 import os
 from _thread import get_ident as _get_ident
+from time import monotonic
 
 from ibhostdev.errors import (
     DeviceNotFound,
     IbHostdevError,
     RollbackFailed,
+    TimedOut,
 )
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import MECHANISMS as _MECHANISMS
@@ -280,7 +284,7 @@ cdef class Engine:
         return IbHostdevError(f"{type(error).__name__}: {error}")
 
     def plug(self, vifs, policy, link, bint proceed, mechanism, bint dry_run,
-             progress):
+             progress, until):
         """Results and warnings."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
@@ -290,7 +294,7 @@ cdef class Engine:
         if policy is not None:
             how.policy = policy_of(policy)
         how.link = <ibh_link><int>_links.index(link)
-        return self.run(PLUG, vifs, None, &how, mechanism, progress)
+        return self.run(PLUG, vifs, None, &how, mechanism, progress, until)
 
     def unplug(self, vifs, bint rebind, bint proceed, mechanism,
                bint dry_run, progress):
@@ -300,24 +304,26 @@ cdef class Engine:
         how.keep_bound = not rebind
         how.proceed = proceed
         how.dry_run = dry_run
-        return self.run(UNPLUG, vifs, None, &how, mechanism, progress)
+        return self.run(UNPLUG, vifs, None, &how, mechanism, progress, None)
 
     def restore(self, vifs, states):
         """Results and warnings."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
-        return self.run(RESTORE, vifs, states, &how, None, None)
+        return self.run(RESTORE, vifs, states, &how, None, None, None)
 
-    cdef run(self, Job job, vifs, states, ibh_how *how, mechanism, progress):
+    cdef run(self, Job job, vifs, states, ibh_how *how, mechanism, progress,
+             until):
         cdef Vifs given = Vifs(vifs, states)
-        cdef _Watch watch = _Watch(progress)
+        cdef _Watch watch = _Watch(progress, until)
         cdef ibh_batch *batch = NULL
         cdef ibh_error *error = NULL
         cdef int failed
         how.force = mechanism is not None
         how.mechanism = _mechanism(mechanism)
         how.context = <void *>watch
-        if watch.main or progress is not None or self.ebrctl is not None:
+        if (watch.main or progress is not None or until is not None
+                or self.ebrctl is not None):
             how.stop = _stop
         if progress is not None:
             how.progress = _progress
@@ -345,6 +351,9 @@ cdef class Engine:
                 if batch is not NULL:
                     _note(watch.raised, results_of(batch))
                 raise watch.raised
+            if watch.late and (failed or not how.proceed):
+                raise _late(error_of(error) if failed else None,
+                            results_of(batch) if batch is not NULL else None)
             if failed:
                 raise error_of(error)
             return results_of(batch), tuple([
@@ -362,6 +371,20 @@ cdef void _note(raised, Results results):
             raised.add_note(str(error))
 
 
+cdef _late(error, Results results):
+    """Why a batch that its time limit has ended failed."""
+    if results is not None:
+        for left in results.errors:
+            if isinstance(left, RollbackFailed):
+                return left
+        return TimedOut("the batch took too long; all VFs are as they were",
+                        cure="see in the kernel log whether firmware answers")
+    if error.errno != EINTR:
+        return error
+    return TimedOut("had to be waited for too long; nothing was written",
+                    error.device, error.attribute, cure=error.cure)
+
+
 # -- called by the engine -------------------------------------------------
 
 
@@ -372,9 +395,12 @@ cdef class _Watch:
     cdef readonly object progress
     cdef public object raised
     cdef readonly bint main
+    cdef public bint late
+    cdef readonly double until  # by the monotonic clock
 
-    def __cinit__(self, progress):
+    def __cinit__(self, progress, until):
         self.progress = progress
+        self.until = INFINITY if until is None else until
         self.main = gettid() == getpid()
 
 
@@ -385,7 +411,9 @@ cdef int _stop(void *context) noexcept with gil:
             PyErr_CheckSignals()
         except BaseException as error:
             watch.raised = error
-    return watch.raised is not None
+    if monotonic() > watch.until:
+        watch.late = True
+    return watch.late or watch.raised is not None
 
 
 cdef void _progress(void *context, ibh_stage stage, size_t done,

@@ -45,6 +45,10 @@ CONTEXT = priv_context.PrivContext(
 )
 
 _DAEMON = "the privileged daemon"
+_LOCK_SECONDS = 3600.0
+# The part of a call's time that the daemon has for a plug, so that who called
+# is still there to be told of its end.
+_DAEMONS_PART = 0.9
 _starting = threading.Lock()
 
 
@@ -53,12 +57,13 @@ _starting = threading.Lock()
 
 @CONTEXT.entrypoint
 def run(plain: Any, until: float) -> dict[str, Any]:
-    """The one thing that the daemon does: a request in, its answer out. One
-    that nobody waits for any more, by the system's monotonic clock, must not
-    be done after what has been asked since."""
-    if time.monotonic() > until:
-        raise TimeoutError("it came too late")
-    return request.run(plain, _connect)
+    """The one thing that the daemon does: a request in, its answer out.
+
+    A plug is to be done until then, by the system's monotonic clock, or not
+    at all: later nobody waits for it. An unplug is done however late it is;
+    what is asked for after it comes to the locks after it, too.
+    """
+    return request.run(plain, _connect, until)
 
 
 def _connect(asked: Request) -> Host:
@@ -88,8 +93,8 @@ def host() -> Host:
         options,
         # Nova has a way of its own to run ebrctl.
         ebrctl=None,
-        # For the same reason; the rest is for what is done with the lock.
-        lock_seconds=options.privileged_call_timeout / 2,
+        # Who plugs has a limit of its own, and no unplug is to be dropped.
+        lock_seconds=_LOCK_SECONDS,
     )
 
 
@@ -134,10 +139,11 @@ def _ask(plain: dict[str, Any]) -> Any:
     seconds = CONF.ibhostdev.privileged_call_timeout
     CONTEXT.timeout = seconds
     try:
-        return run(plain, time.monotonic() + seconds)
+        return run(plain, time.monotonic() + seconds * _DAEMONS_PART)
     except comm.PrivsepTimeout as error:
         raise TimedOut(
-            f"did not answer within {seconds} s",
+            f"did not answer within {seconds} s; a plug that is not done yet "
+            "is undone, an unplug will be done",
             _DAEMON,
             cure="see in the kernel log whether firmware answers; "
             "[ibhostdev] privileged_call_timeout is the limit",

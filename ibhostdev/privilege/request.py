@@ -6,6 +6,7 @@ command. The privileged side takes nothing for granted about it.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
@@ -18,7 +19,7 @@ from ibhostdev.batch import (
     Progress,
     Vif,
 )
-from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.errors import IbHostdevError, InvalidInput, TimedOut
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Policy
@@ -132,11 +133,20 @@ class Request(NamedTuple):
             raise _wrong("request", "is no JSON") from None
         return cls.from_plain(plain)
 
-    def run(self, host: Host, progress: Progress | None = None) -> BatchResult:
-        """Do it. Raises what Host.plug() and Host.unplug() raise."""
+    def run(
+        self,
+        host: Host,
+        progress: Progress | None = None,
+        until: float | None = None,
+    ) -> BatchResult:
+        """Do it, a plug ``until`` then. Raises what Host.plug() and
+        Host.unplug() raise."""
         if not self.vifs:
             return BatchResult((), tuple(host.doubts()))
         if self.action == "plug":
+            # What firmware that hangs is asked holds up those behind it.
+            if until is not None and time.monotonic() > until:
+                raise TimedOut("the plug came too late; nothing was written")
             return host.plug(
                 self.vifs,
                 policy=self.policy,
@@ -145,6 +155,7 @@ class Request(NamedTuple):
                 mechanism=self.mechanism,
                 dry_run=self.dry_run,
                 progress=progress,
+                until=until,
             )
         return host.unplug(
             self.vifs,
@@ -156,7 +167,11 @@ class Request(NamedTuple):
         )
 
 
-def run(plain: object, connect: Callable[[Request], Host]) -> Plain:
+def run(
+    plain: object,
+    connect: Callable[[Request], Host],
+    until: float | None = None,
+) -> Plain:
     """The privileged side: a request as plain data in, its answer out.
 
     ``connect`` gives the host; it may look at the request's mapping and
@@ -166,7 +181,7 @@ def run(plain: object, connect: Callable[[Request], Host]) -> Plain:
     outcome: BatchResult | IbHostdevError
     try:
         request = Request.from_plain(plain)
-        outcome = request.run(connect(request))
+        outcome = request.run(connect(request), until=until)
     except IbHostdevError as error:
         outcome = error
     except Exception as error:

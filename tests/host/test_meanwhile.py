@@ -16,6 +16,7 @@ from ibhostdev.errors import (
     RebindFailed,
     RollbackFailed,
     RolledBack,
+    TimedOut,
 )
 from tests.flavours import ONES, guid, mac, vifs
 from tests.testbed import Hca, Seen
@@ -38,6 +39,45 @@ class Impatience(BaseException):
 
 def stop():
     raise Impatience
+
+
+# -- the time limit ---------------------------------------------------------
+
+
+def test_who_is_late_undoes(bed, flavour):
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    before = bed.seen(0)
+    until = time.monotonic() + 1
+
+    def wait():
+        while time.monotonic() <= until:
+            time.sleep(0.1)
+
+    batch = vifs(bed, 1, 2, 3)
+    with pytest.raises(TimedOut) as caught:
+        host.plug(batch, progress=at("write", wait), until=until)
+    assert caught.value.cure
+    identities = [(seen.node, seen.port) for seen in bed.seen(0)]
+    assert identities[0] == (before[0].node, before[0].port)
+    assert not {guid(2), guid(3)} & {port for _, port in identities}
+    assert host.plug(batch, until=time.monotonic() + 600).ok
+
+
+def test_who_is_late_while_waiting_for_a_lock_is_told_for_which(bed):
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    bed.reset_counts()
+    lock = os.open(f"{host.run_dir}/{bed.pfs[0]}.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(TimedOut, match="nothing was written") as caught:
+            host.plug(vifs(bed, 2), until=time.monotonic() + 0.2)
+    finally:
+        os.close(lock)
+    assert bed.pfs[0] in caught.value.device
+    assert bed.counts().modify == 0
 
 
 # -- between writing and verifying ------------------------------------------

@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
 
 import pytest
 from oslo_config import cfg
 
 from ibhostdev import BatchFailed, Guid, OnError, Vif, errors
-from ibhostdev.privilege.request import Request
+from ibhostdev.privilege.request import Request, read_answer
 from ibhostdev.simulate.model import HcaSpec
 from ibhostdev.simulate.server import SimulatedHost
 
@@ -189,13 +188,9 @@ def test_its_own_mapping_has_to_be_one(daemon):
 
 
 def test_its_other_options_have_to_be_right(daemon):
-    daemon.configure(privileged_call_timeout="soon")
-    cfg.CONF.set_override("privileged_call_timeout", 60, group="ibhostdev")
-    try:
-        with pytest.raises(errors.InvalidInput, match="soon") as caught:
-            privsep.call(Request("plug", daemon.vifs(0)))
-    finally:
-        cfg.CONF.clear_override("privileged_call_timeout", group="ibhostdev")
+    daemon.configure(physical_device_mappings="$nowhere:ib0")
+    with pytest.raises(errors.InvalidInput, match="nowhere") as caught:
+        privsep.call(Request("plug", daemon.vifs(0)))
     assert "restart" in caught.value.cure
 
 
@@ -242,20 +237,37 @@ def test_one_that_takes_too_long_is_told(daemon):
     assert "privileged_call_timeout" in caught.value.cure
     daemon.host.delay()
     cfg.CONF.set_override("privileged_call_timeout", 60, group="ibhostdev")
-    # What comes next is not done before it: it waits, or is refused.
-    for _ in range(60):
-        with suppress(errors.TimedOut):
-            privsep.call(Request("unplug", daemon.vifs(0)))
-            break
+    # What comes next waits for it, and finds that it was undone.
+    (result,) = privsep.call(Request("plug", daemon.vifs(0))).results
+    assert result.changed
+    assert daemon.guids() == [daemon.vifs(0)[0].guid]
+
+
+def test_what_is_done_too_late_is_undone_and_told(daemon):
+    privsep.call(READY)
+    daemon.host.delay(command=0.3)
+    plain = Request("plug", daemon.vifs(0, 1)).to_plain()
+    answer = privsep.run(plain, time.monotonic() + 0.2)
+    with pytest.raises(errors.TimedOut):
+        read_answer(answer)
     assert daemon.guids() == []
 
 
-def test_what_nobody_waits_for_is_not_done(daemon):
+def test_a_plug_that_comes_too_late_is_not_done(daemon):
     plain = Request("plug", daemon.vifs(0)).to_plain()
     privsep.call(READY)
-    with pytest.raises(TimeoutError, match="too late"):
-        privsep.run(plain, time.monotonic() - 0.1)
-    assert daemon.host.counts().modify == 0
+    daemon.host.reset_counts()
+    answer = privsep.run(plain, time.monotonic() - 0.1)
+    with pytest.raises(errors.TimedOut, match="too late"):
+        read_answer(answer)
+    assert daemon.host.counts() == (0, 0, 0, 0)
+
+
+def test_an_unplug_is_never_dropped(daemon):
+    privsep.call(Request("plug", daemon.vifs(0)))
+    plain = Request("unplug", daemon.vifs(0)).to_plain()
+    assert read_answer(privsep.run(plain, time.monotonic() - 0.1)).ok
+    assert daemon.guids() == []
 
 
 @pytest.mark.parametrize("command", ["false", "/nonexistent/privsep-helper"])
