@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from oslo_config import cfg
-from oslo_privsep import capabilities, comm, priv_context
+from oslo_privsep import capabilities, priv_context
 
 from ibhostdev import conf
 from ibhostdev.batch import BatchResult
@@ -49,6 +49,8 @@ _LOCK_SECONDS = 3600.0
 # The part of a call's time that the daemon has for a plug, so that who called
 # is still there to be told of its end.
 _DAEMONS_PART = 0.9
+# So many calls are made to a daemon that hangs in the time of one.
+_AT_ONCE = 50
 _starting = threading.Lock()
 
 
@@ -101,53 +103,106 @@ def host() -> Host:
 # -- the other side ---------------------------------------------------
 
 
+class _Call(threading.Thread):
+    """A request on its way. It ends when the daemon has answered, however
+    long that takes: who waits for it may have gone."""
+
+    def __init__(self, plain: dict[str, Any], until: float) -> None:
+        super().__init__(name="ibhostdev", daemon=True)
+        self._plain, self._until = plain, until
+        self.answer: Any = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.answer = self._ask()
+        except Exception as error:
+            self.error = error
+
+    def _ask(self) -> Any:
+        try:
+            return _ask(self._plain, self._until)
+        except _Ended as ended:
+            # To plug and to unplug again is harmless, and where Nova attaches
+            # the ports of a guest that has arrived, an error would cost its
+            # user a guest that runs.
+            LOG.warning("%s; it is asked once more", ended)
+            try:
+                return _ask(self._plain, self._until)
+            except _Ended as error:
+                raise CommandFailed(
+                    str(error),
+                    _DAEMON,
+                    cure="it is started again by the next call; its end "
+                    "should be in the kernel log or in the service's",
+                ) from error
+
+
+# Those that nobody waits for any more.
+_late: list[_Call] = []
+
+
 def call(asked: Request) -> BatchResult:
     """Have the daemon do it; starts the daemon if there is none. A request
     without VIFs makes it know the topology, so that no plug waits for that.
+
+    While a call that timed out has no answer yet, the next ones have a small
+    part of the time limit only: the ports of many guests, one after the
+    other, take not much longer than those of one.
 
     :raises AccessDenied: if the daemon cannot be started
     :raises TimedOut: if it does not answer within the time limit
     :raises CommandFailed: if it died
     :raises IbHostdevError: whatever Host.plug() and Host.unplug() raise
     """
-    plain = asked.to_plain()
-    try:
-        answer = _ask(plain)
-    except _Ended as ended:
-        # To plug and to unplug again is harmless, and where Nova attaches
-        # the ports of a guest that has arrived, an error would cost its user
-        # a guest that runs.
-        LOG.warning("%s; it is asked once more", ended)
-        try:
-            answer = _ask(plain)
-        except _Ended as error:
-            raise CommandFailed(
-                str(error),
-                _DAEMON,
-                cure="it is started again by the next call; its end should "
-                "be in the kernel log or in the service's",
-            ) from error
-    return request.read_answer(answer)
+    _late[:] = [one for one in _late if one.is_alive()]
+    seconds = CONF.ibhostdev.privileged_call_timeout
+    if hangs := bool(_late):
+        seconds /= _AT_ONCE
+    until = time.monotonic() + seconds * _DAEMONS_PART
+    this = _Call(asked.to_plain(), until)
+    this.start()
+    this.join(seconds)
+    if this.is_alive():
+        _late.append(this)
+        raise _timed_out(seconds, hangs)
+    if this.error is not None:
+        raise this.error
+    return request.read_answer(this.answer)
+
+
+def join() -> None:
+    """Wait until the daemon has answered those that nobody waits for."""
+    for one in _late:
+        one.join()
+
+
+def _timed_out(seconds: float, hangs: bool) -> TimedOut:
+    if CONTEXT.client_mode and CONTEXT.channel is None:
+        return TimedOut(
+            f"was not started within {seconds:g} s",
+            _DAEMON,
+            cure="see whether the command in [ibhostdev_privileged] "
+            "helper_command comes back: sudo must not ask for a password",
+        )
+    return TimedOut(
+        f"did not answer within {seconds:g} s"
+        + (", nor to an earlier call so far" if hangs else "")
+        + "; a plug that is not done yet is undone, an unplug will be done",
+        _DAEMON,
+        cure="see in the kernel log whether firmware answers; "
+        "[ibhostdev] privileged_call_timeout is the limit",
+    )
 
 
 class _Ended(Exception):
     """The daemon died."""
 
 
-def _ask(plain: dict[str, Any]) -> Any:
+def _ask(plain: dict[str, Any], until: float) -> Any:
     _ensure_daemon()
-    seconds = CONF.ibhostdev.privileged_call_timeout
-    CONTEXT.timeout = seconds
     try:
-        return run(plain, time.monotonic() + seconds * _DAEMONS_PART)
-    except comm.PrivsepTimeout as error:
-        raise TimedOut(
-            f"did not answer within {seconds} s; a plug that is not done yet "
-            "is undone, an unplug will be done",
-            _DAEMON,
-            cure="see in the kernel log whether firmware answers; "
-            "[ibhostdev] privileged_call_timeout is the limit",
-        ) from error
+        return run(plain, until)
     except Exception as error:
         raise _Ended(f"ended during the call ({_told(error)})") from error
 
@@ -179,4 +234,4 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-__all__ = ["CONTEXT", "IbHostdevError", "call", "host", "run"]
+__all__ = ["CONTEXT", "IbHostdevError", "call", "host", "join", "run"]

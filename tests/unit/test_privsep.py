@@ -112,6 +112,7 @@ def daemon(tmp_path, caplog):
         daemon = Daemon(tmp_path, host, caplog)
         daemon.configure()
         yield daemon
+        privsep.join()
         privsep.CONTEXT.stop()
         cfg.CONF.reset()
         gc.collect()
@@ -268,6 +269,51 @@ def test_an_unplug_is_never_dropped(daemon):
     plain = Request("unplug", daemon.vifs(0)).to_plain()
     assert read_answer(privsep.run(plain, time.monotonic() - 0.1)).ok
     assert daemon.guids() == []
+
+
+def test_one_that_hangs_costs_the_time_limit_once(daemon):
+    privsep.call(Request("plug", daemon.vifs(3)))
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        cfg.CONF.set_override("privileged_call_timeout", 1, group="ibhostdev")
+        with pytest.raises(errors.TimedOut, match="within 1 s;"):
+            privsep.call(Request("plug", daemon.vifs(0)))
+        cfg.CONF.set_override("privileged_call_timeout", 60, group="ibhostdev")
+        for asked in (
+            Request("plug", daemon.vifs(1)),
+            Request("unplug", daemon.vifs(3)),
+        ):
+            with pytest.raises(errors.TimedOut, match=r" 1\.2 s, nor to"):
+                privsep.call(asked)
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    privsep.join()
+    # What is late was not done but for the unplug, and all is as ever.
+    assert daemon.guids() == []
+    assert privsep.call(Request("plug", daemon.vifs(2))).ok
+
+
+def test_one_that_does_not_come_is_told(daemon, tmp_path):
+    """Its command never comes back: nobody waits for it without limit."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    cfg.CONF.set_override(
+        "helper_command",
+        shlex.join(["sh", "-c", f"read line < {pipe}; exit 1"]),
+        group="ibhostdev_privileged",
+    )
+    cfg.CONF.set_override("privileged_call_timeout", 1, group="ibhostdev")
+    try:
+        for _ in range(2):
+            with pytest.raises(errors.TimedOut, match="not started") as caught:
+                privsep.call(READY)
+            assert "helper_command" in caught.value.cure
+    finally:
+        cfg.CONF.clear_override("helper_command", group="ibhostdev_privileged")
+        pipe.write_text("go\n")
+        privsep.join()
+    cfg.CONF.set_override("privileged_call_timeout", 60, group="ibhostdev")
+    assert privsep.call(Request("plug", daemon.vifs(0))).ok
 
 
 @pytest.mark.parametrize("command", ["false", "/nonexistent/privsep-helper"])
