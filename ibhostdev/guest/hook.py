@@ -22,18 +22,18 @@ def run(
     their driver, and make them idle after it has given them back. Other
     operations, and domains without such metadata, are none of its business.
 
-    Only a VF that the domain has is plugged: it may have been removed from
-    the definition, and be another guest's now. Unplugging goes by the GUID,
-    so what was removed meanwhile is made idle too.
+    Only a VF that the domain has is plugged, or made idle: one that has been
+    removed from the definition may be another guest's now, and metadata that
+    was copied with a domain names the VFs of the original.
 
     :raises InvalidInput: for malformed XML or metadata
     :raises IbHostdevError: what Host.plug() and Host.unplug() raise
     """
+    if (operation, suboperation) not in (PLUG, UNPLUG):
+        return BatchResult(())
+    vifs = read_domain(text).wanted
+    if not vifs:
+        return BatchResult(())
     if (operation, suboperation) == PLUG:
-        if vifs := read_domain(text).wanted:
-            return host.plug(vifs)
-    elif (operation, suboperation) == UNPLUG and (
-        vifs := list(read_domain(text).vifs)
-    ):
-        return host.unplug(vifs, on_error=OnError.CONTINUE)
-    return BatchResult(())
+        return host.plug(vifs)
+    return host.unplug(vifs, on_error=OnError.CONTINUE)

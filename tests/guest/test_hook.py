@@ -111,6 +111,19 @@ def test_a_vf_that_left_the_definition_is_not_taken(bed, hook, vifs):
     assert bed.seen(0)[:2] == [FRESH, plugged(2)]
 
 
+def test_the_end_of_a_clone_leaves_the_original_alone(bed, hook, vifs):
+    """virt-clone copies the metadata; the VFs are the original's, or the clone
+    has others."""
+    original = xml([vif.pci for vif in vifs], vifs)
+    assert hook("prepare", "begin", original).returncode == 0
+    for devices in ([], [bed.vf(0, 2)]):
+        clone = xml(devices, vifs)
+        for operation in (("prepare", "begin"), ("release", "end")):
+            done = hook(*operation, clone)
+            assert done.returncode == 0, done.stderr
+        assert bed.seen(0) == [plugged(1), plugged(2), FRESH, FRESH]
+
+
 def test_release_leaves_what_is_another_ones(bed, hook, vifs):
     bed.seed(0, 0, guid(7), guid(7), "follow")
     text = xml([vif.pci for vif in vifs], vifs)
