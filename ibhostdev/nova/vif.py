@@ -71,12 +71,18 @@ class IbHostdevs:
         be is tried on another host, while some others would keep
         nova-compute from starting.
         """
+        concerned: Sequence[Any] = ()
         try:
+            ports = []
+            for vif in vifs:
+                concerned = [vif]
+                ports.append(_port(vif))
+            concerned = vifs
             result = fallback.run(
                 self._run,
                 request.Request(
                     "plug",
-                    tuple(_port(vif) for vif in vifs),
+                    tuple(ports),
                     mechanism=CONF.ibhostdev.mechanism,
                     link=link,
                 ),
@@ -86,7 +92,7 @@ class IbHostdevs:
                 LOG.exception(
                     "Unexpected failure of a plug", instance=instance
                 )
-            why = _why(error, vifs)
+            why = _why(error, concerned)
             LOG.error(
                 "Failed to plug InfiniBand ports: %s", why, instance=instance
             )
@@ -161,6 +167,11 @@ class IbHostdevs:
                 ),
             )
         except errors.IbHostdevError as error:
+            if isinstance(error, errors.InvalidInput) and len(ports) > 1:
+                # One port is enough to have all of them refused.
+                for vif, port in zip(ours, ports, strict=True):
+                    self._unplug(instance, [vif], (port,))
+                return
             LOG.error(
                 "Failed to unplug InfiniBand ports: %s",
                 _why(error, ours),
@@ -219,10 +230,23 @@ def _why(error: Exception, vifs: Sequence[Any]) -> str:
             for vif, vf in zip(vifs, error.result.results, strict=False)
             if vf.error is not None and vf.error in causes
         )
-    ports = ", ".join(
-        f"port {vif.get('id')} on {_slot(vif) or 'no device'}" for vif in vifs
-    )
-    return f"{_told(error)} ({ports})"
+    told = _told(error)
+    named = []
+    for vif in _concerned(error, vifs):
+        slot = _slot(vif) or "no device"
+        on = "" if slot in told else f" on {slot}"
+        named.append(f"port {vif.get('id')}{on}")
+    return f"{told} ({', '.join(named)})"
+
+
+def _concerned(error: Exception, vifs: Sequence[Any]) -> Sequence[Any]:
+    """Those that an error is about, all if it does not say."""
+    if not isinstance(error, errors.IbHostdevError):
+        return vifs
+    number = request.culprit(error)
+    if number is not None:
+        return vifs[number : number + 1]
+    return [vif for vif in vifs if _slot(vif) == error.device] or vifs
 
 
 def _told(error: Exception) -> str:

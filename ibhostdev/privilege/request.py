@@ -6,6 +6,7 @@ command. The privileged side takes nothing for granted about it.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
@@ -226,8 +227,15 @@ def _spelled(where: Where) -> str:
 
 
 def _wrong(where: Where, what: str) -> InvalidInput:
-    place = _spelled(where)
-    return InvalidInput(f"{place} {what}", attribute=place)
+    return InvalidInput(what, attribute=_spelled(where))
+
+
+def culprit(error: IbHostdevError) -> int | None:
+    """The number of the VIF for which a request was refused."""
+    for place in (error.device, error.attribute):
+        if found := re.match(r"vifs\[([0-9]+)\]", place or ""):
+            return int(found[1])
+    return None
 
 
 def _mapping(
@@ -340,6 +348,7 @@ __all__ = [
     "MAX_VIFS",
     "BatchFailed",
     "Request",
+    "culprit",
     "read_answer",
     "run",
 ]

@@ -220,6 +220,23 @@ class VifDriverTest(IbTestCase):
         ):
             self.plug_failing(self.vif(0, **changes))
 
+    def test_input_of_one_port_names_that_port_once(self):
+        for changes, port in (
+            ({"network": self.network(physical_network="x" * 65)}, "port1"),
+            ({"address": "nonsense"}, "port1"),
+            ({"address": "01:00:5e:00:00:01"}, "port1"),
+            ({"profile": {"pci_slot": "0000:3b:1f.7"}}, "port1"),
+        ):
+            told = self.plug_failing(
+                self.vif(0), self.vif(1, **changes), self.vif(2)
+            )
+            self.assertEqual(1, told.count(getattr(uuids, port)), told)
+            for other in ("port0", "port2"):
+                self.assertNotIn(getattr(uuids, other), told)
+            for thing in ("physical_network", "0000:3b:1f.7"):
+                self.assertLessEqual(told.count(thing), 1, told)
+        self.expect()
+
     def test_absent_device(self):
         self.assertIn(
             "0000:3b:1f.7",
@@ -315,6 +332,24 @@ class VifDriverTest(IbTestCase):
         self.expect(vifs[1])
         for part in (self.vfs[1], "EIO", uuids.port1, uuids.port3):
             self.assertIn(part, self.stdlog.logger.output)
+
+    def test_unplug_of_a_port_that_is_refused(self):
+        """The others are unplugged all the same."""
+        vifs = [self.vif(index) for index in range(3)]
+        self.plug(*vifs)
+        bad = self.vif(3, network=self.network(physical_network="x" * 65))
+        self.driver.unplug_ib_hostdevs(
+            self.instance, [*vifs[:2], bad, vifs[2]]
+        )
+        self.expect()
+        errors = [
+            line
+            for line in self.stdlog.logger.output.splitlines()
+            if "Failed to unplug" in line
+        ]
+        self.assertEqual(1, len(errors), errors)
+        self.assertIn(uuids.port3, errors[0])
+        self.assertNotIn(uuids.port0, errors[0])
 
     def test_unplug_raises_nothing(self):
         for error in (
