@@ -6,6 +6,7 @@ devices is taken from the daemon's only.
 """
 
 import logging
+from collections.abc import Iterable
 
 from oslo_config import cfg
 
@@ -128,18 +129,22 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(OPTS, group=GROUP)
 
 
-def mend(conf: cfg.ConfigOpts) -> None:
+def mend(
+    conf: cfg.ConfigOpts,
+    group: str = GROUP.name,
+    options: Iterable[cfg.Opt] = OPTS,
+) -> None:
     """Have the default instead of a value that is none, and say so.
 
     oslo.service reads all options to log them when a service is up, and a
     bad one would end it there (oslo_service.service.ServiceLauncher).
     """
-    for option in OPTS:
+    for option in options:
         try:
-            conf[GROUP.name][option.dest]
+            conf[group][option.dest]
         except (cfg.Error, ValueError) as error:
             LOG.error("%s: has its default instead", error)
-            conf.set_override(option.dest, option.default, GROUP.name)
+            conf.set_override(option.dest, option.default, group)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

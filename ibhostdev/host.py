@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host with HCAs: the package's front door."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from errno import EACCES, EPERM, EROFS
 from os import PathLike
+from tempfile import TemporaryFile
 
 from ibhostdev import log, networks
 from ibhostdev._native.host import Engine
@@ -16,7 +19,12 @@ from ibhostdev.batch import (
     Progress,
     Vif,
 )
-from ibhostdev.errors import DeviceNotFound, InvalidInput
+from ibhostdev.errors import (
+    AccessDenied,
+    CommandFailed,
+    DeviceNotFound,
+    InvalidInput,
+)
 from ibhostdev.inventory import (
     DEVICES,
     MECHANISMS,
@@ -105,6 +113,30 @@ class Host:
         """What is not as the mapping of physical networks says: devices that
         are no PF here, maybe for a slip of the pen."""
         return networks.doubts(self._networks, self.pfs)
+
+    def ready(self, mechanism: str | None = None) -> list[str]:
+        """Looks for what would make every plug fail; has doubts().
+
+        :raises InvalidInput: if ``mechanism`` names none of this host's
+        :raises AccessDenied, CommandFailed: if locks cannot be made
+        """
+        self._check(mechanism)
+        # The folder is made with the first lock.
+        folder = os.path.abspath(self.run_dir)
+        while not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        try:
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            denied = error.errno in (EACCES, EPERM, EROFS)
+            raise (AccessDenied if denied else CommandFailed)(
+                "locks cannot be made there",
+                self.run_dir,
+                errno=error.errno,
+                cure="the folder for locks has to be writable for who plugs",
+            ) from error
+        return self.doubts()
 
     def vf(self, pci: str) -> Vf:
         """The VF at a PCI address.

@@ -13,7 +13,6 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from ibhostdev import batch
-from ibhostdev import conf
 from ibhostdev import errors
 from ibhostdev.nova import fallback
 import ibhostdev.privilege.privsep
@@ -44,9 +43,15 @@ class IbHostdevs:
 
         What is in the way may have passed by then: it is told and no more.
         """
-        conf.mend(CONF)
+        ibhostdev.privilege.privsep.mend()
         try:
-            for doubt in self._run(request.Request("plug", ())).warnings:
+            result = fallback.run(
+                self._run,
+                request.Request(
+                    "plug", (), mechanism=CONF.ibhostdev.mechanism
+                ),
+            )
+            for doubt in result.warnings:
                 LOG.warning("%s", doubt)
         except Exception as error:
             LOG.error(

@@ -20,9 +20,9 @@ def host(options: Any, **parameters: Any) -> Host:
         from ibhostdev import simulate
 
         return simulate.connect(options.simulated_host, **parameters)
-    own = {
-        "run_dir": options.run_dir,
-        "ebrctl": Command(options.ebrctl_timeout),
-        "ebrctl_at_once": options.ebrctl_concurrency,
-    }
-    return Host(**(own | parameters))
+    # What is not used must not be in the way either.
+    if "ebrctl" not in parameters:
+        parameters["ebrctl"] = Command(options.ebrctl_timeout)
+        parameters.setdefault("ebrctl_at_once", options.ebrctl_concurrency)
+    parameters.setdefault("run_dir", options.run_dir)
+    return Host(**parameters)

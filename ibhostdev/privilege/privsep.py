@@ -103,6 +103,13 @@ def host() -> Host:
 # -- the other side ---------------------------------------------------
 
 
+def mend() -> None:
+    """See conf.mend(). The daemon reads its options for itself: what is bad
+    for it is told by its first call."""
+    conf.mend(CONF)
+    conf.mend(CONF, CONTEXT.cfg_section, priv_context.OPTS)
+
+
 class _Call(threading.Thread):
     """A request on its way. It ends when the daemon has answered, however
     long that takes: who waits for it may have gone."""
@@ -234,4 +241,4 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-__all__ = ["CONTEXT", "IbHostdevError", "call", "host", "join", "run"]
+__all__ = ["CONTEXT", "IbHostdevError", "call", "host", "join", "mend", "run"]

@@ -57,7 +57,7 @@ class Request(NamedTuple):
     ``physical_networks`` is the mapping of who asks, where the privileged
     side has none of its own: it may have VIFs refused, and lets none through
     that would not be otherwise. No VIFs at all is a fine request: it makes the
-    privileged side ready.
+    privileged side ready, or tells what would make every plug fail.
     """
 
     action: Literal["plug", "unplug"]
@@ -143,7 +143,7 @@ class Request(NamedTuple):
         """Do it, a plug ``until`` then. Raises what Host.plug() and
         Host.unplug() raise."""
         if not self.vifs:
-            return BatchResult((), tuple(host.doubts()))
+            return BatchResult((), tuple(host.ready(self.mechanism)))
         if self.action == "plug":
             # What firmware that hangs is asked holds up those behind it.
             if until is not None and time.monotonic() > until:

@@ -281,13 +281,16 @@ class VifDriverTest(IbTestCase):
             out.write(
                 "[ibhostdev]\nprivileged_call_timeout = soon\n"
                 "ebrctl_timeout = 0\nphysical_device_mappings = default\n"
+                "[ibhostdev_privileged]\nthread_pool_size = many\n"
+                "capabilities = CAP_OF_MINE\nlog_daemon_traceback = maybe\n"
             )
         CONF([], default_config_files=[file], project="nova", version="0")
         self.driver.start()
         CONF.log_opt_values(logging.getLogger(__name__), logging.DEBUG)
         self.assertEqual(120, group.privileged_call_timeout)
         self.assertEqual(30, group.ebrctl_timeout)
-        self.assertIn("soon", self.stdlog.logger.output)
+        for bad in ("soon", "many", "CAP_OF_MINE", "maybe"):
+            self.assertIn(bad, self.stdlog.logger.output)
 
     # -- unplug does not
 
@@ -373,6 +376,12 @@ class VifDriverTest(IbTestCase):
             self.driver._run = mock.Mock(side_effect=error)
             self.driver.start()
             self.assertIn(str(error), self.stdlog.logger.output)
+
+    def test_start_tells_of_a_mechanism_that_is_none(self):
+        self.flags(mechanism="magic", group="ibhostdev")
+        self.driver.start()
+        self.assertIn("cannot be plugged", self.stdlog.logger.output)
+        self.assertIn("'magic' is no mechanism", self.stdlog.logger.output)
 
     def test_start_touches_nothing(self):
         self.driver._run = mock.Mock(side_effect=self.hardware.run)

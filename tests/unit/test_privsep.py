@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -158,6 +159,42 @@ def test_start_has_it_running_and_touches_nothing(daemon):
     privsep.call(READY)
     daemon.logged("daemon running as pid")
     assert daemon.host.counts().modify == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"physical_device_mappings": "default"}, "NETWORK:DEVICE"),
+        ({"simulated_host": "/nonexistent"}, "/nonexistent"),
+    ],
+)
+def test_start_tells_of_what_the_daemon_reads_for_itself(
+    daemon, options, told
+):
+    daemon.configure(**options)
+    with pytest.raises(errors.IbHostdevError, match=told):
+        privsep.call(READY)
+
+
+def test_start_tells_of_a_mechanism_that_is_none(daemon):
+    with pytest.raises(errors.InvalidInput, match="'magic' is no mechanism"):
+        privsep.call(Request("plug", (), mechanism="magic"))
+
+
+def test_start_tells_of_locks_that_cannot_be_made(daemon):
+    run_dir = daemon.host.folder / "run"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    run_dir.write_text("in the way")
+    with pytest.raises(errors.IbHostdevError, match="locks") as caught:
+        privsep.call(READY)
+    assert caught.value.device == str(run_dir)
+    assert caught.value.cure
+    # It is what a plug fails for.
+    with pytest.raises(errors.IbHostdevError):
+        privsep.call(Request("plug", daemon.vifs(0)))
+    run_dir.unlink()
+    privsep.call(READY)
+    assert privsep.call(Request("plug", daemon.vifs(0))).ok
 
 
 def test_it_tells_of_a_slip_in_the_mapping(daemon):
