@@ -8,7 +8,6 @@ import this module: nothing in here may depend on Nova.
 
 import logging
 import threading
-import time
 from functools import cache
 from typing import Any
 
@@ -46,9 +45,6 @@ CONTEXT = priv_context.PrivContext(
 
 _DAEMON = "the privileged daemon"
 _LOCK_SECONDS = 3600.0
-# The part of a call's time that the daemon has for a plug, so that who called
-# is still there to be told of its end.
-_DAEMONS_PART = 0.9
 # So many calls are made to a daemon that hangs in the time of one.
 _AT_ONCE = 50
 _starting = threading.Lock()
@@ -58,14 +54,9 @@ _starting = threading.Lock()
 
 
 @CONTEXT.entrypoint
-def run(plain: Any, until: float) -> dict[str, Any]:
-    """The one thing that the daemon does: a request in, its answer out.
-
-    A plug is to be done until then, by the system's monotonic clock, or not
-    at all: later nobody waits for it. An unplug is done however late it is;
-    what is asked for after it comes to the locks after it, too.
-    """
-    return request.run(plain, _connect, until)
+def run(plain: Any) -> dict[str, Any]:
+    """The one thing that the daemon does: a request in, its answer out."""
+    return request.run(plain, _connect)
 
 
 def _connect(asked: Request) -> Host:
@@ -114,9 +105,9 @@ class _Call(threading.Thread):
     """A request on its way. It ends when the daemon has answered, however
     long that takes: who waits for it may have gone."""
 
-    def __init__(self, plain: dict[str, Any], until: float) -> None:
+    def __init__(self, plain: dict[str, Any]) -> None:
         super().__init__(name="ibhostdev", daemon=True)
-        self._plain, self._until = plain, until
+        self._plain = plain
         self.answer: Any = None
         self.error: Exception | None = None
 
@@ -128,14 +119,14 @@ class _Call(threading.Thread):
 
     def _ask(self) -> Any:
         try:
-            return _ask(self._plain, self._until)
+            return _ask(self._plain)
         except _Ended as ended:
             # To plug and to unplug again is harmless, and where Nova attaches
             # the ports of a guest that has arrived, an error would cost its
             # user a guest that runs.
             LOG.warning("%s; it is asked once more", ended)
             try:
-                return _ask(self._plain, self._until)
+                return _ask(self._plain)
             except _Ended as error:
                 raise CommandFailed(
                     str(error),
@@ -166,8 +157,7 @@ def call(asked: Request) -> BatchResult:
     seconds = CONF.ibhostdev.privileged_call_timeout
     if hangs := bool(_late):
         seconds /= _AT_ONCE
-    until = time.monotonic() + seconds * _DAEMONS_PART
-    this = _Call(asked.to_plain(), until)
+    this = _Call(asked.within(seconds).to_plain())
     this.start()
     this.join(seconds)
     if this.is_alive():
@@ -206,10 +196,10 @@ class _Ended(Exception):
     """The daemon died."""
 
 
-def _ask(plain: dict[str, Any], until: float) -> Any:
+def _ask(plain: dict[str, Any]) -> Any:
     _ensure_daemon()
     try:
-        return run(plain, until)
+        return run(plain)
     except Exception as error:
         raise _Ended(f"ended during the call ({_told(error)})") from error
 

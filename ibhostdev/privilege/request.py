@@ -46,8 +46,12 @@ _KEYS = frozenset(
         "mechanism",
         "dry_run",
         "physical_networks",
+        "until",
     }
 )
+# The part of a call's time that the privileged side has for a plug, so that
+# who called is still there to be told of its end.
+_PART = 0.9
 _VIF_KEYS = frozenset({"pci", "guid", "physical_network"})
 
 
@@ -58,6 +62,10 @@ class Request(NamedTuple):
     side has none of its own: it may have VIFs refused, and lets none through
     that would not be otherwise. No VIFs at all is a fine request: it makes the
     privileged side ready, or tells what would make every plug fail.
+
+    A plug is to be done ``until`` then, by time.monotonic(), or not at all:
+    later nobody waits for it. An unplug is done however late it is; what is
+    asked for after it comes to the locks after it, too.
     """
 
     action: Literal["plug", "unplug"]
@@ -69,6 +77,11 @@ class Request(NamedTuple):
     dry_run: bool = False
     physical_networks: Mapping[str, tuple[str, ...]] | None = None
     link: Link = Link.RAISED
+    until: float | None = None
+
+    def within(self, seconds: float) -> Self:
+        """The request of who waits so long from now on."""
+        return self._replace(until=time.monotonic() + seconds * _PART)
 
     def to_plain(self) -> Plain:
         networks = self.physical_networks
@@ -91,6 +104,7 @@ class Request(NamedTuple):
             "physical_networks": None
             if networks is None
             else {name: list(devices) for name, devices in networks.items()},
+            "until": self.until,
         }
 
     @classmethod
@@ -114,6 +128,7 @@ class Request(NamedTuple):
             _switch(given.get("dry_run", False), "dry_run"),
             _networks(given.get("physical_networks")),
             _link(given.get("link", "raised")),
+            _until(given.get("until")),
         )
 
     def to_json(self) -> bytes:
@@ -134,19 +149,13 @@ class Request(NamedTuple):
             raise _wrong("request", "is no JSON") from None
         return cls.from_plain(plain)
 
-    def run(
-        self,
-        host: Host,
-        progress: Progress | None = None,
-        until: float | None = None,
-    ) -> BatchResult:
-        """Do it, a plug ``until`` then. Raises what Host.plug() and
-        Host.unplug() raise."""
+    def run(self, host: Host, progress: Progress | None = None) -> BatchResult:
+        """Do it. Raises what Host.plug() and Host.unplug() raise."""
         if not self.vifs:
             return BatchResult((), tuple(host.ready(self.mechanism)))
         if self.action == "plug":
             # What firmware that hangs is asked holds up those behind it.
-            if until is not None and time.monotonic() > until:
+            if self.until is not None and time.monotonic() > self.until:
                 raise TimedOut("the plug came too late; nothing was written")
             return host.plug(
                 self.vifs,
@@ -156,7 +165,7 @@ class Request(NamedTuple):
                 mechanism=self.mechanism,
                 dry_run=self.dry_run,
                 progress=progress,
-                until=until,
+                until=self.until,
             )
         return host.unplug(
             self.vifs,
@@ -168,11 +177,7 @@ class Request(NamedTuple):
         )
 
 
-def run(
-    plain: object,
-    connect: Callable[[Request], Host],
-    until: float | None = None,
-) -> Plain:
+def run(plain: object, connect: Callable[[Request], Host]) -> Plain:
     """The privileged side: a request as plain data in, its answer out.
 
     ``connect`` gives the host; it may look at the request's mapping and
@@ -182,7 +187,7 @@ def run(
     outcome: BatchResult | IbHostdevError
     try:
         request = Request.from_plain(plain)
-        outcome = request.run(connect(request), until=until)
+        outcome = request.run(connect(request))
     except IbHostdevError as error:
         outcome = error
     except Exception as error:
@@ -313,6 +318,12 @@ def _link(value: object) -> Link:
     if type(value) is not str or value not in list(Link):
         raise _wrong("link", f"is none of {', '.join(Link)}")
     return Link(value)
+
+
+def _until(value: object) -> float | None:
+    if value is not None and type(value) is not float:
+        raise _wrong("until", "is no time")
+    return value
 
 
 def _networks(value: object) -> Mapping[str, tuple[str, ...]] | None:

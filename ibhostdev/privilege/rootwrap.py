@@ -189,7 +189,7 @@ class Rootwrap:
         :raises IbHostdevError: whatever Host.plug() and Host.unplug() raise
         """
         ended: list[tuple[int, str, str] | BaseException] = []
-        text = asked.to_json().decode()
+        text = asked.within(self._seconds).to_json().decode()
 
         def work() -> None:
             try:
@@ -199,8 +199,8 @@ class Rootwrap:
             except BaseException as error:
                 ended.append(error)
 
-        # What runs as root cannot be killed from here, and what it has begun
-        # it finishes or takes back: it is only not waited for any longer.
+        # What runs as root cannot be killed from here. It is only not waited
+        # for any longer; it undoes a plug that is late.
         thread = threading.Thread(target=work, name="rootwrap", daemon=True)
         thread.start()
         thread.join(self._seconds)
@@ -208,8 +208,8 @@ class Rootwrap:
             raise TimedOut(
                 f"did not answer within {self._seconds:g} s",
                 PRIVILEGED,
-                cure="see in the kernel log whether firmware answers; what "
-                "it has begun it finishes or takes back",
+                cure="see in the kernel log whether firmware answers; a plug "
+                "that is not done yet is undone, an unplug will be done",
             )
         (outcome,) = ended
         if isinstance(outcome, IbHostdevError):

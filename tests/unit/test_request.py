@@ -38,6 +38,7 @@ FULL = Request(
     True,
     {"default": ("ib0", "0000:3b:00.0")},
     Link.LOWERED,
+    1.5,
 )
 
 
@@ -56,7 +57,7 @@ def is_plain(value):
         return all(type(k) is str and is_plain(v) for k, v in value.items())
     if type(value) is list:
         return all(is_plain(one) for one in value)
-    return value is None or type(value) in (str, int, bool)
+    return value is None or type(value) in (str, int, float, bool)
 
 
 # -- requests -------------------------------------------------------------
@@ -110,6 +111,8 @@ BAD = {
     "control character": vif(physical_network="a\x1b[2J"),
     "list for network": vif(physical_network=["default"]),
     "policy": altered(policy="sideways"),
+    "until": altered(until="soon"),
+    "boolean for until": altered(until=True),
     "link": altered(link="sideways"),
     "boolean for link": altered(link=True),
     "boolean for policy": altered(policy=True),

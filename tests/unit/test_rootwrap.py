@@ -113,6 +113,17 @@ def test_it_plugs(bed, privileged):
     assert [seen.port for seen in bed.seen(0)[:2]] == [guid(1), guid(2)]
 
 
+def test_a_plug_that_is_late_is_not_done_and_an_unplug_is(bed, privileged):
+    before = bed.seen(0)
+    late = asked(bed, 1).within(-1)
+    with pytest.raises(TimedOut, match="too late"):
+        answered(privileged(late.to_json()))
+    assert bed.seen(0) == before
+    answered(privileged(asked(bed, 1).to_json()))
+    answered(privileged(late._replace(action="unplug").to_json()))
+    assert bed.seen(0)[0].port != guid(1)
+
+
 def test_it_takes_no_arguments(bed, privileged):
     before = bed.seen(0)
     assert privileged(asked(bed, 1).to_json(), "/etc/passwd") == (2, "")
@@ -536,6 +547,13 @@ def test_each_failure_has_a_name_and_a_cure(sudo, does, kind, told):
 def test_no_sudo():
     with pytest.raises(AccessDenied, match="install sudo"):
         Rootwrap(sudo=["/nowhere/sudo"]).call(REQUEST)
+
+
+def test_the_time_limit_goes_with_the_request(sudo, tmp_path):
+    sent = tmp_path / "sent"
+    with pytest.raises(AccessDenied):
+        Rootwrap(sudo=sudo(f"cat > {sent}; exit 1")).call(REQUEST)
+    assert Request.from_json(sent.read_bytes()).until is not None
 
 
 def test_no_answer_in_time(sudo):
