@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """GUIDs and the MACs that OpenStack derives them from."""
 
+import re
 from typing import Self
 
 from ibhostdev._native import text as _text
 from ibhostdev.errors import InvalidInput
 
 _ALL_ONES = 0xFFFFFFFFFFFFFFFF
+_ONE = "write one of them"
 
 
 class Guid(int):
@@ -20,17 +22,23 @@ class Guid(int):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From eight colon-separated octets, or 16 hex digits with or
-        without ``0x``, in either case.
+        """As tools and the kernel print it, in either case: eight octets,
+        four groups of four digits (``fa16:3e00:0012:3456``), or 13 to 16
+        digits with or without ``0x`` (mlx4 leaves out zeros in front; with
+        12 it would be a MAC). Of a GID or an IPoIB device's address, the
+        last half; see shortened().
 
         :raises InvalidInput: for anything else
         """
-        number = _text.guid(text.strip())
+        number = _number(text.strip())
         if number is None:
             raise InvalidInput(
-                f"{text!r} is not a GUID",
+                f"{text!r} is a MAC address and not a GUID"
+                if _text.guid_of_mac(text.strip()) is not None
+                else f"{text!r} is not a GUID",
                 attribute="guid",
-                cure="write eight octets as in fa:16:3e:00:00:12:34:56",
+                cure="write eight octets as in fa:16:3e:00:00:12:34:56, or a "
+                "MAC address as mac",
             )
         return cls(number)
 
@@ -46,15 +54,19 @@ class Guid(int):
         number = _text.guid_of_mac(text.strip())
         if number is None:
             raise InvalidInput(
-                f"{text!r} is not a MAC address",
+                f"{text!r} is a GUID and not a MAC address"
+                if _number(text.strip()) is not None
+                else f"{text!r} is not a MAC address",
                 attribute="mac",
-                cure="write six octets as in fa:16:3e:12:34:56",
+                cure="write six octets as in fa:16:3e:12:34:56, or a GUID as "
+                "guid",
             )
         return cls(number)
 
     @classmethod
     def parse_identity(cls, text: str) -> Self:
-        """The identity of a VIF, given as its MAC or as a GUID.
+        """The identity of a VIF, given as its MAC or as a GUID: where no
+        key says which.
 
         :raises InvalidInput: for what is neither form, and for what cannot
             be an identity
@@ -62,7 +74,7 @@ class Guid(int):
         stripped = text.strip()
         number = _text.guid_of_mac(stripped)
         if number is None:
-            number = _text.guid(stripped)
+            number = _number(stripped)
         if number is None:
             raise InvalidInput(
                 f"{text!r} is neither a MAC address nor a GUID",
@@ -72,6 +84,24 @@ class Guid(int):
         guid = cls(number)
         guid._require_identity(text)
         return guid
+
+    @classmethod
+    def parse_keyed(cls, mac: str | None, guid: str | None) -> Self:
+        """The identity of a VIF, given under one of these names.
+
+        :raises InvalidInput: for none or both of them, for what is not of
+            the form that the name says, and for what cannot be an identity
+        """
+        if mac is not None and guid is not None:
+            raise InvalidInput("has both mac and guid", cure=_ONE)
+        if mac is not None:
+            identity, text = cls.from_mac(mac), mac
+        elif guid is not None:
+            identity, text = cls.parse(guid), guid
+        else:
+            raise InvalidInput("has neither mac nor guid", cure=_ONE)
+        identity._require_identity(text)
+        return identity
 
     def require_identity(self) -> None:
         """Refuse what can be nobody's identity and no driver checks.
@@ -137,3 +167,44 @@ IDLE = Guid(_ALL_ONES)
 """What an idle VF is given: MLNX_OFED's convention for an invalid GUID, and
 mlx4's request to delete the alias (drivers/infiniband/hw/mlx4/alias_GUID.c).
 """
+
+_ADDRESS = re.compile(
+    # QPN and flags, and a GID (drivers/infiniband/ulp/ipoib)
+    r"(?:[0-9a-f]{2}:){4}(?P<octets>(?:[0-9a-f]{2}:){15}[0-9a-f]{2})"
+    # in full, or as it is abridged where it is link-local
+    r"|(?P<gid>(?:[0-9a-f]{4}:){7}[0-9a-f]{4}|fe80:[0-9a-f:]*)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def shortened(text: str) -> str | None:
+    """A sentence for whoever gave a GID or an IPoIB device's address where a
+    GUID is due; None for all else."""
+    number = _last_half(text.strip())
+    if number is None:
+        return None
+    return f"{text.strip()} is taken for its last half, GUID {Guid(number)}"
+
+
+def _number(text: str) -> int | None:
+    number = _text.guid(text)
+    return _last_half(text) if number is None else number
+
+
+def _last_half(text: str) -> int | None:
+    """Of a GID, alone or in the address of an IPoIB device."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        return None
+    if found["octets"]:
+        gid = int(found["octets"].replace(":", ""), 16)
+    else:
+        # Python's own takes 20 ms to load, and is rarely needed.
+        from ipaddress import AddressValueError, IPv6Address
+
+        try:
+            gid = int(IPv6Address(found["gid"]))
+        except AddressValueError:
+            return None
+    # One that begins with ff is a group's, without a GUID.
+    return None if gid >> 120 == 0xFF else gid & _ALL_ONES

@@ -53,7 +53,9 @@ cdef extern from "Python.h":
     str PyUnicode_FromStringAndSize(const char *text, Py_ssize_t size)
 
 cdef enum:
-    MAC_TEXT = 17
+    MAC_DIGITS = 12
+    GUID_DIGITS = 16
+    GROUPS_TEXT = 19  # "fa16:3e00:0012:3456", as ib_core shows it
 
 
 cdef const char *_ascii(text, Py_ssize_t *size) except NULL:
@@ -78,21 +80,28 @@ cdef bint _digits(const char *text, Py_ssize_t size, uint64_t *number):
     return True
 
 
-cdef bint _mac(const char *text, Py_ssize_t size, uint64_t *mac):
-    """Octets with the same separator between all of them: : or - or none."""
-    cdef char colons[MAC_TEXT]
+cdef bint _octets(
+    const char *text, Py_ssize_t size, int count, uint64_t *number
+):
+    """With the same separator between all of them, : or -."""
+    cdef char colons[IBH_GUID_TEXT]
     cdef Py_ssize_t i
-    if size == 12:
-        return _digits(text, size, mac)
-    if size != MAC_TEXT:
+    if size != count * 3 - 1 or size > IBH_GUID_TEXT:
         return False
-    for i in range(MAC_TEXT):
+    for i in range(size):
         colons[i] = text[i]
         if text[2] == b"-" and i % 3 == 2:
             if text[i] != b"-":
                 return False
             colons[i] = b":"
-    return ibh_parse_octets(colons, MAC_TEXT, 6, mac) == 0
+    return ibh_parse_octets(colons, size, count, number) == 0
+
+
+cdef bint _mac(const char *text, Py_ssize_t size, uint64_t *mac):
+    """Octets, or their digits alone."""
+    if size == MAC_DIGITS:
+        return _digits(text, size, mac)
+    return _octets(text, size, 6, mac)
 
 
 cpdef str pci_address(text):
@@ -116,16 +125,27 @@ def guid_of_mac(text):
 
 
 cdef bint _guid(const char *text, Py_ssize_t size, uint64_t *number) noexcept:
+    """Octets, groups of four digits, or digits. mlx4 leaves out zeros in
+    front of them, which are three at most: less would be digits of a MAC."""
+    cdef char digits[GUID_DIGITS]
+    cdef Py_ssize_t i
     if size == IBH_GUID_TEXT:
-        return ibh_parse_octets(text, size, 8, number) == 0
-    if size == 18 and text[0] == b"0" and text[1] in b"xX":
+        return _octets(text, size, 8, number)
+    if size == GROUPS_TEXT:
+        for i in range(size):
+            if i % 5 < 4:
+                digits[i - i // 5] = text[i]
+            elif text[i] != b":":
+                return False
+        return _digits(digits, GUID_DIGITS, number)
+    if size > 2 and text[0] == b"0" and text[1] in b"xX":
         text += 2
-        size = 16
-    return size == 16 and _digits(text, size, number)
+        size -= 2
+    return MAC_DIGITS < size <= GUID_DIGITS and _digits(text, size, number)
 
 
 def guid(text):
-    """Its number; None if it is neither octets nor digits."""
+    """Its number; None if it is no GUID."""
     cdef Py_ssize_t size
     cdef const char *given = _ascii(text, &size)
     cdef uint64_t number

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ibhostdev.batch import Vif
+from ibhostdev.cli import terminal
 from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.guid import Guid, shortened
 from ibhostdev.pci import PciAddress
 
 _LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
@@ -42,6 +44,7 @@ def from_arguments(
                 cure="write as in 0000:3b:00.2=fa:16:3e:12:34:56",
             )
         vifs.append(Vif.parse(pci if equals else None, identity, network))
+        _note(identity)
     return vifs
 
 
@@ -158,25 +161,24 @@ def _pci(given: dict[str, str], where: str) -> str:
 def _vif(
     given: dict[str, str], where: str, network: str | None, need_pci: bool
 ) -> Vif:
-    if ("mac" in given) == ("guid" in given):
-        raise InvalidInput(
-            "has both mac and guid"
-            if "mac" in given
-            else "has neither mac nor guid",
-            where,
-            cure="write one of them",
-        )
-    if need_pci:
-        _pci(given, where)
+    pci = _pci(given, where) if need_pci else given.get("pci")
     try:
-        return Vif.parse(
-            given.get("pci"),
-            given.get("mac") or given.get("guid", ""),
+        vif = Vif(
+            None if pci is None else PciAddress.parse(pci),
+            Guid.parse_keyed(given.get("mac"), given.get("guid")),
             given.get("physical_network") or network,
         )
     except IbHostdevError as error:
         error.device = where
         raise
+    _note(given.get("guid"))
+    return vif
+
+
+def _note(identity: str | None) -> None:
+    note = None if identity is None else shortened(identity)
+    if note is not None:
+        terminal.warn(note)
 
 
 def _entries(text: str, shown: str) -> Iterator[_Entry | None]:

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from ibhostdev import log
 from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
+from ibhostdev.guid import Guid, shortened
 from ibhostdev.pci import PciAddress
 
 NAMESPACE = "urn:ibhostdev:vifs:1"
@@ -155,14 +157,20 @@ def _address(element: Element) -> PciAddress:
 
 def _vif(element: Element) -> Vif:
     pci, mac, guid = (element.get(name) for name in ("pci", "mac", "guid"))
-    identity = mac or guid
-    if pci is None or identity is None or (mac and guid):
+    if pci is None:
         raise InvalidInput(
-            "a vif has not pci and one of mac and guid",
+            "a vif has no pci",
             attribute="vif",
             cure="correct it by 'virsh edit', or attach the VF anew",
         )
-    return Vif.parse(pci, identity, element.get("physical_network"))
+    note = shortened(guid or "")
+    if note is not None:
+        log.logger(__name__).warning("%s", note)
+    return Vif(
+        PciAddress.parse(pci),
+        Guid.parse_keyed(mac, guid),
+        element.get("physical_network"),
+    )
 
 
 def write_vifs(vifs: Iterable[Vif]) -> str | None:

@@ -78,7 +78,10 @@ GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
         ('[{"pci": "03:00.1"}, 5]', "entry 1: has neither mac nor guid"),
         (f'[{{"pci": "03:00.1", "mac": "{MAC}"}}, 5]', "entry 2: is no map"),
         (GOOD + "- pci: 03:00.2\n", "entry 2: has neither mac nor guid"),
-        (GOOD + "- mac: ~\n", "entry 2: has neither mac nor guid"),
+        (
+            GOOD + "- {pci: 03:00.2, mac: ~}",
+            "entry 2: has neither mac nor guid",
+        ),
         (GOOD + f"  guid: {GUID}\n", "entry 1: has both mac and guid"),
         (GOOD + "  vlan: 7\n", "entry 1: 'vlan' is no key"),
         (GOOD + "  mac: x\n", "entry 1 mac: mac is there twice"),
@@ -90,6 +93,9 @@ GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
         (GOOD + f"- {{pci: 03:00.8, mac: '{MAC}'}}", "entry 2 pci"),
         (GOOD + "- {pci: 03:00.2, mac: 1:2}", "entry 2 mac: '1:2' is"),
         (GOOD + "- {pci: 03:00.2, mac: ''}", "entry 2 mac"),
+        (GOOD + "- {pci: 03:00.2, guid: 002fffff8118}", "MAC address and not"),
+        (GOOD + f"- {{pci: 03:00.2, guid: '{MAC}'}}", "MAC address and not"),
+        (GOOD + f"- {{pci: 03:00.2, mac: '{GUID}'}}", "a GUID and not a MAC"),
         (GOOD + "- {pci: 03:00.2, mac: '00:00:00:00:00:00'}", "is zero"),
         (GOOD + "---\n" + GOOD, "several documents"),
         (GOOD + "- {pci", "line 4 file: is neither YAML nor JSON"),
@@ -132,6 +138,17 @@ def test_a_file_and_standard_input(host, run, shell, tmp_path):
     done = shell("unplug", "--file", "-", "--json", text=text)
     assert done.code == 0
     assert [one["changed"] for one in done.json["results"]] == [True] * 8
+
+
+def test_a_gid_in_place_of_a_guid_is_told(host, run, tmp_path):
+    gid = "fe80:0000:0000:0000:0002:c903:00a0:0091"
+    file = tmp_path / "vifs.yaml"
+    file.write_text(f"- {{pci: {host.vf(0, 0)}, guid: '{gid}'}}\n")
+    for given in (["--file", str(file)], [f"{host.vf(0, 0)}={gid}"]):
+        done = run("plug", "--dry-run", *given)
+        assert done.code == 0
+        assert f"warning: {gid} is taken for its last half" in done.err
+        assert "00:02:c9:03:00:a0:00:91" in done.out
 
 
 def test_the_network_of_those_that_name_none(bed, run, tmp_path):

@@ -144,6 +144,8 @@ def test_metadata_may_be_written_by_hand():
         "pci='0000:3b:00.2'",
         f"pci='0000:3b:00.2' mac='{MAC}' guid='fa:16:3e:00:00:12:34:56'",
         f"pci='../../etc' mac='{MAC}'",
+        f"pci='0000:3b:00.2' guid='{MAC}'",
+        "pci='0000:3b:00.2' mac='fa:16:3e:00:00:12:34:56'",
         "pci='0000:3b:00.2' mac='00:00:00:00:00:00'",
     ],
 )

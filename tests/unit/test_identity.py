@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ibhostdev import Guid, PciAddress, Vif
 from ibhostdev.errors import InvalidInput
+from ibhostdev.guid import shortened
 
 NUMBERS = st.integers(0, 2**64 - 1)
 
@@ -27,10 +28,62 @@ def test_a_mac_becomes_the_guid_that_neutron_expects(mac):
 
 @pytest.mark.parametrize(
     "text",
-    ["fa:16:3e:00:00:12:34:56", "FA163E0000123456", "0xfa163e0000123456"],
-)
+    ["fa:16:3e:00:00:12:34:56", "FA163E0000123456", "0xfa163e0000123456",
+     "fa16:3e00:0012:3456", "FA-16-3E-00-00-12-34-56"],
+)  # fmt: skip
 def test_the_written_forms_of_a_guid(text):
     assert Guid.parse(text) == 0xFA163E0000123456
+    assert Guid.parse_identity(f" {text}\n") == 0xFA163E0000123456
+    assert Vif.parse(None, text).guid == 0xFA163E0000123456
+    assert shortened(text) is None
+
+
+@pytest.mark.parametrize("text", ["2c90300a00091", "0x2c90300a00091"])
+def test_mlx4_leaves_out_the_zeros_in_front(text):
+    assert str(Guid.parse(text)) == "00:02:c9:03:00:a0:00:91"
+    assert str(Guid.parse_identity(text)) == "00:02:c9:03:00:a0:00:91"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["fe80:0000:0000:0000:0002:c903:00a0:0091", "fe80::2:C903:a0:91",
+     "fec0:0000:0000:0001:0002:c903:00a0:0091",
+     "80:00:0a:80:fe:80:00:00:00:00:00:00:00:02:c9:03:00:a0:00:91"],
+)  # fmt: skip
+def test_the_last_half_of_an_address_is_a_guid_and_said_to_be(text):
+    assert str(Guid.parse(text)) == "00:02:c9:03:00:a0:00:91"
+    assert str(Guid.parse_identity(text)) == "00:02:c9:03:00:a0:00:91"
+    assert "last half, GUID 00:02:c9:03:00:a0:00:91" in shortened(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "002fffff8118", "0x002fffff8118", "00:2f:ff:ff:81:18",
+     "fa:16:3e:0:0:12:34:56", "fa16:3e00:0012:345", "fa16-3e00-0012-3456",
+     "fa16:3e00:0012:3456:", "fa:16:3e:00-00:12:34:56", "fe80::2::91",
+     "fe80:12", "2001:db8::1", "::1",
+     "ff12:401b:ffff:0000:0000:0000:0000:0001",
+     "00:ff:ff:ff:ff:12:40:1b:ff:ff:00:00:00:00:00:00:ff:ff:ff:ff",
+     "fe80::2:c903:a0:91%ib0"],
+)  # fmt: skip
+def test_what_could_be_another_thing_is_no_guid(text):
+    with pytest.raises(InvalidInput, match="not a GUID"):
+        Guid.parse(text)
+
+
+def test_what_stands_under_a_key_is_what_the_key_says():
+    mac, guid = "fa:16:3e:12:34:56", "fa:16:3e:00:00:12:34:56"
+    assert Guid.parse_keyed(mac, None) == Guid.parse_keyed(None, guid)
+    with pytest.raises(InvalidInput, match="a MAC address and not a GUID"):
+        Guid.parse_keyed(None, mac)
+    with pytest.raises(InvalidInput, match="a GUID and not a MAC address"):
+        Guid.parse_keyed(guid, None)
+    with pytest.raises(InvalidInput, match="zero"):
+        Guid.parse_keyed(None, "0" * 16)
+    with pytest.raises(InvalidInput, match="both"):
+        Guid.parse_keyed(mac, guid)
+    with pytest.raises(InvalidInput, match="neither"):
+        Guid.parse_keyed(None, None)
 
 
 @given(NUMBERS)
