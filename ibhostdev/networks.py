@@ -3,27 +3,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ibhostdev.errors import InvalidInput, printable
+from ibhostdev._native.host import read_mappings
+from ibhostdev.errors import printable
 from ibhostdev.inventory import Pf
 
 
 def parse_mappings(mappings: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """``default:ib0``, ``default:ib1``, ``storage:0000:3b:00.0`` and so on,
-    as eswitchd's ``fabrics`` has them.
+    """Of texts as eswitchd's ``fabrics`` is one:
+    ``default:ib0,default:ib1,storage:0000:3b:00.0``.
 
     :raises InvalidInput: for an entry that is no mapping
     """
     networks: dict[str, tuple[str, ...]] = {}
     for mapping in mappings:
-        # The first colon: a PCI address has some of its own.
-        name, _, device = (part.strip() for part in mapping.partition(":"))
-        if len(name.split()) != 1 or len(device.split()) != 1:
-            raise InvalidInput(
-                f"{mapping!r} is not of the form NETWORK:DEVICE",
-                attribute="physical_device_mappings",
-                cure="write as in default:ib0,default:ib1,storage:mlx5_2",
-            )
-        networks[name] = (*networks.get(name, ()), device)
+        for name, device in read_mappings(mapping):
+            networks[name] = (*networks.get(name, ()), device)
     return networks
 
 

@@ -142,6 +142,13 @@ cdef extern from "ibhostdev/engine.h" nogil:
         const char *network
         const char *device
 
+    enum:
+        IBH_MAPPING_TEXT
+
+    int ibh_read_mappings(char *text, const char *source,
+                          ibh_mapping *mappings, size_t *count,
+                          ibh_error **error)
+
     struct ibh_foreign_call:
         const ibh_pf *pf
         unsigned int index

@@ -22,5 +22,6 @@ cdef class Vifs:
     cdef size_t count
     cdef tuple owners
 
+cdef const char *encoded(text, what) except NULL
 cdef int fill_pci(ibh_pci *pci, address) except -1
 cdef int fill_pf(ibh_pf *native, pf) except -1

@@ -34,17 +34,17 @@ cdef enum:
     MOST_VFS = 0xFFFF  # NumVFs is a field of 16 bits (PCI Express, SR-IOV)
 
 
-cdef const char *_text(text, what) except NULL:
+cdef const char *encoded(text, what) except NULL:
     """Of a str, which has to outlive it."""
     cdef Py_ssize_t size
-    cdef const char *encoded
+    cdef const char *utf8
     try:
-        encoded = PyUnicode_AsUTF8AndSize(text, &size)
+        utf8 = PyUnicode_AsUTF8AndSize(text, &size)
     except UnicodeEncodeError:
-        encoded = NULL
-    if encoded is NULL or memchr(encoded, 0, size) is not NULL:
+        utf8 = NULL
+    if utf8 is NULL or memchr(utf8, 0, size) is not NULL:
         raise InvalidInput(f"{text!r} is no name", attribute=what)
-    return encoded
+    return utf8
 
 
 cdef int fill_pci(ibh_pci *pci, address) except -1:
@@ -121,8 +121,8 @@ cdef class Mappings:
         if self.items is NULL:
             raise MemoryError
         for i, (network, device) in enumerate(self.owners):
-            self.items[i].network = _text(network, "physical_networks")
-            self.items[i].device = _text(device, "physical_networks")
+            self.items[i].network = encoded(network, "physical_networks")
+            self.items[i].device = encoded(device, "physical_networks")
 
     def __dealloc__(self):
         free(self.items)
@@ -166,7 +166,7 @@ cdef class Vifs:
                 fill_pci(&vif.pci, pci)
                 vif.has_pci = True
             if network is not None:
-                vif.network = _text(network, "physical_network")
+                vif.network = encoded(network, "physical_network")
         if states is not None:
             self.states = <ibh_state *>calloc(
                 self.count + 1, sizeof(ibh_state)

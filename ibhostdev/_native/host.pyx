@@ -13,6 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ibhostdev._native.api cimport (
+    IBH_MAPPING_TEXT,
     IBH_NO_CHOICE,
     IBH_OTHER,
     c_bool,
@@ -32,6 +33,7 @@ from ibhostdev._native.api cimport (
     ibh_how,
     ibh_link,
     ibh_locate,
+    ibh_mapping,
     ibh_mechanism,
     ibh_options,
     ibh_pci,
@@ -40,6 +42,7 @@ from ibhostdev._native.api cimport (
     ibh_pfs_free,
     ibh_pfs_get,
     ibh_plug,
+    ibh_read_mappings,
     ibh_restore,
     ibh_stage,
     ibh_state,
@@ -52,6 +55,7 @@ from ibhostdev._native.arguments cimport (
     Indices,
     Mappings,
     Vifs,
+    encoded,
     fill_pci,
     fill_pf,
 )
@@ -526,6 +530,31 @@ cdef class _Pfs:
 
     def __dealloc__(self):
         ibh_pfs_free(self.pfs)
+
+
+def read_mappings(text):
+    """Networks and devices, in pairs.
+
+    :raises InvalidInput: for what is no mapping
+    """
+    cdef bytearray copy = bytearray(encoded(text, "physical_device_mappings"))
+    cdef ibh_mapping *found
+    cdef ibh_error *error = NULL
+    cdef size_t count, i
+    found = <ibh_mapping *>calloc(
+        len(copy) // IBH_MAPPING_TEXT + 1, sizeof(ibh_mapping)
+    )
+    if found is NULL:
+        raise MemoryError
+    try:
+        if ibh_read_mappings(copy, NULL, found, &count, &error):
+            raise _taken(error)
+        return [
+            (found[i].network.decode(), found[i].device.decode())
+            for i in range(count)
+        ]
+    finally:
+        free(found)
 
 
 cdef _taken(ibh_error *error):

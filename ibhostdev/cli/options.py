@@ -89,7 +89,7 @@ def _settle(
     if value is None:
         return
     if parameter.name == "physical_device_mappings":
-        value = parse_mappings(filter(str.strip, value.split(",")))
+        value = parse_mappings([value])
     assert parameter.name is not None
     setattr(settings, parameter.name, value)
 

@@ -166,38 +166,10 @@ static struct ibh_error *open_simulated(const char *path,
 	return NULL;
 }
 
-/* NETWORK:DEVICE, separated by commas or white space, as eswitchd takes it;
- * a # begins a comment. The mappings are made of the text itself. */
-static struct ibh_error *parse_fabrics(const char *source, char *text,
-				       struct ibh_mapping *mappings,
-				       size_t *count)
-{
-	static const char between[] = ", \t\r\n";
-	char *at, *rest;
-
-	for (at = strchr(text, '#'); at; at = strchr(at, '#'))
-		memset(at, ' ', strcspn(at, "\n"));
-	for (at = strtok_r(text, between, &rest); at;
-	     at = strtok_r(NULL, between, &rest)) {
-		/* The first colon: a PCI address has some of its own. */
-		char *colon = strchr(at, ':');
-
-		if (!colon || colon == at || !colon[1])
-			return bad(source, 0,
-				   "write as in default:ib0,default:ib1",
-				   "'%s' is not of the form NETWORK:DEVICE",
-				   at);
-		*colon = '\0';
-		mappings[(*count)++] = (struct ibh_mapping){ at, colon + 1 };
-	}
-	return NULL;
-}
-
 static struct ibh_error *read_environment(struct ibh_options *options)
 {
 	static char text[FABRICS_SIZE];
-	/* The shortest is "a:b" and a comma. */
-	static struct ibh_mapping mappings[FABRICS_SIZE / 4];
+	static struct ibh_mapping mappings[FABRICS_SIZE / IBH_MAPPING_TEXT];
 	const char *simulated = secure_getenv(HOST);
 	const char *given = secure_getenv(MAPPINGS);
 	const char *source = given ? MAPPINGS : FABRICS;
@@ -217,7 +189,9 @@ static struct ibh_error *read_environment(struct ibh_options *options)
 	if (n < 0 && n != -ENOENT)
 		return bad(source, (int)-n, NULL, "cannot be read");
 	options->mappings = mappings;
-	return parse_fabrics(source, text, mappings, &options->mapping_count);
+	ibh_read_mappings(text, source, mappings, &options->mapping_count,
+			  &error);
+	return error;
 }
 
 /* ---- the command ------------------------------------------------------ */

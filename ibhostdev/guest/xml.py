@@ -169,7 +169,7 @@ def _vif(element: Element) -> Vif:
     return Vif(
         PciAddress.parse(pci),
         Guid.parse_keyed(mac, guid),
-        element.get("physical_network"),
+        element.get("physical_network") or None,
     )
 
 

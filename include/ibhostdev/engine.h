@@ -193,6 +193,18 @@ struct ibh_mapping {
 	const char *network, *device;
 };
 
+/*
+ * From NETWORK:DEVICE,NETWORK:DEVICE,… as eswitchd has it in `fabrics`:
+ * commas, white space and quotes are between them, blanks may be around a
+ * colon, and a # begins a comment. The mappings are made of the text itself,
+ * which has room for one in IBH_MAPPING_TEXT characters of it at most.
+ * `source` is where it comes from, for the error; may be NULL.
+ */
+#define IBH_MAPPING_TEXT 4 /* "a:b" and a comma */
+IBH_PUBLIC int ibh_read_mappings(char *text, const char *source,
+				 struct ibh_mapping *mappings, size_t *count,
+				 struct ibh_error **error);
+
 /* A VF that a foreign mechanism is to write to, and what came of it. */
 struct ibh_foreign_call {
 	const struct ibh_pf *pf;

@@ -302,6 +302,32 @@ def test_a_mapping_by_device_names(bed, add_port):
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("form", ["'red:{}'", '"red:{}",', " red : {} # x"])
+def test_a_mapping_as_eswitchd_has_it(bed, add_port, form):
+    """networking-mlnx's sample of eswitchd.conf has quotes."""
+    bed.build(Hca("mlx5", vfs=2))
+    mapping = {MAPPINGS: form.format(bed.pfs[0].upper())}
+    assert add_port(1, 0, fabric="red", **mapping).returncode == 0
+    assert add_port(1, 0, fabric="blue", **mapping).returncode == 1
+
+
+def test_a_device_that_eswitchd_would_find_is_to_be_named(bed, add_port):
+    bed.build(Hca("mlx5", vfs=2))
+    done = add_port(1, 0, **{MAPPINGS: "default:autoib"})
+    assert done.returncode == 1
+    assert "autoib is eswitchd's word" in done.stderr
+    assert MAPPINGS in done.stderr
+
+
+@pytest.mark.parametrize("name", ["-h", "a;b", "'red'", "a[0]"])
+def test_what_is_no_name_of_a_network(bed, add_port, del_port, name):
+    bed.build(Hca("mlx5", vfs=2))
+    for done in (add_port(1, 0, fabric=name), del_port(1, name)):
+        assert done.returncode == 1
+        assert "is no name of a physical network" in done.stderr
+    assert bed.seen(0)[0].port == ZERO
+
+
 def test_a_mapping_that_is_none(bed, add_port):
     bed.build(Hca("mlx5", vfs=2))
     done = add_port(1, 0, **{MAPPINGS: "default"})

@@ -33,6 +33,42 @@ static const char *take_usual(struct input *input, char *text,
 	return usual[which];
 }
 
+/* What is read from a text has names and fits into its room. */
+static void read_text(const uint8_t *data, size_t size)
+{
+	size_t most = size / IBH_MAPPING_TEXT + 1, found, i;
+	struct ibh_mapping *read = calloc(most, sizeof(*read));
+	struct ibh_error *error;
+	char *text = malloc(size + 1);
+
+	if (read && text) {
+		memcpy(text, data, size);
+		text[size] = '\0';
+		if (ibh_read_mappings(text, NULL, read, &found, &error)) {
+			ibh_error_free(error);
+			found = 0;
+		}
+		must(found <= most, "more mappings than there is room for");
+		for (i = 0; i < found; i++)
+			must(*read[i].network && *read[i].device &&
+				     *read[i].network != '-' &&
+				     !strpbrk(read[i].network, " ,:;'\"[]"),
+			     "what is no name is taken for one");
+	}
+	free(text);
+	free(read);
+}
+
+static bool same(const char *given, const char *name)
+{
+	struct ibh_pci one, other;
+
+	if (!ibh_parse_pci(given, strlen(given), &one) &&
+	    !ibh_parse_pci(name, strlen(name), &other))
+		return one.domain == other.domain && one.rid == other.rid;
+	return !strcmp(given, name);
+}
+
 /* In plain words, what network_port() of the engine is to find. */
 static bool is_behind(unsigned int pf, const char *network)
 {
@@ -48,7 +84,7 @@ static bool is_behind(unsigned int pf, const char *network)
 			continue;
 		mapped = true;
 		for (n = 0; n < 3; n++)
-			if (!strcmp(mappings[i].device, names[pf][n]))
+			if (same(mappings[i].device, names[pf][n]))
 				return true;
 	}
 	return !mapped;
@@ -70,6 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *network;
 	unsigned int i;
 
+	read_text(data, size);
 	scene = (struct scene){
 		.setting = TWO_STOCK, .layout = 2,
 		.act = take_below(&input, 2) ? PLUG_ALL : UNPLUG_ALL,

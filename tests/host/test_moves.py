@@ -6,8 +6,8 @@ import errno
 import pytest
 
 from ibhostdev import BatchFailed, Vif
-from ibhostdev.errors import CommandFailed, RolledBack
-from tests.flavours import ONES, guid, mac, vifs
+from ibhostdev.errors import CommandFailed, InvalidInput, RolledBack
+from tests.flavours import ONES, ZERO, guid, mac, vifs
 from tests.testbed import Hca, Seen
 
 IDLE = Seen(ONES, ONES, "down")
@@ -133,6 +133,16 @@ def test_a_vif_that_names_no_network_may_be_on_any(bed):
     assert [bed.seen(n)[0].port for n in (0, 1)] == [guid(1), ONES]
     host.unplug([Vif.parse(None, mac(1))])
     assert bed.seen(0)[0].port == ONES
+
+
+@pytest.mark.parametrize("name", ["-h", "a;b", '"red"', "a[0]", "", "a b"])
+def test_what_is_no_name_of_a_network_is_refused(bed, name):
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    for call in (host.plug, host.unplug):
+        with pytest.raises(InvalidInput, match="is no name of"):
+            call([Vif.parse(bed.vf(0, 0), mac(1), name)])
+    assert bed.seen(0)[0].port == ZERO
 
 
 def test_a_mapping_of_what_is_not_here_is_doubted(bed):

@@ -43,11 +43,53 @@ def test_mappings_are_read_as_eswitchd_takes_them(tmp_path, value):
     }
 
 
-@pytest.mark.parametrize("value", ["default", "default:", ":ib0", "a b:ib0"])
+@pytest.mark.parametrize(
+    "value",
+    ["default", "default:", ":ib0", "a b:ib0", "a:ib0,b", "de'fault:ib0",
+     "default:'ib0'"],
+)  # fmt: skip
 def test_what_is_no_mapping_is_refused(tmp_path, value):
     options = parse(tmp_path, f"physical_device_mappings = {value}")
     with pytest.raises(errors.InvalidInput, match="NETWORK:DEVICE"):
         networks(options)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {}),
+        ("'default:ib0'", {"default": ("ib0",)}),
+        ('"a:ib0", "b:ib1"', {"a": ("ib0",), "b": ("ib1",)}),
+        ("'a:ib0,b:ib1'", {"a": ("ib0",), "b": ("ib1",)}),
+        ("a:ib0\n b : ib1 # all, c:ib2\n", {"a": ("ib0",), "b": ("ib1",)}),
+        ("Ω:mlx5_0 Ω:3B:00.0", {"Ω": ("mlx5_0", "3B:00.0")}),
+    ],
+)
+def test_a_mapping_may_be_written_in_several_ways(text, found):
+    assert parse_mappings([text]) == found
+
+
+@pytest.mark.parametrize("text", ["a:autoib", "'default:autoeth'"])
+def test_what_eswitchd_finds_for_itself_has_to_be_named(text):
+    with pytest.raises(errors.InvalidInput, match="eswitchd's word") as caught:
+        parse_mappings([text])
+    assert "name the device" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-h:ib0", "a[0]:ib0", "a;b:ib0", "a(b):ib0", "a\x1b:ib0", "a:-x",
+     "a:../ib0", "a:b:c", "a:ib0;reboot", "a:ib0#b"],
+)  # fmt: skip
+def test_what_is_no_name_is_refused(text):
+    with pytest.raises(errors.InvalidInput, match="is no name of"):
+        parse_mappings([text])
+
+
+@pytest.mark.parametrize("text", ["a:ib\0", "a:\udc80"])
+def test_what_no_text_can_be_is_refused(text):
+    with pytest.raises(errors.InvalidInput, match="is no name"):
+        parse_mappings([text])
 
 
 @pytest.mark.parametrize("value", ["0", "3601", "soon"])

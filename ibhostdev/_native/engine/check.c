@@ -132,6 +132,10 @@ static struct ibh_error *check_one(struct run *run, size_t at,
 		ibh_format_guid(vif->port_guid, text);
 		return fail(T_NO_VF_NAMED, NULL, "pci", 0, text, NULL, NULL);
 	}
+	/* Programs take what begins with - for an option of theirs. */
+	if (vif->network && !network_is_name(vif->network))
+		return fail(T_NO_NAME, NULL, "physical_network", 0,
+			    vif->network, NULL, NULL);
 	if ((error = check_twice(run, at, vif->port_guid)) ||
 	    (error = check_twice(run, at, vif_node_guid(vif))))
 		return error;

@@ -65,6 +65,18 @@ static const struct words words[T_LAST] = {
 			 "leave the node GUID out" },
 	[T_PF_HAS] = { IBH_GUID_CONFLICT, "GUID {1} is that of PF {2}",
 		       "give the VF a GUID that nobody else has" },
+	[T_NO_MAPPING] = { IBH_INVALID_INPUT,
+			   "'{1}' is not of the form NETWORK:DEVICE",
+			   "write as in default:ib0,default:ib1,storage:"
+			   "mlx5_2" },
+	[T_AUTO_DEVICE] = { IBH_INVALID_INPUT,
+			    "'{1}' names no device: {2} is eswitchd's word for "
+			    "whichever it finds",
+			    "name the device; 'ibhostdev list' shows them" },
+	[T_NO_NAME] = { IBH_INVALID_INPUT,
+			"'{1}' is no name of a physical network or a device",
+			"leave out blanks, quotes, brackets, semicolons and "
+			"the like, and a - in front" },
 	[T_NETWORK_UNMAPPED] = { IBH_WRONG_NETWORK,
 				 "physical network '{1}' is mapped to no PF",
 				 "add it to " MAPPINGS ", which have {2}" },

@@ -75,6 +75,9 @@ enum text {
 	T_FOREIGN_POLICY, /* {1} policy */
 	T_ONE_GUID,
 	T_PF_HAS, /* {1} GUID, {2} PF */
+	T_NO_MAPPING, /* {1} what stands there */
+	T_AUTO_DEVICE, /* {1} mapping, {2} device */
+	T_NO_NAME, /* {1} name */
 	T_NETWORK_UNMAPPED, /* {1} network, {2} those that are */
 	/* what an address leads to */
 	T_NO_VF_GIVEN,
@@ -359,6 +362,8 @@ struct ibh_error *networks_set(struct ibh_host *host,
 			       const struct ibh_mapping *mappings,
 			       size_t count);
 void networks_free(struct ibh_host *host);
+/* Whether it can be the name of a physical network or of a device. */
+bool network_is_name(const char *text);
 /* Whether anything is mapped to a network; not to NULL. */
 bool network_mapped(const struct ibh_host *host, const char *network);
 /* … and whether its PFs are a fabric of their own by that. */

@@ -2,6 +2,112 @@
 /* Physical networks, Neutron's names for fabrics, and the PFs behind them. */
 #include "internal.h"
 
+/* ---- as text ----------------------------------------------------------- */
+
+/* What separates mappings. The sample of eswitchd.conf has quotes around all
+ * of them. */
+#define BETWEEN ", \t\r\n'\""
+#define BLANKS " \t"
+
+bool network_is_name(const char *text)
+{
+	static const char never[] = "'\"`()[]{}<>;:,#\\|&$";
+	const char *at;
+
+	for (at = text; *at; at++)
+		if ((unsigned char)*at <= ' ' || *at == 0x7f ||
+		    strchr(never, *at))
+			return false;
+	return at > text && *text != '-';
+}
+
+/* Of a PF; a PCI address has colons. */
+static bool is_device(const char *text)
+{
+	struct ibh_pci pci;
+
+	return !ibh_parse_pci(text, strlen(text), &pci) ||
+	       (network_is_name(text) && !strchr(text, '/'));
+}
+
+/* Cuts a mapping from the text; the rest, or NULL if it is none. */
+static char *cut(char *text, struct ibh_mapping *mapping)
+{
+	char *end = text + strcspn(text, ":" BETWEEN);
+	/* The first colon: a PCI address has some of its own. */
+	char *colon = end + strspn(end, BLANKS);
+	char *device, *rest;
+
+	if (*colon != ':')
+		return NULL;
+	device = colon + 1 + strspn(colon + 1, BLANKS);
+	rest = device + strcspn(device, BETWEEN);
+	if (end == text || rest == device)
+		return NULL;
+	*end = '\0';
+	if (*rest)
+		*rest++ = '\0';
+	*mapping = (struct ibh_mapping){ text, device };
+	return rest;
+}
+
+static struct ibh_error *refused(const char *source,
+				 const struct ibh_mapping *one)
+{
+	char text[256];
+
+	format(text, sizeof(text), "%s:%s", one->network, one->device);
+	if (!strcmp(one->device, "autoib") || !strcmp(one->device, "autoeth"))
+		return fail(T_AUTO_DEVICE, source, "physical_device_mappings",
+			    0, text, one->device, NULL);
+	if (!network_is_name(one->network))
+		return fail(T_NO_NAME, source, "physical_device_mappings", 0,
+			    one->network, NULL, NULL);
+	if (!is_device(one->device))
+		return fail(T_NO_NAME, source, "physical_device_mappings", 0,
+			    one->device, NULL, NULL);
+	return NULL;
+}
+
+int ibh_read_mappings(char *text, const char *source,
+		      struct ibh_mapping *mappings, size_t *count,
+		      struct ibh_error **error)
+{
+	*count = 0;
+	*error = NULL;
+	while (*(text += strspn(text, BETWEEN)) && !*error) {
+		char *rest;
+
+		if (*text == '#') {
+			text += strcspn(text, "\n");
+			continue;
+		}
+		rest = cut(text, &mappings[*count]);
+		if (rest) {
+			*error = refused(source, &mappings[(*count)++]);
+			text = rest;
+			continue;
+		}
+		text[strcspn(text, ",\r\n'\"")] = '\0';
+		*error = fail(T_NO_MAPPING, source, "physical_device_mappings",
+			      0, text, NULL, NULL);
+	}
+	return *error ? -1 : 0;
+}
+
+/* ---- of a host --------------------------------------------------------- */
+
+/* A PCI address in the form in which PFs have it; the end of it. */
+static char *put_device(char *at, const char *device)
+{
+	struct ibh_pci pci;
+
+	if (ibh_parse_pci(device, strlen(device), &pci))
+		return stpcpy(at, device);
+	ibh_format_pci(pci, at);
+	return at + strlen(at);
+}
+
 /* A copy in one piece: the pairs, and their texts behind them. */
 struct ibh_error *networks_set(struct ibh_host *host,
 			       const struct ibh_mapping *mappings,
@@ -14,7 +120,7 @@ struct ibh_error *networks_set(struct ibh_host *host,
 		return NULL;
 	for (i = 0; i < count; i++)
 		size += strlen(mappings[i].network) + 1 +
-			strlen(mappings[i].device) + 1;
+			strlen(mappings[i].device) + 1 + IBH_PCI_TEXT;
 	host->mappings = malloc(size);
 	if (!host->mappings)
 		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
@@ -24,7 +130,7 @@ struct ibh_error *networks_set(struct ibh_host *host,
 		host->mappings[i].network = at;
 		at = stpcpy(at, mappings[i].network) + 1;
 		host->mappings[i].device = at;
-		at = stpcpy(at, mappings[i].device) + 1;
+		at = put_device(at, mappings[i].device) + 1;
 	}
 	return NULL;
 }
