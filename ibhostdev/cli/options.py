@@ -190,7 +190,8 @@ batch = _together(
         "--file",
         metavar="FILE",
         help="YAML or JSON list of entries with pci, mac or guid, "
-        "physical_network; - for standard input.",
+        "physical_network, or what 'list --json' has written; - for standard "
+        "input.",
     ),
     click.option(
         "--physical-network",

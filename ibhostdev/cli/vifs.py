@@ -14,10 +14,15 @@ from ibhostdev.pci import PciAddress
 
 _LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
 _KEYS = ("pci", "mac", "guid", "physical_network")
-_FORM = "write a list of entries with pci, mac or guid, physical_network"
+_FORM = (
+    "write a list of entries with pci, mac or guid, physical_network, or give "
+    "what 'ibhostdev list --json' writes"
+)
 
 _Entry = list[tuple[Any, Any]]
 """Keys and values as they stand there, a key maybe twice."""
+_Entries = Iterator[tuple[str, _Entry | None]]
+"""With the place of each; None for what is no mapping."""
 
 
 def from_arguments(
@@ -57,8 +62,8 @@ def _is_pci(word: str) -> bool:
 
 
 def from_file(name: str, network: str | None, need_pci: bool) -> list[Vif]:
-    """From a YAML or JSON file, ``-`` for standard input; VIFs that name no
-    physical network get this one.
+    """From a YAML or JSON file, ``-`` for standard input, or what ``list
+    --json`` has written; VIFs that name no physical network get this one.
 
     :raises InvalidInput: naming the first bad entry
     """
@@ -119,8 +124,7 @@ def _read(
         raise InvalidInput(
             f"is not UTF-8 at byte {error.start}", shown, "file", cure=_FORM
         ) from None
-    for number, entry in enumerate(_entries(text, shown), 1):
-        where = f"{shown}, entry {number}"
+    for where, entry in _entries(text, shown):
         yield where, _given(entry, where, keys)
 
 
@@ -181,27 +185,107 @@ def _note(identity: str | None) -> None:
         terminal.warn(note)
 
 
-def _entries(text: str, shown: str) -> Iterator[_Entry | None]:
-    """The entries of the list in a file; None for one that is no mapping."""
+def _entries(text: str, shown: str) -> _Entries:
     try:
         # Most JSON is YAML too, but not all: tabs.
         document = json.loads(text, object_pairs_hook=_Pairs)
     except ValueError:
-        yield from _yaml_entries(text, shown)
+        for number, (line, entry) in enumerate(_yaml_entries(text, shown), 1):
+            yield f"{shown}, line {line}, entry {number}", entry
         return
     except RecursionError:
         raise _no_list(shown) from None
-    if not isinstance(document, list) or isinstance(document, _Pairs):
+    if isinstance(document, _Pairs):
+        yield from _listed(document, shown)
+        return
+    if not isinstance(document, list):
         raise _no_list(shown)
-    for entry in document:
-        yield list(entry) if isinstance(entry, _Pairs) else None
+    for number, (line, entry) in enumerate(
+        zip(_json_lines(text), document, strict=True), 1
+    ):
+        yield (
+            f"{shown}, line {line}, entry {number}",
+            list(entry) if isinstance(entry, _Pairs) else None,
+        )
 
 
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object, told from an array."""
 
 
-def _yaml_entries(text: str, shown: str) -> Iterator[_Entry | None]:
+def _json_lines(text: str) -> Iterator[int]:
+    """Of the members of an array that has been read: where each begins."""
+    read = json.JSONDecoder().raw_decode
+    line, seen, at = 1, 0, text.index("[") + 1
+    while True:
+        while text[at] in " \t\r\n,":
+            at += 1
+        if text[at] == "]":
+            return
+        line += text.count("\n", seen, at)
+        seen = at
+        yield line
+        _, at = read(text, at)
+
+
+def _listed(document: _Pairs, shown: str) -> _Entries:
+    """The VFs with an identity in what list has written."""
+    for pf in _objects(document, "pfs", shown):
+        for vf in _objects(pf, "vfs", shown):
+            told = dict(vf)
+            pci, sides = told.get("pci"), told.get("port_guids")
+            where = f"{shown}, VF {pci}"
+            # Of mlx4, the first port's again, and the second's.
+            second = sides[1:] if isinstance(sides, list) else []
+            node, port, *others = [
+                None if guid is None else _guid(guid, where)
+                for guid in (
+                    told.get("node_guid"),
+                    told.get("port_guid"),
+                    *second,
+                )
+            ]
+            if any(other and not other.is_idle for other in others):
+                raise InvalidInput(
+                    "has an identity on a second port",
+                    where,
+                    cure="write a list of VIFs, each with the "
+                    "physical_network of its port",
+                )
+            if port is None or port.is_idle:
+                continue
+            if node not in (None, port):
+                raise InvalidInput(
+                    f"has node GUID {node} and port GUID {port}",
+                    where,
+                    cure="leave it out: a VF that is plugged has one GUID for "
+                    "both",
+                )
+            yield where, [("pci", pci), ("guid", str(port))]
+
+
+def _objects(given: _Pairs, key: str, shown: str) -> list[_Pairs]:
+    found = dict(given).get(key)
+    if type(found) is not list or not all(
+        isinstance(one, _Pairs) for one in found
+    ):
+        raise _no_list(shown)
+    return found
+
+
+def _guid(value: object, where: str) -> Guid:
+    if not isinstance(value, str):
+        raise InvalidInput("is no text", where, "guid")
+    try:
+        return Guid.parse(value)
+    except InvalidInput as error:
+        error.device = where
+        raise
+
+
+def _yaml_entries(
+    text: str, shown: str
+) -> Iterator[tuple[int, _Entry | None]]:
     """Of the parser's events, in which all is text still, and nothing is
     nested deeper than it is expected: YAML takes 52:54:00:12:34:56 for a
     number to the base of 60, and the C loader overflows its stack."""
@@ -220,8 +304,9 @@ def _yaml_entries(text: str, shown: str) -> Iterator[_Entry | None]:
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
+            line = _line(event)
             if not isinstance(event, yaml.MappingStartEvent):
-                yield None
+                yield line, None
                 return
             entry: _Entry = []
             for key in events:
@@ -230,20 +315,46 @@ def _yaml_entries(text: str, shown: str) -> Iterator[_Entry | None]:
                 value = next(events) if _is_text(key) else None
                 entry.append((_plain(key), _plain(value)))
                 if not _is_text(value):
-                    yield entry  # and it is refused
+                    yield line, entry  # and it is refused
                     return
-            yield entry
-        if any(isinstance(e, yaml.DocumentStartEvent) for e in events):
-            raise InvalidInput("has several documents", shown, "file")
+            yield line, entry
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                raise InvalidInput(
+                    "has several documents",
+                    f"{shown}, line {_line(event)}",
+                    "file",
+                )
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "it is no text"
         raise InvalidInput(
-            f"is neither YAML nor JSON: {problem}",
-            shown if mark is None else f"{shown}, line {mark.line + 1}",
+            f"is neither YAML nor JSON: {_problem(error)}",
+            f"{shown}{_place(error, text)}",
             "file",
             cure=_FORM,
         ) from None
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def _problem(error: Any) -> str:
+    # What is no character at all has a reason, the rest a problem.
+    what = getattr(error, "problem", None) or getattr(error, "reason", None)
+    return str(what or "it is no text")
+
+
+def _place(error: Any, text: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f", line {mark.line + 1}, column {mark.column + 1}"
+    position = getattr(error, "position", None)
+    if position is None:
+        return ""
+    # libyaml counts octets.
+    *lines, last = text.encode()[:position].split(b"\n")
+    column = len(last.decode(errors="replace"))
+    return f", line {len(lines) + 1}, column {column + 1}"
 
 
 def _is_text(event: Any) -> bool:

@@ -7,10 +7,12 @@ import pytest
 
 from ibhostdev.cli import vifs
 from ibhostdev.errors import InvalidInput
+from tests.flavours import ONES
 from tests.testbed import Hca
 
 MAC = "52:54:00:12:34:56"
 GUID = "52:54:00:00:00:12:34:56"
+OTHER = "52:54:00:00:00:12:34:57"
 
 
 def parse(tmp_path, text, need_pci=True):
@@ -97,9 +99,18 @@ GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
         (GOOD + f"- {{pci: 03:00.2, guid: '{MAC}'}}", "MAC address and not"),
         (GOOD + f"- {{pci: 03:00.2, mac: '{GUID}'}}", "a GUID and not a MAC"),
         (GOOD + "- {pci: 03:00.2, mac: '00:00:00:00:00:00'}", "is zero"),
-        (GOOD + "---\n" + GOOD, "several documents"),
-        (GOOD + "- {pci", "line 4 file: is neither YAML nor JSON"),
-        ("- a\n\t- b", "line 2 file: is neither YAML nor JSON"),
+        (GOOD + "---\n" + GOOD, "line 3 file: has several documents"),
+        (GOOD + "\n- {pci: x, mac: y}", "line 4, entry 2 pci: 'x' is not"),
+        ('[\n{"pci": "03:00.1",\n"mac": "' + MAC + '"},\n\n{"mac": 5}]',
+         "line 5, entry 2 mac: is no text"),
+        (GOOD + "- \1", "line 3, column 3 file: is neither YAML nor JSON"),
+        ('{"pfs": 5}', "is no list"),
+        ('{"pfs": [{"vfs": [5]}]}', "is no list"),
+        ('{"pfs": [{"vfs": [{"pci": "03:00.1", "port_guid": "x"}]}]}',
+         "VF 03:00.1 guid: 'x' is not a GUID"),
+        ('{"pfs": [{"vfs": [{"port_guid": "' + GUID + '"}]}]}', "has no pci"),
+        (GOOD + "- {pci", "line 4, column 1 file: is neither YAML nor JSON"),
+        ("- a\n\t- b", "line 2, column 1 file: is neither YAML nor JSON"),
         ("\0", "is neither YAML nor JSON"),
         (b"\xff\xfe", "is not UTF-8 at byte 0"),
         (GOOD * 40000, "has more than 1 MiB"),
@@ -108,7 +119,7 @@ GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
         ("- {pci: " + "{a: " * 200_000, "entry 1 pci: is no text"),
         ("&a [*a]", "entry 1: is no mapping"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_is_said_with_its_entry(tmp_path, text, told):
     with pytest.raises(InvalidInput) as caught:
         parse(tmp_path, text)
@@ -149,6 +160,42 @@ def test_a_gid_in_place_of_a_guid_is_told(host, run, tmp_path):
         assert done.code == 0
         assert f"warning: {gid} is taken for its last half" in done.err
         assert "00:02:c9:03:00:a0:00:91" in done.out
+
+
+def test_what_list_writes_is_plugged_again(host, run, tmp_path):
+    words = [f"{host.vf(pf, 1)}=fa:16:3e:00:00:0{pf}" for pf in (0, 1)]
+    assert run("plug", *words).code == 0
+    file = tmp_path / "before.json"
+    file.write_text(run("list", "--json").out)
+    assert run("unplug", "--file", str(file)).code == 0
+    assert host.seen(0)[1].port == ONES
+    done = run("plug", "--file", str(file))
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "2 VIFs: 2 plugged"
+    assert run("list", "--json").out == file.read_text()
+
+
+def test_what_list_shows_and_plug_cannot_give_is_told(bed, run, tmp_path):
+    bed.build(Hca(vfs=2))
+    bed.seed(0, 1, node=GUID, port=OTHER, policy="follow")
+    file = tmp_path / "before.json"
+    file.write_text(run("list", "--json").out)
+    done = run("plug", "--file", str(file))
+    assert done.code == 2
+    assert f"VF {bed.vf(0, 1)}: has node GUID {GUID}" in done.err
+
+
+def test_an_identity_on_a_second_port_is_not_dropped(bed, run, tmp_path):
+    bed.build(Hca("mlx4", vfs=1, ports=2))
+    network = ["--physical-device-mappings", "one:ib0,two:ib1"]
+    word = f"{bed.vf(0, 0)}={MAC}"
+    plug = ["plug", "--physical-network", "two", word]
+    assert run(*network, *plug).code == 0
+    file = tmp_path / "before.json"
+    file.write_text(run("list", "--json").out)
+    done = run("plug", "--file", str(file))
+    assert done.code == 2
+    assert "has an identity on a second port" in done.err
 
 
 def test_the_network_of_those_that_name_none(bed, run, tmp_path):
