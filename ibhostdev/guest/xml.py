@@ -95,8 +95,9 @@ class DomainXml:
 def read_domain(text: str | bytes) -> DomainXml:
     """From what libvirt gives, or passes to its hooks.
 
-    :raises InvalidInput: for what is no XML, and for malformed metadata:
-        a domain is not to start with half of its identities
+    :raises InvalidInput: for what is no XML, for an address that is none,
+        and for malformed metadata: a domain is not to start with half of its
+        identities
     """
     domain = _parse(text)
     name = domain.findtext("name", "")
@@ -116,7 +117,7 @@ def read_domain(text: str | bytes) -> DomainXml:
 def read_hostdevs(text: str | bytes) -> dict[PciAddress, str | None]:
     """PCI devices of the host that a domain has, each with its alias.
 
-    :raises InvalidInput: for what is no XML
+    :raises InvalidInput: for what is no XML, and for an address that is none
     """
     return _hostdevs(_parse(text))
 
@@ -124,7 +125,8 @@ def read_hostdevs(text: str | bytes) -> dict[PciAddress, str | None]:
 def _parse(text: str | bytes) -> Element:
     try:
         return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        # The others are of encodings.
         raise InvalidInput(f"is no XML: {error}", "domain XML") from None
 
 
@@ -135,7 +137,7 @@ def _hostdevs(domain: Element) -> dict[PciAddress, str | None]:
         if address is None:
             continue
         alias = device.find("alias")
-        devices[_address(address)] = (
+        devices[_address(address, domain)] = (
             None if alias is None else alias.get("name")
         )
     # <interface type='hostdev'> takes a PCI device too. No guest gets
@@ -143,16 +145,32 @@ def _hostdevs(domain: Element) -> dict[PciAddress, str | None]:
     for address in domain.iterfind(
         "devices/interface[@type='hostdev']/source/address[@type='pci']"
     ):
-        devices.setdefault(_address(address), None)
+        devices.setdefault(_address(address, domain), None)
     return devices
 
 
-def _address(element: Element) -> PciAddress:
-    """libvirt takes decimal and hex, and gives hex."""
-    domain, bus, slot, function = (
-        int(element.get(name, "0"), 0) for name in _PARTS
-    )
-    return PciAddress(f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
+def _address(element: Element, domain: Element) -> PciAddress:
+    """libvirt takes decimal and hex, and gives hex.
+
+    :raises InvalidInput: for what is neither, or too large
+    """
+    given = [element.get(name, "0") for name in _PARTS]
+    try:
+        segment, bus, slot, function = (int(part, 0) for part in given)
+        return PciAddress.parse(
+            f"{segment:04x}:{bus:02x}:{slot:02x}.{function:x}"
+        )
+    except ValueError:  # InvalidInput is one, too
+        shown = " ".join(
+            f"{name}={part!r}"
+            for name, part in zip(_PARTS, given, strict=True)
+        )
+        raise InvalidInput(
+            f"has a device of the host at {shown}, which is no PCI address",
+            f"domain {domain.findtext('name', '')}",
+            "hostdev",
+            cure="correct it by 'virsh edit'",
+        ) from None
 
 
 def _vif(element: Element) -> Vif:

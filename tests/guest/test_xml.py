@@ -154,6 +154,30 @@ def test_malformed_metadata_is_refused_with_the_domain(attributes):
         read_domain(noted(attributes))
 
 
-def test_what_is_no_xml_is_refused():
+@pytest.mark.parametrize(
+    "text",
+    ["<domain>", "", b"<?xml version='1.0' encoding='none'?><domain/>",
+     b"<?xml version='1.0' encoding='utf-16'?><domain/>", "<a>\udc80</a>"],
+)  # fmt: skip
+def test_what_is_no_xml_is_refused(text):
     with pytest.raises(InvalidInput, match="no XML"):
-        read_domain("<domain>")
+        read_domain(text)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["bus='x'", "bus=''", "bus='0x100'", "slot='32'", "function='8'",
+     "domain='-1'", "domain='0x100000000'", "bus='../..'", "bus='\u0663_'"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "device",
+    ["<hostdev type='pci'><source><address {}/></source></hostdev>",
+     "<interface type='hostdev'><source><address type='pci' {}/></source>"
+     "</interface>"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused(device, address):
+    text = domain(device.format(address))
+    with pytest.raises(InvalidInput, match=r"domain web1 hostdev: .*no PCI"):
+        read_domain(text)
+    with pytest.raises(InvalidInput, match=r"domain web1 hostdev: .*no PCI"):
+        read_hostdevs(text)
