@@ -15,7 +15,8 @@ class PciAddress(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From long or short form (``3b:00.2``), in either case.
+        """From long or short form (``3b:00.2``), in either case, or from
+        libvirt's name of the device (``pci_0000_3b_00_2``).
 
         :raises InvalidInput: for anything else
         """

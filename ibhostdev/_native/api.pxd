@@ -19,6 +19,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
         uint16_t rid
 
     int ibh_parse_pci(const char *text, size_t len, ibh_pci *pci)
+    int ibh_read_pci(const char *text, size_t len, ibh_pci *pci)
     void ibh_format_pci(ibh_pci pci, char *text)
     int ibh_hex_digit(char c)
     int ibh_parse_octets(const char *text, size_t len, int count,

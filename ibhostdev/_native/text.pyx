@@ -12,8 +12,8 @@ from ibhostdev._native.api cimport (
     ibh_guid_from_mac,
     ibh_hex_digit,
     ibh_parse_octets,
-    ibh_parse_pci,
     ibh_pci,
+    ibh_read_pci,
 )
 
 cdef extern from *:
@@ -110,7 +110,7 @@ cpdef str pci_address(text):
     cdef Py_ssize_t size
     cdef const char *given = _ascii(text, &size)
     cdef ibh_pci pci
-    if ibh_parse_pci(given, size, &pci):
+    if ibh_read_pci(given, size, &pci):
         return None
     ibh_format_pci(pci, made)
     return made.decode("ascii")

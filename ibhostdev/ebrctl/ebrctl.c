@@ -94,7 +94,7 @@ static struct ibh_error *parse_port(const char *text, const char *vnic_type,
 	vif->port_guid = ibh_guid_from_mac(mac);
 	if (!dev_name)
 		return NULL;
-	if (ibh_parse_pci(dev_name, strlen(dev_name), &vif->pci))
+	if (ibh_read_pci(dev_name, strlen(dev_name), &vif->pci))
 		return bad("dev_name", 0,
 			   "write domain:bus:device.function as in 0000:3b:00.2",
 			   "'%s' is not a PCI address", dev_name);

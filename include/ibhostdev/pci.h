@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "guid.h"
 
@@ -64,6 +65,34 @@ static inline int ibh_parse_pci(const char *text, size_t len,
 	pci->domain = (uint32_t)domain;
 	pci->rid = (uint16_t)(bus << 8 | device << 3 | function);
 	return 0;
+}
+
+/* As ibh_parse_pci(), or libvirt's name of the node device,
+ * "pci_0000_3b_00_2": as people write it. */
+static inline int ibh_read_pci(const char *text, size_t len,
+			       struct ibh_pci *pci)
+{
+	static const char prefix[] = "pci_";
+	char plain[IBH_PCI_TEXT];
+	size_t i;
+
+	if (len < 4 || memcmp(text, prefix, 4))
+		return ibh_parse_pci(text, len, pci);
+	text += 4;
+	len -= 4;
+	if (len < 12 || len > sizeof(plain))
+		return -1;
+	for (i = 0; i < len; i++) {
+		size_t left = len - i; /* of which 8 are ":bb:dd.f" */
+
+		if (left != 8 && left != 5 && left != 2)
+			plain[i] = text[i];
+		else if (text[i] == '_')
+			plain[i] = left == 2 ? '.' : ':';
+		else
+			return -1;
+	}
+	return ibh_parse_pci(plain, len, pci);
 }
 
 /* At least `width` hex digits; the end of them. */

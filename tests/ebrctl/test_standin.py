@@ -311,6 +311,12 @@ def test_a_mapping_as_eswitchd_has_it(bed, add_port, form):
     assert add_port(1, 0, fabric="blue", **mapping).returncode == 1
 
 
+def test_a_device_as_libvirt_names_it(bed, add_port):
+    bed.build(Hca("mlx5", vfs=2))
+    name = "pci_" + bed.pfs[0].replace(":", "_").replace(".", "_")
+    assert add_port(1, 0, fabric="red", **{MAPPINGS: f"red:{name}"}).stdout
+
+
 def test_a_device_that_eswitchd_would_find_is_to_be_named(bed, add_port):
     bed.build(Hca("mlx5", vfs=2))
     done = add_port(1, 0, **{MAPPINGS: "default:autoib"})

@@ -63,7 +63,7 @@ static bool same(const char *given, const char *name)
 {
 	struct ibh_pci one, other;
 
-	if (!ibh_parse_pci(given, strlen(given), &one) &&
+	if (!ibh_read_pci(given, strlen(given), &one) &&
 	    !ibh_parse_pci(name, strlen(name), &other))
 		return one.domain == other.domain && one.rid == other.rid;
 	return !strcmp(given, name);

@@ -142,6 +142,8 @@ def test_what_can_be_nobodys_identity_is_refused(text, why):
         ("00000000:3b:00.2", "0000:3b:00.2"),
         ("10000:e1:1f.7", "10000:e1:1f.7"),
         ("0000:3b:00.2\n", "0000:3b:00.2"),
+        ("pci_0000_3b_00_2", "0000:3b:00.2"),
+        ("pci_10000_e1_1f_7", "10000:e1:1f.7"),
     ],
 )
 def test_pci_addresses_come_out_as_the_kernel_writes_them(text, form):
@@ -152,6 +154,8 @@ def test_pci_addresses_come_out_as_the_kernel_writes_them(text, form):
     "text",
     ["", "3b:00", "3b:00.8", "3b:20.0", "g0:00.0", "0000:3b:00.2/../..",
      "../0000:3b:00.2", "0000:3b:00.2\n0000:3b:00.3", "0000-3b-00.2",
+     "pci_3b_00_2", "pci_0000:3b:00.2", "pci_0000_3b_00.2",
+     "pci_0000_3b_00_8", "pci_0000_3b_00_2_", "0000_3b_00_2", "pci_",
      "000:3b:00.2", "123456789:3b:00.2", "0000:3b:00.٣"],
 )  # fmt: skip
 def test_nothing_else_is_a_pci_address(text):

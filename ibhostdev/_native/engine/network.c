@@ -26,7 +26,7 @@ static bool is_device(const char *text)
 {
 	struct ibh_pci pci;
 
-	return !ibh_parse_pci(text, strlen(text), &pci) ||
+	return !ibh_read_pci(text, strlen(text), &pci) ||
 	       (network_is_name(text) && !strchr(text, '/'));
 }
 
@@ -102,7 +102,7 @@ static char *put_device(char *at, const char *device)
 {
 	struct ibh_pci pci;
 
-	if (ibh_parse_pci(device, strlen(device), &pci))
+	if (ibh_read_pci(device, strlen(device), &pci))
 		return stpcpy(at, device);
 	ibh_format_pci(pci, at);
 	return at + strlen(at);
