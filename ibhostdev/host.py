@@ -82,7 +82,7 @@ class Host:
         self.netlink = netlink or Endpoint()
         self.run_dir = run_dir
         self._networks = {
-            name: tuple(devices)
+            name: tuple(map(networks.normal, devices))
             for name, devices in (physical_networks or {}).items()
         }
         self._mechanisms = MECHANISMS if ebrctl else MECHANISMS[:-1]
@@ -137,6 +137,13 @@ class Host:
                 cure="the folder for locks has to be writable for who plugs",
             ) from error
         return self.doubts()
+
+    def networks(self, pf: Pf) -> dict[int, list[str]] | None:
+        """The physical networks that each port of the PF is behind; None
+        where nothing is mapped, and all PFs are on one fabric."""
+        if not self._networks:
+            return None
+        return networks.of_ports(self._networks, pf)
 
     def vf(self, pci: str) -> Vf:
         """The VF at a PCI address.

@@ -4,8 +4,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from ibhostdev._native.host import read_mappings
-from ibhostdev.errors import printable
+from ibhostdev.errors import InvalidInput, printable
 from ibhostdev.inventory import Pf
+from ibhostdev.pci import PciAddress
 
 
 def parse_mappings(mappings: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -21,6 +22,29 @@ def parse_mappings(mappings: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return networks
 
 
+def normal(device: str) -> str:
+    """A PCI address in the form in which PFs have it; other names as they
+    are."""
+    try:
+        return PciAddress.parse(device)
+    except InvalidInput:
+        return device
+
+
+def of_ports(
+    networks: Mapping[str, Iterable[str]], pf: Pf
+) -> dict[int, list[str]]:
+    """The networks that each port of a PF is behind."""
+    found: dict[int, list[str]] = {}
+    for network, devices in networks.items():
+        # By other names than a network device's, the first port is meant.
+        ports = {netdev.name: netdev.port for netdev in pf.netdevs}
+        ports |= dict.fromkeys((pf.pci, pf.ib_device), pf.ports[0].number)
+        for port in sorted({ports[one] for one in devices if one in ports}):
+            found.setdefault(port, []).append(network)
+    return found
+
+
 def doubts(
     networks: Mapping[str, Iterable[str]], pfs: Sequence[Pf]
 ) -> list[str]:
@@ -30,9 +54,14 @@ def doubts(
         for pf in pfs
         for name in (pf.pci, pf.ib_device, *(n.name for n in pf.netdevs))
     }
+    named = ", ".join(
+        name
+        for pf in pfs
+        for name in [n.name for n in pf.netdevs] or [pf.ib_device]
+    )
     return [
-        f"physical network {network!r} is mapped to {printable(device)}, "
-        "which is no InfiniBand PF here"
+        f"physical network {network!r} is mapped to {printable(device)}, and "
+        f"no InfiniBand PF here has that name; there are: {named or 'none'}"
         for network, devices in networks.items()
         for device in sorted(set(devices) - here)
     ]

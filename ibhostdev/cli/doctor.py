@@ -125,15 +125,27 @@ def adapters(patient: Patient) -> Iterator[Finding]:
 
 
 def mapping(patient: Patient) -> Iterator[Finding]:
-    """Devices in the mapping of physical networks that are none."""
+    """Devices in the mapping of physical networks that are none, and PFs
+    that are not in it."""
     for doubt in patient.host.doubts():
         yield Finding(
             "mapping",
             Severity.PROBLEM,
-            f"{doubt}: ports of that network are refused on other PFs",
+            doubt,
             cure="name a PF by IPoIB network device, IB device or PCI "
             "address; 'ibhostdev list' shows them",
         )
+    for view in patient.views:
+        if view.networks == {}:
+            yield Finding(
+                "mapping",
+                Severity.WARNING,
+                "no physical network is mapped to it: ports of any are "
+                "refused on its VFs",
+                view.pf.pci,
+                "add it to the physical device mappings, if its VFs are for "
+                "guests",
+            )
 
 
 def _other_adapters(patient: Patient) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from ibhostdev.cli.terminal import Cell, Line, aligned
 from ibhostdev.errors import DeviceNotFound, IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
-from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
+from ibhostdev.inventory import Family, Pf, Policy, Port, Vf, VfState
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
 from ibhostdev.plain import error_to_plain
@@ -22,10 +22,11 @@ _NOTHING = VfState()
 class View(NamedTuple):
     """A PF and its VFs as they are now.
 
-    ``groups`` are the VFs' IOMMU groups. ``states`` has a mapping for each
-    of the PF's ports that VFs have an identity on: one on mlx5, maybe two on
-    mlx4. ``against`` says why not another mechanism. ``error`` is why there
-    are no states.
+    ``groups`` are the VFs' IOMMU groups, ``networks`` the physical ones of
+    each port, None where there is no mapping. ``states`` has a mapping for
+    each of the PF's ports that VFs have an identity on: one on mlx5, maybe
+    two on mlx4. ``against`` says why not another mechanism. ``error`` is why
+    there are no states.
     """
 
     pf: Pf
@@ -33,6 +34,7 @@ class View(NamedTuple):
     against: Mapping[str, str]
     vfs: Sequence[Vf]
     groups: Mapping[PciAddress, int | None]
+    networks: Mapping[int, Sequence[str]] | None
     states: Sequence[Mapping[int, VfState]] = ()
     error: IbHostdevError | None = None
 
@@ -72,8 +74,9 @@ def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
     mechanism, against = host.choose(pf)
     vfs = host.vfs(pf, indices)
     groups = host.iommu_groups(vfs)
+    view = View(pf, mechanism, against, vfs, groups, host.networks(pf))
     if mechanism is None or not pf.numvfs:
-        return View(pf, mechanism, against, vfs, groups)
+        return view
     sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
     batch = range(pf.numvfs) if indices is None else indices
     try:
@@ -81,8 +84,8 @@ def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
             host.survey(pf.on_port(side.number), batch) for side in sides
         ]
     except IbHostdevError as error:
-        return View(pf, mechanism, against, vfs, groups, error=error)
-    return View(pf, mechanism, against, vfs, groups, states)
+        return view._replace(error=error)
+    return view._replace(states=states)
 
 
 def _find(host: Host, pfs: Sequence[Pf], name: str) -> tuple[Pf, int | None]:
@@ -126,6 +129,9 @@ def _pf_json(view: View, uses: Uses) -> dict[str, Any]:
                 "number": port.number,
                 "state": port.state,
                 "sm_lid": port.sm_lid,
+                "physical_networks": None
+                if view.networks is None
+                else list(view.networks.get(port.number, ())),
             }
             for port in pf.ports
         ],
@@ -191,18 +197,8 @@ def _heading(view: View) -> list[Line]:
         (pf.pci, "bold cyan"),
         (f"  {pf.family}  {pf.ib_device}  ", ""),
         (netdevs or "no network device", "" if netdevs else "yellow"),
+        (f"  {pf.numvfs} of {pf.totalvfs} VFs", ""),
     ]
-    for port in pf.ports:
-        well = port.state == "ACTIVE" and port.sm_lid
-        master = f"SM lid {port.sm_lid}" if port.sm_lid else "no SM seen"
-        first += [
-            ("  ", ""),
-            (
-                f"port {port.number} {port.state}, {master}",
-                "green" if well else "yellow",
-            ),
-        ]
-    first.append((f"  {pf.numvfs} of {pf.totalvfs} VFs", ""))
     if view.mechanism:
         first.append((f"  by {view.mechanism}", ""))
     else:
@@ -211,7 +207,26 @@ def _heading(view: View) -> list[Line]:
         [(f"  not {name}: {reason}", "dim")]
         for name, reason in view.against.items()
     ]
-    return [first, *reasons]
+    return [first, *(_port(view, port) for port in pf.ports), *reasons]
+
+
+def _port(view: View, port: Port) -> Line:
+    well = port.state == "ACTIVE" and port.sm_lid
+    master = f"SM lid {port.sm_lid}" if port.sm_lid else "no SM seen"
+    line: list[Cell] = [
+        (
+            f"  port {port.number} {port.state}, {master}",
+            "green" if well else "yellow",
+        )
+    ]
+    if view.networks is not None:
+        names = view.networks.get(port.number, ())
+        line.append(
+            (f", network {', '.join(names)}", "")
+            if names
+            else (", no network mapped to it", "yellow")
+        )
+    return line
 
 
 def _rows(view: View, uses: Uses) -> list[Line]:

@@ -231,13 +231,18 @@ def _json_lines(text: str) -> Iterator[int]:
 def _listed(document: _Pairs, shown: str) -> _Entries:
     """The VFs with an identity in what list has written."""
     for pf in _objects(document, "pfs", shown):
+        port = dict(next(iter(_objects(pf, "ports", shown)), ()))
+        networks = port.get("physical_networks")
+        network = None
+        if isinstance(networks, list) and len(networks) == 1:
+            network = networks[0]
         for vf in _objects(pf, "vfs", shown):
             told = dict(vf)
             pci, sides = told.get("pci"), told.get("port_guids")
             where = f"{shown}, VF {pci}"
             # Of mlx4, the first port's again, and the second's.
             second = sides[1:] if isinstance(sides, list) else []
-            node, port, *others = [
+            node, owner, *others = [
                 None if guid is None else _guid(guid, where)
                 for guid in (
                     told.get("node_guid"),
@@ -252,16 +257,23 @@ def _listed(document: _Pairs, shown: str) -> _Entries:
                     cure="write a list of VIFs, each with the "
                     "physical_network of its port",
                 )
-            if port is None or port.is_idle:
+            if owner is None or owner.is_idle:
                 continue
-            if node not in (None, port):
+            if node not in (None, owner):
                 raise InvalidInput(
-                    f"has node GUID {node} and port GUID {port}",
+                    f"has node GUID {node} and port GUID {owner}",
                     where,
                     cure="leave it out: a VF that is plugged has one GUID for "
                     "both",
                 )
-            yield where, [("pci", pci), ("guid", str(port))]
+            yield (
+                where,
+                [
+                    ("pci", pci),
+                    ("guid", str(owner)),
+                    ("physical_network", network),
+                ],
+            )
 
 
 def _objects(given: _Pairs, key: str, shown: str) -> list[_Pairs]:

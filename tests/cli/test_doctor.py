@@ -51,11 +51,26 @@ def test_a_slip_in_the_mapping(host, run):
     ]
     assert one["check"] == "mapping"
     assert "'red' is mapped to ib9" in one["message"]
+    assert "there are: ib0, ib1" in one["message"]
     plug = f"{host.vf(0, 0)}={MAC}"
     mapping = "--physical-device-mappings=red:ib9"
     done = run("plug", mapping, "--physical-network=red", plug)
     assert done.code == 2
-    assert "'red', which is mapped to ib9" in done.err
+    assert "'red' is mapped to ib9" in done.err
+    assert "there are: ib0, ib1" in done.err
+
+
+def test_a_pf_that_no_network_has(host, run):
+    mapping = "--physical-device-mappings=red:ib0"
+    done = run("doctor", mapping, "--json")
+    assert done.code == 0
+    (one,) = [
+        one for one in done.json["findings"] if one["check"] == "mapping"
+    ]
+    assert (one["severity"], one["device"]) == ("warning", host.pfs[1])
+    assert "no physical network is mapped to it" in one["message"]
+    mapping = "--physical-device-mappings="
+    assert "mapping" not in run("doctor", mapping).out
 
 
 def test_no_network_device_and_nothing_else(bed, run):

@@ -31,7 +31,14 @@ def test_json_has_all_that_is_known_of_each_vf(host, run):
         "mechanism_reasons": {},
         "ib_device": "mlx5_0",
         "netdev": "ib0",
-        "ports": [{"number": 1, "state": "ACTIVE", "sm_lid": 1}],
+        "ports": [
+            {
+                "number": 1,
+                "state": "ACTIVE",
+                "sm_lid": 1,
+                "physical_networks": ["default"],
+            }
+        ],
         "numvfs": 4,
         "totalvfs": 4,
         "error": None,
@@ -56,6 +63,25 @@ def test_json_has_all_that_is_known_of_each_vf(host, run):
     assert vfs[2]["node_guid"] == "00:11:22:33:44:55:66:77"
     assert (vfs[2]["port_guid"], vfs[2]["mac"]) == (ONES, None)
     assert vfs[3]["driver"] == "vfio-pci"
+
+
+def test_the_networks_of_each_port(bed, run):
+    bed.build(Hca("mlx4", vfs=1, ports=2), Hca("mlx4", vfs=1))
+    mapping = f"a:ib0,b:ib1,c:{bed.pfs[0].upper()}"
+    mapped = ["--physical-device-mappings", mapping]
+    first, second = run(*mapped, "list", "--json").json["pfs"]
+    assert [p["physical_networks"] for p in first["ports"]] == [
+        ["a", "c"],
+        ["b"],
+    ]
+    assert [p["physical_networks"] for p in second["ports"]] == [[]]
+    shown = run(*mapped, "list").out
+    for told in ("network a, c\n", "network b\n", "no network mapped"):
+        assert told in shown
+    (first, _) = run("--physical-device-mappings=", "list", "--json").json[
+        "pfs"
+    ]
+    assert first["ports"][0]["physical_networks"] is None
 
 
 def test_a_vf_without_a_driver_or_in_a_guests_hands(host, run):
@@ -97,14 +123,15 @@ def test_a_table_for_people(host, run):
     host.seed(0, 2, GUID, ONES, "up")
     lines = run("list").out.splitlines()
     assert lines[0].split() == [
-        *(host.pfs[0], "mlx5", "mlx5_0", "ib0", "port", "1", "ACTIVE,"),
-        *("SM", "lid", "1", "4", "of", "4", "VFs", "by", "mlx5_netlink"),
+        *(host.pfs[0], "mlx5", "mlx5_0", "ib0"),
+        *("4", "of", "4", "VFs", "by", "mlx5_netlink"),
     ]
-    assert MAC in lines[3]
-    assert "follow" in lines[3]
-    assert f"node {GUID} port {ONES}" in lines[4]
-    assert lines[6] == ""
-    assert lines[7].startswith(host.pfs[1])
+    assert lines[1] == "  port 1 ACTIVE, SM lid 1, network default"
+    assert MAC in lines[4]
+    assert "follow" in lines[4]
+    assert f"node {GUID} port {ONES}" in lines[5]
+    assert lines[7] == ""
+    assert lines[8].startswith(host.pfs[1])
     assert not any(line != line.rstrip() for line in lines)
 
 

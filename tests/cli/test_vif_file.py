@@ -66,6 +66,10 @@ def test_an_empty_list_is_a_list(tmp_path):
     assert parse(tmp_path, "[]") == []
 
 
+def listing(*vfs):
+    return json.dumps({"pfs": [{"ports": [], "vfs": vfs}]})
+
+
 GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
 
 
@@ -105,10 +109,10 @@ GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
          "line 5, entry 2 mac: is no text"),
         (GOOD + "- \1", "line 3, column 3 file: is neither YAML nor JSON"),
         ('{"pfs": 5}', "is no list"),
-        ('{"pfs": [{"vfs": [5]}]}', "is no list"),
-        ('{"pfs": [{"vfs": [{"pci": "03:00.1", "port_guid": "x"}]}]}',
+        (listing(5), "is no list"),
+        (listing({"pci": "03:00.1", "port_guid": "x"}),
          "VF 03:00.1 guid: 'x' is not a GUID"),
-        ('{"pfs": [{"vfs": [{"port_guid": "' + GUID + '"}]}]}', "has no pci"),
+        (listing({"port_guid": GUID}), "has no pci"),
         (GOOD + "- {pci", "line 4, column 1 file: is neither YAML nor JSON"),
         ("- a\n\t- b", "line 2, column 1 file: is neither YAML nor JSON"),
         ("\0", "is neither YAML nor JSON"),
@@ -173,6 +177,19 @@ def test_what_list_writes_is_plugged_again(host, run, tmp_path):
     assert done.code == 0
     assert done.out.splitlines()[-1] == "2 VIFs: 2 plugged"
     assert run("list", "--json").out == file.read_text()
+
+
+def test_a_listing_has_the_networks(bed, run, tmp_path):
+    """The same GUID on two networks is no conflict."""
+    bed.build(Hca(vfs=1), Hca(vfs=1))
+    mapping = ["--physical-device-mappings", "left:ib0,right:ib1"]
+    for pf in (0, 1):
+        bed.seed(pf, 0, GUID, GUID, "follow")
+    file = tmp_path / "before.json"
+    file.write_text(run(*mapping, "list", "--json").out)
+    left, right = vifs.from_file(str(file), None, need_pci=True)
+    assert (left.physical_network, left.pci) == ("left", bed.vf(0, 0))
+    assert (right.physical_network, right.pci) == ("right", bed.vf(1, 0))
 
 
 def test_what_list_shows_and_plug_cannot_give_is_told(bed, run, tmp_path):

@@ -6,7 +6,12 @@ import errno
 import pytest
 
 from ibhostdev import BatchFailed, Vif
-from ibhostdev.errors import CommandFailed, InvalidInput, RolledBack
+from ibhostdev.errors import (
+    CommandFailed,
+    InvalidInput,
+    RolledBack,
+    WrongPhysicalNetwork,
+)
 from tests.flavours import ONES, ZERO, guid, mac, vifs
 from tests.testbed import Hca, Seen
 
@@ -152,6 +157,10 @@ def test_a_mapping_of_what_is_not_here_is_doubted(bed):
     assert "ib77" in doubt
     assert "red" in doubt
     assert bed.pfs[0] not in doubt
+    host = bed.connect(physical_networks={"red": ["ib77"]})
+    with pytest.raises(WrongPhysicalNetwork, match="mapped to ib77") as caught:
+        host.plug([Vif.parse(bed.vf(0, 0), mac(1), "red")])
+    assert "there are: " in caught.value.cure
 
 
 def test_a_pf_without_vfs_is_no_obstacle(bed):

@@ -199,7 +199,7 @@ def test_start_tells_of_locks_that_cannot_be_made(daemon):
 def test_it_tells_of_a_slip_in_the_mapping(daemon):
     daemon.configure(physical_device_mappings="default:ib0,default:ib9")
     (doubt,) = privsep.call(READY).warnings
-    assert "mapped to ib9, which is no InfiniBand PF here" in doubt
+    assert "mapped to ib9, and no InfiniBand PF here has that name" in doubt
 
 
 def test_it_has_its_own_mapping(daemon):

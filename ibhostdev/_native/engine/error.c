@@ -102,6 +102,10 @@ static const struct words words[T_LAST] = {
 			     "(num_vfs of mlx4_core)",
 			     "name the physical network of a port that it "
 			     "has" },
+	[T_NOT_HERE] = { IBH_WRONG_NETWORK,
+			 "physical network '{1}' is mapped to {2}, and no "
+			 "InfiniBand PF here has that name",
+			 "correct " MAPPINGS "; there are: {3}" },
 	[T_OTHER_NETWORK] = { IBH_WRONG_NETWORK,
 			      "PF {1} is not on physical network '{2}', which "
 			      "is mapped to {3}",

@@ -87,6 +87,7 @@ enum text {
 	T_NOT_ENABLED, /* {1} numvfs, {2} PF */
 	T_NOT_LISTED, /* {1} PF, {2} index */
 	T_NO_SUCH_PORT, /* {1} port */
+	T_NOT_HERE, /* {1} network, {2} device, {3} those that are */
 	T_OTHER_NETWORK, /* {1} PF, {2} network, {3} its devices */
 	T_NO_MECHANISM, /* {1} why not */
 	T_NOT_FORCED, /* {1} why not */
@@ -371,6 +372,11 @@ bool network_apart(const struct ibh_host *host, const char *network);
 /* The port on which a PF is behind a network, 0 if it is not. */
 unsigned int network_port(const struct ibh_host *host, const char *network,
 			  const struct ibh_pf *pf);
+/* A device that a network is mapped to and no PF has; NULL. */
+const char *network_missing(const struct ibh_host *host, const char *network,
+			    const struct ibh_pfs *pfs);
+/* What PFs may be named by: "ib0, ib1". */
+void network_devices(const struct ibh_pfs *pfs, char *text, size_t size);
 /* The names of all networks, or of the devices of one: "a, b, c". */
 void network_names(const struct ibh_host *host, const char *of, char *text,
 		   size_t size);

@@ -167,6 +167,16 @@ static bool behind(const struct ibh_host *host, const char *network,
 	return false;
 }
 
+static bool has_name(const struct ibh_pf *pf, const char *device)
+{
+	unsigned int i;
+
+	for (i = 0; i < pf->netdev_count; i++)
+		if (!strcmp(pf->netdevs[i].name, device))
+			return true;
+	return !strcmp(pf->address, device) || !strcmp(pf->ib_device, device);
+}
+
 unsigned int network_port(const struct ibh_host *host, const char *network,
 			  const struct ibh_pf *pf)
 {
@@ -179,6 +189,46 @@ unsigned int network_port(const struct ibh_host *host, const char *network,
 	    behind(host, network, pf->ib_device))
 		return pf->ports[0].number;
 	return 0;
+}
+
+const char *network_missing(const struct ibh_host *host, const char *network,
+			    const struct ibh_pfs *pfs)
+{
+	size_t i, n;
+
+	for (i = 0; i < host->mapping_count; i++) {
+		const struct ibh_mapping *one = &host->mappings[i];
+
+		if (strcmp(one->network, network))
+			continue;
+		for (n = 0; n < pfs->count; n++)
+			if (has_name(pfs->pfs[n], one->device))
+				break;
+		if (n == pfs->count)
+			return one->device;
+	}
+	return NULL;
+}
+
+void network_devices(const struct ibh_pfs *pfs, char *text, size_t size)
+{
+	size_t used = 0, i;
+	unsigned int n;
+
+	format(text, size, "none");
+	for (i = 0; i < pfs->count; i++) {
+		const struct ibh_pf *pf = pfs->pfs[i];
+
+		for (n = 0; n < pf->netdev_count || !n; n++) {
+			if (used + 1 >= size)
+				return;
+			format(text + used, size - used, "%s%s",
+			       used ? ", " : "",
+			       pf->netdev_count ? pf->netdevs[n].name :
+						  pf->ib_device);
+			used += strlen(text + used);
+		}
+	}
 }
 
 static int by_name(const void *a, const void *b)

@@ -34,6 +34,7 @@ static struct ibh_error *on_port(struct run *run, const struct ibh_vif *vif,
 {
 	const struct ibh_pf *pf = place->pf;
 	char address[IBH_PCI_TEXT + 1], devices[256];
+	const char *missing;
 
 	if (!network_mapped(run->host, vif->network)) {
 		place->port = first_port(run->host, pf, place->vf.index);
@@ -47,8 +48,16 @@ static struct ibh_error *on_port(struct run *run, const struct ibh_vif *vif,
 		place->port = first_port(run->host, pf, place->vf.index);
 		return NULL;
 	}
-	network_names(run->host, vif->network, devices, sizeof(devices));
 	ibh_format_pci(vif->pci, address);
+	missing = network_missing(run->host, vif->network,
+				  &run->topology->public);
+	if (missing) {
+		network_devices(&run->topology->public, devices,
+				sizeof(devices));
+		return fail(T_NOT_HERE, address, "physical_network", 0,
+			    vif->network, missing, devices);
+	}
+	network_names(run->host, vif->network, devices, sizeof(devices));
 	return fail(T_OTHER_NETWORK, address, "physical_network", 0,
 		    pf->address, vif->network, devices);
 }
