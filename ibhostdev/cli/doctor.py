@@ -319,8 +319,12 @@ def _lock_rights(folder: str) -> Iterator[Finding]:
     there = os.path.abspath(folder)
     while not os.path.exists(there):
         there = os.path.dirname(there)
+    own = "run as root"
     if not os.path.isdir(there):
-        why = "is no folder"
+        why, own = "is no folder", "make it one"
+    elif os.statvfs(there).f_flag & os.ST_RDONLY:
+        why = "is on a read-only file system"
+        own = "mount a writable one there"
     elif not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         why = "is not writable"
     else:
@@ -331,8 +335,8 @@ def _lock_rights(folder: str) -> Iterator[Finding]:
             Severity.PROBLEM,
             f"the locks of PFs cannot be made: {there} {why}",
             folder,
-            "run as root, or choose a folder with --run-dir that all users "
-            "of ibhostdev on this host share",
+            f"{own}, or choose a folder with --run-dir that all users of "
+            "ibhostdev on this host share",
         )
 
 

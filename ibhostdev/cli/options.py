@@ -131,13 +131,15 @@ def _together(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
-class _Variable(click.Option):
+class _Host(click.Option):
     """Set but empty is given, too: an empty IBHOSTDEV_HOST is a slip of the
     pen, and does not mean this machine."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        assert isinstance(self.envvar, str)
-        return os.environ.get(self.envvar)
+        given = super().resolve_envvar_value(ctx)
+        if given is None and isinstance(self.envvar, str):
+            return os.environ.get(self.envvar)
+        return given
 
 
 def everywhere(first: bool) -> Callable[[_F], _F]:
@@ -147,13 +149,13 @@ def everywhere(first: bool) -> Callable[[_F], _F]:
     def option(*names: str, variable: str = "", **how: Any) -> Any:
         if variable and first:
             how |= {"envvar": variable, "show_envvar": True}
-            how |= {"cls": _Variable}
         how.setdefault("callback", _settle)
         return click.option(*names, expose_value=False, **how)
 
     return _together(
         option(
             "--host",
+            cls=_Host,
             metavar="DIR",
             variable="IBHOSTDEV_HOST",
             help="Work on the simulated host in DIR, not on this machine.",

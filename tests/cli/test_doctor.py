@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ibhostdev doctor."""
 
+import os
 import shutil
 
 import pytest
@@ -256,6 +257,17 @@ def test_a_vf_with_one_port_of_two_is_not_ill(bed, run):
     assert findings(run, "warning", "state") == []
     shown = run("list").out
     assert "not known" not in shown
+
+
+def test_locks_on_a_read_only_file_system(host, run, monkeypatch):
+    """Nobody may write there, and it is no use to be root."""
+    found = list(os.statvfs(host.folder))
+    found[8] |= os.ST_RDONLY  # f_flag
+    read_only = os.statvfs_result(found)
+    monkeypatch.setattr(os, "statvfs", lambda path: read_only)
+    (finding,) = findings(run, "problem", "rights")
+    assert "is on a read-only file system" in finding["message"]
+    assert finding["cure"].startswith("mount a writable one there")
 
 
 def test_locks_that_cannot_be_made(host, run, tmp_path):

@@ -426,6 +426,9 @@ def test_mappings_from_the_environment(host, shell):
     assert shell(*arguments, env=env).code == 2
     mapping = ["--physical-device-mappings", "right:ib0"]
     assert shell(*arguments, *mapping, env=env).code == 0
+    # Empty, it is none: the simulated host has its own.
+    env = {"IBHOSTDEV_PHYSICAL_DEVICE_MAPPINGS": ""}
+    assert shell(*arguments, env=env).code == 2
 
 
 def test_help_tells_the_exit_codes(run):

@@ -62,10 +62,7 @@ def test_what_they_are_is_still_told(host, run):
 
 
 def test_what_the_system_tells(host, run):
-    (state,) = host.sys.glob(
-        f"bus/pci/devices/{host.pfs[0]}/infiniband/*/ports/1/state"
-    )
-    state.write_text("4: A\x1b[2J\x7f")
+    host.host.port(host.pfs[0], state="4: A\x1b[2J\x7f")
     for arguments in (["list"], ["doctor"], ["list", "--json"]):
         done = run(*arguments)
         assert is_clean(done.out)

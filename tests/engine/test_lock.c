@@ -409,8 +409,8 @@ TEST(only_a_file_of_that_name_is_a_lock)
 static void says(int err, enum ibh_kind kind, const char *text,
 		 const char *never)
 {
-	struct ibh_host host = { .run_dir = "/x/run", .lock_ms = 1500 };
-	struct ibh_error *error = lock_error(&host, NAME, err);
+	struct ibh_host host = { .run_dir = "/x/run" };
+	struct ibh_error *error = lock_error(&host, NAME, err, 1500);
 	char told[1024];
 
 	ibh_error_text(error, told, sizeof(told));
