@@ -54,6 +54,22 @@ def connect(folder: str | os.PathLike[str], **options: Any) -> Host:
     )
 
 
+def require_extra() -> None:
+    """
+    :raises CommandFailed: if what serving takes is not installed
+    """
+    from importlib.util import find_spec
+
+    from ibhostdev.errors import CommandFailed
+
+    if find_spec("inotify_simple") is None:
+        raise CommandFailed(
+            "cannot be served without inotify_simple",
+            "a simulated host",
+            cure="install the package with its extra 'simulate'",
+        )
+
+
 def serve(
     folder: str | os.PathLike[str],
     pfs: int = 2,
@@ -68,8 +84,10 @@ def serve(
 
     Call it from the main thread; ``ready`` is called when the host can be
     used. The folder stays when it ends. Raises InvalidInput for a folder
-    with something else in it, or that is being served.
+    with something else in it, or that is being served; CommandFailed where
+    the package's extra ``simulate`` is not installed.
     """
+    require_extra()
     from ibhostdev.errors import InvalidInput
     from ibhostdev.simulate.model import HcaSpec
     from ibhostdev.simulate.server import SimulatedHost

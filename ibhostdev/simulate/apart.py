@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ibhostdev.errors import NotRunning
+from ibhostdev.simulate import require_extra
 from ibhostdev.simulate.model import Counts
 
 
@@ -52,8 +53,10 @@ def served(folder: str | os.PathLike[str], vfs: int) -> Iterator[Apart]:
     """A host of one mlx5 PF in the folder, until the block ends or this
     process does.
 
+    :raises CommandFailed: if what that takes is not installed
     :raises NotRunning: if it does not start
     """
+    require_extra()
     # The package need not be installed.
     package = str(Path(__file__).resolve().parents[2])
     path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]

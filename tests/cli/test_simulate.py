@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib import metadata
 
 import pytest
 
@@ -78,6 +79,18 @@ def test_a_folder_with_something_else_in_it(tmp_path, capsys):
     assert main(["simulate", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
     assert main(["simulate", str(tmp_path / "x"), "--ports", "2"]) == 2
+
+
+def test_without_its_extra(monkeypatch, tmp_path, capsys):
+    """The rest of the package does not need it."""
+    monkeypatch.setitem(sys.modules, "inotify_simple", None)
+    for arguments in (["simulate", str(tmp_path / "x")], ["bench"]):
+        assert main(arguments) == 1
+        assert "with its extra 'simulate'" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    needed = metadata.requires("ibhostdev") or []
+    (one,) = [each for each in needed if each.startswith("inotify")]
+    assert one.endswith('extra == "simulate"')
 
 
 def test_the_demo(tmp_path):
