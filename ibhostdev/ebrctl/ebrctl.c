@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -286,6 +287,34 @@ static struct ibh_error *run(const struct ibh_vif *vif, struct ending *ending)
 	return error;
 }
 
+/* Whoever started it has no say in whether it comes to an end, nor in how
+ * long it has its locks: by sudo that may be anybody. What this process may
+ * not have stays as it is. */
+static void take_all_there_is(void)
+{
+	static const int limits[] = { RLIMIT_AS,    RLIMIT_CPU,	  RLIMIT_DATA,
+				      RLIMIT_FSIZE, RLIMIT_NOFILE };
+	struct rlimit limit;
+	size_t i;
+
+	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		if (getrlimit(limits[i], &limit))
+			continue;
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(limits[i], &limit);
+		if (limits[i] == RLIMIT_NOFILE) /* it may not be infinite */
+			limit.rlim_max = 4096;
+		else
+			limit.rlim_max = RLIM_INFINITY;
+		if (limit.rlim_max > limit.rlim_cur) {
+			limit.rlim_cur = limit.rlim_max;
+			setrlimit(limits[i], &limit);
+		}
+	}
+	if (getpriority(PRIO_PROCESS, 0) > 0)
+		setpriority(PRIO_PROCESS, 0, 0);
+}
+
 int main(int argc, char **argv)
 {
 	const char *action = argc > 1 ? argv[1] : "", *answer = "";
@@ -298,6 +327,7 @@ int main(int argc, char **argv)
 	for (fd = 0; fd <= 2; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
 			return 1;
+	take_all_there_is();
 	if (!strcmp(action, "-h") || !strcmp(action, "--help")) {
 		answer = usage;
 	} else if (!strcmp(action, "--version")) {

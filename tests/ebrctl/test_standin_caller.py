@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -100,6 +101,24 @@ def test_a_signal_ends_the_wait_for_a_lock(bed, start):
         process.communicate()
     assert process.returncode == -signal.SIGTERM
     assert bed.seen(0) == before
+
+
+# -- limits -------------------------------------------------------------
+
+
+def test_a_caller_s_limits_are_not_its_own(bed, start):
+    bed.build(Hca("mlx5", vfs=2))
+    bed.delay(command=0.3)
+    bed.reset_counts()
+    process = start(1, 0, before="ulimit -S -n 9; ulimit -S -t 900")
+    until(lambda: bed.counts().modify >= 1)
+    for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU):
+        soft, hard = resource.prlimit(process.pid, which)
+        assert soft == hard
+    bed.delay()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert bed.seen(0)[0] == Seen(guid(1), guid(1), "follow")
 
 
 # -- descriptors --------------------------------------------------------
