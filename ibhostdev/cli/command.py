@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -430,6 +431,7 @@ def libvirt_hook(
 
 
 @cli.command()
+@options.privilege
 @options.json
 @options.everywhere(first=False)
 @click.pass_obj
@@ -437,12 +439,20 @@ def doctor(settings: options.Settings, as_json: bool) -> int:
     """Find what would keep a plug from working here, or make it slow.
 
     Each finding comes with its cure. Exit code 1 says that there is a
-    problem; warnings and notes are none.
+    problem; warnings and notes are none. With --privilege the rights are
+    those of who is asked to plug.
     """
     from ibhostdev.cli import doctor as doctors
 
+    privileged = None
+    if settings.privilege != "none":
+        settings.require_privilege()
+        privileged = partial(settings.ask, Request("plug", ()))
     findings = doctors.examine(
-        settings.connect(), settings.locks, simulated=settings.host is not None
+        settings.connect(),
+        settings.locks,
+        simulated=settings.host is not None,
+        privileged=privileged,
     )
     if as_json:
         _write_json(doctors.as_json(findings))

@@ -8,12 +8,14 @@ to know.
 
 import os
 import re
+import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from ibhostdev.batch import BatchResult
 from ibhostdev.cli.listing import View, views
 from ibhostdev.cli.terminal import Cell, Line
 from ibhostdev.errors import IbHostdevError
@@ -34,6 +36,13 @@ from ibhostdev.vendor import require_daemon
 _CAP_DAC_OVERRIDE = 1
 _CAP_NET_ADMIN = 12
 _MELLANOX = b"0x15b3"
+# Classes of PCI functions (include/linux/pci_ids.h). NVIDIA's bridges and the
+# management function of a BlueField are of others.
+_NETWORK = b"0x02"
+_INFINIBAND = b"0x0207"
+_DRIVERS = ("mlx5_core", "mlx4_core")
+_SRIOV = "SRIOV_EN=1 NUM_OF_VFS=16"
+_LINK = "LINK_TYPE_P1=1"
 _NAMED = 3
 
 
@@ -63,6 +72,7 @@ class Patient:
     views: Sequence[View]
     locks: str
     simulated: bool
+    privileged: Callable[[], BatchResult] | None = None
 
     @property
     def vfs(self) -> Iterator[tuple[View, Vf]]:
@@ -74,10 +84,16 @@ class Patient:
 Check = Callable[[Patient], Iterable[Finding]]
 
 
-def examine(host: Host, locks: str, simulated: bool) -> list[Finding]:
+def examine(
+    host: Host,
+    locks: str,
+    simulated: bool,
+    privileged: Callable[[], BatchResult] | None = None,
+) -> list[Finding]:
     """What all checks find, in their order. ``locks`` is the run directory;
-    of a simulated host nothing is asked that is this machine's."""
-    patient = Patient(host, views(host), locks, simulated)
+    of a simulated host nothing is asked that is this machine's.
+    ``privileged`` has somebody else do an empty batch, who has the rights."""
+    patient = Patient(host, views(host), locks, simulated, privileged)
     found: list[Finding] = []
     for check in CHECKS:
         found += check(patient)
@@ -92,6 +108,15 @@ def _some(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
     shown = ", ".join(names[:_NAMED])
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _firmware(pci: str, settings: str) -> str:
+    """How to change them. Debian has one tool for it, NVIDIA's MFT another of
+    the same arguments."""
+    tools = ("mstconfig", "mlxconfig")
+    tool = next(filter(shutil.which, tools), None)
+    where = "" if tool else " (of package mstflint)"
+    return f"{tool or tools[0]} -d {pci} set {settings}{where}, then reboot"
 
 
 # -- adapters -------------------------------------------------------------
@@ -112,15 +137,14 @@ def adapters(patient: Patient) -> Iterator[Finding]:
         )
     others = list(_other_adapters(patient))
     yield from others
-    if not patient.views and not others:
+    if not patient.views and not problems(others):
         yield Finding(
             check,
             Severity.PROBLEM,
-            "no adapter with InfiniBand ports and SR-IOV is on this host's "
-            "PCI bus",
+            "this host has no adapter with InfiniBand ports and SR-IOV to "
+            "share among guests",
             cure="check the card with 'lspci -d 15b3:', and that firmware has "
-            "SR-IOV on: mlxconfig -d DEVICE set SRIOV_EN=1 NUM_OF_VFS=16, "
-            "then reboot",
+            f"SR-IOV on: {_firmware('ADDRESS', _SRIOV)}",
         )
 
 
@@ -155,10 +179,16 @@ def _other_adapters(patient: Patient) -> Iterator[Finding]:
     if isinstance(devices, int):
         return
     vendors = sysfs.read([f"{DEVICES}/{pci}/vendor" for pci in devices])
+    kinds = sysfs.read([f"{DEVICES}/{pci}/class" for pci in devices])
+    # Beside PFs at work, an adapter that is for Ethernet is meant to be.
+    wanted = _INFINIBAND if patient.views else _NETWORK
     ours = [
         pci
-        for pci, vendor in zip(devices, vendors, strict=True)
-        if vendor == _MELLANOX and pci not in known
+        for pci, vendor, kind in zip(devices, vendors, kinds, strict=True)
+        if vendor == _MELLANOX
+        and pci not in known
+        and isinstance(kind, bytes)
+        and kind.startswith(wanted)
     ]
     physfns = sysfs.readlink([f"{DEVICES}/{pci}/physfn" for pci in ours])
     totals = sysfs.read([f"{DEVICES}/{pci}/sriov_totalvfs" for pci in ours])
@@ -168,11 +198,17 @@ def _other_adapters(patient: Patient) -> Iterator[Finding]:
     ):
         if isinstance(physfn, str):
             continue
+        if isinstance(driver, str) and base_name(driver) not in _DRIVERS:
+            yield Finding(
+                "adapters",
+                Severity.OK,
+                f"is on {base_name(driver)}: as a whole for a guest",
+                pci,
+            )
+            continue
         if isinstance(total, int):
             what = "has no SR-IOV capability"
-            cure = (
-                f"mlxconfig -d {pci} set SRIOV_EN=1 NUM_OF_VFS=16, then reboot"
-            )
+            cure = _firmware(pci, _SRIOV)
         elif isinstance(driver, int):
             what = "has no driver"
             cure = "modprobe mlx5_core (ConnectX-3: mlx4_core)"
@@ -180,7 +216,7 @@ def _other_adapters(patient: Patient) -> Iterator[Finding]:
             what = f"is on {base_name(driver)}, but shows no InfiniBand port"
             cure = (
                 "modprobe mlx5_ib (ConnectX-3: mlx4_ib); if its ports are "
-                f"Ethernet: mlxconfig -d {pci} set LINK_TYPE_P1=1"
+                f"Ethernet and are not to be: {_firmware(pci, _LINK)}"
             )
         # With other PFs at work it may be meant that way.
         severity = Severity.NOTE if patient.views else Severity.PROBLEM
@@ -303,7 +339,10 @@ def large_answers(patient: Patient) -> Iterator[Finding]:
 
 
 def rights(patient: Patient) -> Iterator[Finding]:
-    """Whether this process may do what plugging takes."""
+    """Whether this process may do what plugging takes, or who is asked to."""
+    if patient.privileged is not None:
+        yield from _others_rights(patient.privileged)
+        return
     found = list(_lock_rights(patient.locks))
     if not patient.simulated:
         found += _process_rights(patient)
@@ -311,6 +350,29 @@ def rights(patient: Patient) -> Iterator[Finding]:
     if not found:
         yield Finding(
             "rights", Severity.OK, "this process may plug and unplug"
+        )
+
+
+def _others_rights(ask: Callable[[], BatchResult]) -> Iterator[Finding]:
+    try:
+        doubts = ask().warnings
+    except IbHostdevError as error:
+        what = error.message
+        if error.errno:
+            what += f": {os.strerror(error.errno)}"
+        yield Finding(
+            "rights", Severity.PROBLEM, what, error.device, error.cure
+        )
+        return
+    yield Finding(
+        "rights", Severity.OK, "the privileged side may be asked to plug"
+    )
+    for doubt in doubts:
+        yield Finding(
+            "rights",
+            Severity.PROBLEM,
+            f"of the privileged side: {doubt}",
+            cure="correct the mapping in its configuration",
         )
 
 
@@ -430,8 +492,7 @@ def enabled(patient: Patient) -> Iterator[Finding]:
                 severity,
                 "firmware offers no VFs",
                 pf.pci,
-                f"mlxconfig -d {pf.pci} set SRIOV_EN=1 NUM_OF_VFS=16, then "
-                "reboot",
+                _firmware(pf.pci, _SRIOV),
             )
         elif not pf.numvfs:
             yield Finding(
@@ -457,7 +518,7 @@ def enabled(patient: Patient) -> Iterator[Finding]:
                 f"{pf.numvfs} of {pf.totalvfs} VFs are enabled",
                 pf.pci,
             )
-        if pf.totalvfs and pf.autoprobe:
+        if pf.totalvfs and not pf.numvfs and pf.autoprobe:
             yield Finding(
                 "VFs",
                 Severity.NOTE,

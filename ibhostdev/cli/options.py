@@ -48,6 +48,13 @@ class Settings:
         """Do a batch, in this process or with the rights of another."""
         if self.privilege == "none":
             return asked.run(self.connect(), progress)
+        self.require_privilege()
+        return self.ask(asked)
+
+    def require_privilege(self) -> None:
+        """
+        :raises InvalidInput: if options do not go together
+        """
         for option, given in (
             ("--host", self.host),
             ("--run-dir", self.run_dir),
@@ -59,6 +66,9 @@ class Settings:
                     cure="leave one out: the privileged side goes by its own "
                     "configuration",
                 )
+
+    def ask(self, asked: Request) -> BatchResult:
+        """Have a batch done with the rights of another."""
         try:
             from ibhostdev.privilege.rootwrap import Rootwrap
         except ImportError as error:
@@ -187,6 +197,18 @@ json = click.option(
 )
 
 
+privilege = click.option(
+    "--privilege",
+    type=click.Choice(["none", "rootwrap", "rootwrap-daemon"]),
+    envvar="IBHOSTDEV_PRIVILEGE",
+    show_envvar=True,
+    expose_value=False,
+    callback=_settle,
+    help="How to get the rights: none but those of this process, or "
+    "by oslo.rootwrap under sudo.  [default: none]",
+)
+
+
 batch = _together(
     click.option(
         "--file",
@@ -212,16 +234,7 @@ batch = _together(
         metavar="NAME",
         help="Force one: mlx5_netlink, mlx5_sysfs, mlx4_sysfs or ebrctl.",
     ),
-    click.option(
-        "--privilege",
-        type=click.Choice(["none", "rootwrap", "rootwrap-daemon"]),
-        envvar="IBHOSTDEV_PRIVILEGE",
-        show_envvar=True,
-        expose_value=False,
-        callback=_settle,
-        help="How to get the rights: none but those of this process, or "
-        "by oslo.rootwrap under sudo.  [default: none]",
-    ),
+    privilege,
     click.option(
         "--dry-run",
         is_flag=True,

@@ -13,6 +13,7 @@ from ibhostdev.errors import (
     DeviceNotFound,
     IbHostdevError,
     InvalidInput,
+    NoMechanism,
     RolledBack,
     WrongPhysicalNetwork,
 )
@@ -39,14 +40,22 @@ def exit_code(error: IbHostdevError) -> Exit:
         if all(isinstance(cause, AccessDenied) for cause in causes):
             return Exit.NO_RIGHTS
         touched = any(one.changed for one in error.result.results)
-        if all(isinstance(c, InvalidInput) for c in causes) and not touched:
+        if not touched and all(
+            isinstance(cause, InvalidInput) or _is_forced(cause)
+            for cause in causes
+        ):
             return Exit.BAD_INPUT
         return Exit.FAILED
     if isinstance(error, AccessDenied):
         return Exit.NO_RIGHTS
-    if isinstance(error, _BAD_INPUT):
+    if isinstance(error, _BAD_INPUT) or _is_forced(error):
         return Exit.BAD_INPUT
     return Exit.FAILED
+
+
+def _is_forced(error: IbHostdevError) -> bool:
+    """Whether a mechanism was asked for that does not serve."""
+    return isinstance(error, NoMechanism) and error.attribute == "mechanism"
 
 
 def not_searched(one: VfResult) -> bool:

@@ -3,11 +3,17 @@
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 
 from ibhostdev import Host
+from ibhostdev.batch import BatchResult
 from ibhostdev.cli import doctor
+from ibhostdev.cli.options import Settings
+from ibhostdev.errors import AccessDenied
+from ibhostdev.privilege.request import Request
+from ibhostdev.privilege.rootwrap import Rootwrap
 from tests.flavours import ONES
 from tests.testbed import Hca
 
@@ -34,13 +40,17 @@ def test_a_healthy_host(host, run):
         assert set(one) == {
             *("check", "severity", "device", "message", "cure")
         }
-        assert one["severity"] in ("ok", "note")
-        assert (one["cure"] is not None) == (one["severity"] == "note")
-    (slow, _) = findings(run, "note")
-    assert "sriov_drivers_autoprobe" in slow["cure"]
+        assert (one["severity"], one["cure"]) == ("ok", None)
     done = run("doctor")
     assert done.code == 0
-    assert done.out.splitlines()[-1] == "2 notes"
+    assert done.out.splitlines()[-1] == "nothing to complain about"
+
+
+def test_what_to_do_before_vfs_are_enabled(host, run):
+    host.numvfs(0, 0)
+    (slow,) = findings(run, "note", "VFs")
+    assert slow["device"] == host.pfs[0]
+    assert "sriov_drivers_autoprobe" in slow["cure"]
 
 
 def test_a_slip_in_the_mapping(host, run):
@@ -280,17 +290,23 @@ def test_locks_that_cannot_be_made(host, run, tmp_path):
 # -- a machine, of which only sysfs is laid out ---------------------------
 
 
-def machine(tmp_path, **attributes):
-    """A machine with one function of a Mellanox adapter."""
-    device = tmp_path / "bus/pci/devices/0000:3b:00.0"
+def function(sysfs, pci, **attributes):
+    """A function of NVIDIA's."""
+    device = sysfs / "bus/pci/devices" / pci
     device.mkdir(parents=True)
     (device / "vendor").write_text("0x15b3\n")
     for name, text in attributes.items():
         if name == "driver":
-            (tmp_path / "drivers" / text).mkdir(parents=True)
-            (device / "driver").symlink_to(tmp_path / "drivers" / text)
+            (sysfs / "drivers" / text).mkdir(parents=True, exist_ok=True)
+            (device / "driver").symlink_to(sysfs / "drivers" / text)
         else:
             (device / name).write_text(text)
+
+
+def machine(tmp_path, **attributes):
+    """A machine with one function of a Mellanox adapter."""
+    attributes.setdefault("class", "0x020700\n")
+    function(tmp_path, "0000:3b:00.0", **attributes)
     return Host(tmp_path, run_dir=str(tmp_path / "run"))
 
 
@@ -314,6 +330,87 @@ def test_why_an_adapter_is_none_of_ours(tmp_path, attributes, told, cure):
     assert one.device == "0000:3b:00.0"
     assert told in one.message
     assert cure in one.cure
+
+
+@pytest.mark.parametrize(
+    "kind", ["0x060400\n", "0x080100\n", "0x020000\n", "0x028000\n"]
+)
+def test_what_is_beside_pfs_that_work_is_left_alone(host, run, kind):
+    """Bridges, a BlueField's management function, adapters for Ethernet."""
+    function(host.folder / "sys", "0000:9a:00.0", driver="mlx5_core",
+             sriov_totalvfs="8\n", **{"class": kind})  # fmt: skip
+    assert "0000:9a:00.0" not in run("doctor").out
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", "mlx5_vfio_pci", "pciback"])
+def test_a_pf_that_a_guest_has_as_a_whole(host, run, driver):
+    function(host.folder / "sys", "0000:9a:00.0", driver=driver,
+             sriov_totalvfs="8\n", **{"class": "0x020700\n"})  # fmt: skip
+    (one,) = (
+        x for x in findings(run, check="adapters")
+        if x["device"] == "0000:9a:00.0"
+    )  # fmt: skip
+    assert (one["severity"], one["cure"]) == ("ok", None)
+    assert f"on {driver}: as a whole for a guest" in one["message"]
+
+
+def test_a_bridge_is_no_adapter(tmp_path):
+    host = machine(tmp_path, **{"class": "0x060400\n"})
+    found = doctor.examine(host, str(tmp_path), simulated=False)
+    (one,) = (x for x in found if x.check == "adapters")
+    assert (one.severity, one.device) == ("problem", None)
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ([], "mstconfig -d 0000:3b:00.0 set SRIOV_EN=1 NUM_OF_VFS=16 (of "),
+        (["mstconfig"], "mstconfig -d 0000:3b:00.0 set"),
+        (["mlxconfig"], "mlxconfig -d 0000:3b:00.0 set"),
+        (["mlxconfig", "mstconfig"], "mstconfig -d 0000:3b:00.0 set"),
+    ],
+)
+def test_a_cure_names_a_tool_that_is_here(tmp_path, monkeypatch, there, told):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in there:
+        (tools / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    found = doctor.examine(machine(tmp_path), str(tmp_path), simulated=False)
+    (one,) = (x for x in found if x.check == "adapters")
+    assert one.cure.startswith(told)
+    assert ("mstflint" in one.cure) == (not there)
+
+
+def test_the_rights_of_who_is_asked(host, run, monkeypatch):
+    def asked(answer):
+        def call(_, request):
+            assert (request.action, request.vifs) == ("plug", ())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(Rootwrap, "call", call)
+        own = host.connect()
+        privileged = partial(Settings(privilege="rootwrap").ask,
+                             Request("plug", ()))  # fmt: skip
+        found = doctor.examine(own, "/nowhere/at/all", True, privileged)
+        return [one for one in found if one.check == "rights"]
+
+    (one,) = asked(BatchResult(()))
+    assert one.severity == "ok"
+    (_, doubt) = asked(BatchResult((), ["'red' is mapped to ib9"]))
+    assert doubt.severity == "problem"
+    assert "'red' is mapped to ib9" in doubt.message
+    (one,) = asked(AccessDenied("may not", "sudo", cure="add a rule"))
+    assert (one.severity, one.device) == ("problem", "sudo")
+    assert (one.message, one.cure) == ("may not", "add a rule")
+
+
+def test_a_simulated_host_and_another_s_rights(host, run):
+    done = run("doctor", "--privilege", "rootwrap")
+    assert done.code == 2
+    assert "do not go together" in done.err
 
 
 def test_no_adapter_at_all(tmp_path):

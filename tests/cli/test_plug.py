@@ -444,3 +444,13 @@ def test_version(run):
     done = run("--version")
     assert done.code == 0
     assert done.out.startswith("ibhostdev ")
+
+
+def test_a_mechanism_that_cannot_serve_says_why(host, run):
+    for command in ("plug", "unplug"):
+        word = f"{host.vf(0, 1)}=fa:16:3e:00:00:01"
+        done = run(command, "--mechanism", "mlx4_sysfs", word)
+        assert done.code == 2
+        assert "the PF's driver is not mlx4_core" in done.err
+        assert "leave it to be chosen" in done.err
+    assert host.counts().modify == 0

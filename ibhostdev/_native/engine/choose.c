@@ -71,7 +71,8 @@ void side_choose(struct side *side, const struct ibh_how *how)
 			       choice.against[i]);
 	}
 	side->obstacle = fail(force ? T_NOT_FORCED : T_NO_MECHANISM,
-			      side->pf->address, NULL, 0, why, NULL, NULL);
+			      side->pf->address, force ? "mechanism" : NULL, 0,
+			      why, NULL, NULL);
 }
 
 struct ibh_error *side_survey(struct side *side)

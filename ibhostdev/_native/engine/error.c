@@ -114,7 +114,8 @@ static const struct words words[T_LAST] = {
 			     "nothing can set the identities of its VFs ({1})",
 			     "load ib_ipoib, or install MLNX_OFED" },
 	[T_NOT_FORCED] = { IBH_NO_MECHANISM,
-			   "nothing can set the identities of its VFs ({1})",
+			   "the mechanism that was asked for does not serve "
+			   "it ({1})",
 			   "leave it to be chosen: 'ibhostdev list' tells "
 			   "which" },
 
