@@ -37,8 +37,8 @@ Exit codes:
   2    bad input; nothing was touched
   3    no rights
   129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM; what a batch
-       had written by then was put back, unless it had --on-error continue
-"""
+       had written by then was put back"""
+BATCH_EXIT_CODES = EXIT_CODES + ", unless it had --on-error continue"
 
 
 @click.group(
@@ -130,7 +130,7 @@ def _uses(
 # -- plug, unplug ---------------------------------------------------------
 
 
-@cli.command(epilog=EXIT_CODES)
+@cli.command(epilog=BATCH_EXIT_CODES)
 @click.argument("words", nargs=-1, metavar="[PCI=MAC]…")
 @click.option(
     "--policy",
@@ -170,7 +170,7 @@ def plug(
     return _run(settings, asked, "plugged", as_json)
 
 
-@cli.command(epilog=EXIT_CODES)
+@cli.command(epilog=BATCH_EXIT_CODES)
 @click.argument("words", nargs=-1, metavar="[[PCI=]MAC]…")
 @click.option(
     "--no-rebind",

@@ -155,10 +155,12 @@ static struct ibh_error *open_simulated(const char *path,
 	    (!S_ISDIR(found.st_mode) || found.st_uid != geteuid()))
 		return bad(path, EPERM, "unset " HOST,
 			   "run is no folder of this simulated host's own");
-	if (read_file("host.json", state, sizeof(state)) > 0) {
-		options->netlink_port = port_in(state, "\"netlink_port\":");
-		options->sysfs_port = port_in(state, "\"sysfs_port\":");
-	}
+	if (read_file("host.json", state, sizeof(state)) <= 0 ||
+	    !strstr(state, "\"simulated_host\":"))
+		return bad(path, 0, "unset or correct " HOST,
+			   "is no simulated host");
+	options->netlink_port = port_in(state, "\"netlink_port\":");
+	options->sysfs_port = port_in(state, "\"sysfs_port\":");
 	if (!options->netlink_port || !options->sysfs_port)
 		return bad(path, 0, "start it: ibhostdev simulate FOLDER",
 			   "is no simulated host that is being served");

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import stat
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ def read_state(folder: Path) -> dict[str, Any]:
             return dict(state)
     except (OSError, ValueError, RecursionError):
         pass
+    what, makes = _what(folder)
+    make = f"ibhostdev simulate {shlex.quote(str(folder))}"
     raise InvalidInput(
-        "not a simulated host, and not empty"
-        if folder.is_dir()
-        else "no such folder",
+        what,
         device=str(folder),
-        cure=f"make one: ibhostdev simulate {folder}",
+        cure=f"make one: {make}"
+        if makes
+        else "name the folder of a simulated host, or one that is new or "
+        "empty to 'ibhostdev simulate'",
     )
 
 
@@ -86,3 +90,15 @@ def _is_state(state: Any) -> bool:
             for devices in networks.values()
         )
     )
+
+
+def _what(folder: Path) -> tuple[str, bool]:
+    """What is wrong with it, and whether a host can be made there."""
+    try:
+        if any(folder.iterdir()):
+            return "not a simulated host, and not empty", False
+        return "an empty folder, not a simulated host", True
+    except FileNotFoundError:
+        return "no such folder", True
+    except OSError as error:
+        return f"not a simulated host ({os.strerror(error.errno or 0)})", False

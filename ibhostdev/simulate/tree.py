@@ -3,6 +3,7 @@
 served."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from errno import ECONNREFUSED
 
@@ -15,7 +16,7 @@ def not_running(folder: str) -> NotRunning:
     return NotRunning(
         "no server answers for this simulated host",
         device=folder,
-        cure=f"start it: ibhostdev simulate {folder}",
+        cure=f"start it: ibhostdev simulate {shlex.quote(folder)}",
     )
 
 

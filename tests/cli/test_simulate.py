@@ -2,6 +2,7 @@
 """ibhostdev simulate, and the demo."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from contextlib import contextmanager
 from importlib import metadata
 
 import pytest
+from click.testing import CliRunner
 
 from ibhostdev.cli import main
+from ibhostdev.cli.command import cli
 
 
 @contextmanager
@@ -109,3 +112,38 @@ def test_the_demo(tmp_path):
     assert "16 VIFs: 16 unplugged" in done.stdout
     assert "\x1b" not in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["list", "simulate"])
+@pytest.mark.parametrize("what", ["full", "file"])
+def test_the_cure_is_not_what_failed(capsys, tmp_path, command, what):
+    """Where no host can be made, making one is not advised."""
+    folder = tmp_path / "other"
+    if what == "full":
+        folder.mkdir()
+        (folder / "somebody's").touch()
+    else:
+        folder.touch()
+    words = ["list", "--host"] if command == "list" else ["simulate"]
+    assert main([*words, str(folder)]) != 0
+    told = capsys.readouterr().err
+    (cure,) = (line for line in told.splitlines() if line.startswith("  cure"))
+    assert f"ibhostdev simulate {folder}" not in cure
+    assert "name the folder" in cure or "choose another" in cure
+    folder = tmp_path / "new"
+    folder.mkdir()
+    assert main(["list", "--host", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert "an empty folder" in told
+    assert f"make one: ibhostdev simulate {folder}" in told
+
+
+@pytest.mark.parametrize("command", ["", *sorted(cli.commands)])
+def test_help_names_only_options_that_the_command_has(command):
+    words = [command] if command else []
+    shown = CliRunner().invoke(cli, [*words, "--help"]).output
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", shown))
+    own = cli.commands[command] if command else cli
+    has = {name for one in own.params for name in getattr(one, "opts", [])}
+    assert "--help" in named
+    assert named <= has | {"--help"}

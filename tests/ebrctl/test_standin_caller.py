@@ -244,6 +244,15 @@ def test_a_folder_that_is_no_simulated_host(tmp_path, bed, ebrctl, state):
     assert f"{tmp_path}: is no simulated host" in done.stderr
 
 
+def test_a_folder_of_others_is_not_to_be_served(tmp_path, bed, ebrctl):
+    (tmp_path / "host.json").write_text('{"mine": 1}')
+    done = ebrctl("del-port", "default", mac(1), IBHOSTDEV_HOST=str(tmp_path))
+    assert "is no simulated host; unset or correct" in done.stderr
+    (tmp_path / "host.json").write_text('{"simulated_host": 1}')
+    done = ebrctl("del-port", "default", mac(1), IBHOSTDEV_HOST=str(tmp_path))
+    assert "start it: ibhostdev simulate" in done.stderr
+
+
 def test_nothing_is_waited_for(tmp_path, bed, ebrctl):
     os.mkfifo(tmp_path / "host.json")
     done = ebrctl("del-port", "default", mac(1), IBHOSTDEV_HOST=str(tmp_path))

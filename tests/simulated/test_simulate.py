@@ -988,8 +988,11 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
         SimulatedHost(tmp_path).start()
     with pytest.raises(InvalidInput, match="not a simulated host"):
         simulate.connect(tmp_path)
-    with pytest.raises(InvalidInput, match="no such folder"):
-        simulate.connect(tmp_path / "nowhere")
+    with pytest.raises(InvalidInput, match="no such folder") as caught:
+        simulate.connect(tmp_path / "now here")
+    assert caught.value.cure == (
+        f"make one: ibhostdev simulate '{tmp_path}/now here'"
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["host.json"]
     with pytest.raises(IbHostdevError, match=r"ENOTDIR|EEXIST"):
         SimulatedHost(tmp_path / "host.json").start()
