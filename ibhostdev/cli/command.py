@@ -639,6 +639,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(stop.code or 1)
 
 
+def _misused(error: click.ClickException) -> InvalidInput:
+    """In the form of all errors."""
+    told = error.format_message().removesuffix(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "ibhostdev"
+    return InvalidInput(
+        told[:1].lower() + told[1:], cure=f"see '{command} --help'"
+    )
+
+
 def _command(arguments: Sequence[str], as_json: bool) -> int:
     try:
         return int(
@@ -647,19 +657,12 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
             )
             or 0
         )
-    except click.ClickException as error:
-        if as_json:
-            bad = InvalidInput(error.format_message())
-            _write_json(outcome.failure_json(error_to_plain(bad)))
-        told = io.StringIO()
-        error.show(told)
-        # It may have an argument in it, and that a line's end.
-        clean = printable(error.message)
-        terminal.write(
-            told.getvalue().replace(error.message, clean), sys.stderr
-        )
-        return Exit.BAD_INPUT
-    except (IbHostdevError, OSError) as error:
+    except (click.ClickException, IbHostdevError, OSError) as error:
+        if isinstance(error, click.ClickException):
+            if not arguments:
+                error.show()  # the help
+                return Exit.BAD_INPUT
+            error = _misused(error)
         if not isinstance(error, IbHostdevError):
             error = _own(error)
         if as_json:

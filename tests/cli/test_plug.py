@@ -454,3 +454,26 @@ def test_a_mechanism_that_cannot_serve_says_why(host, run):
         assert "the PF's driver is not mlx4_core" in done.err
         assert "leave it to be chosen" in done.err
     assert host.counts().modify == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "command"),
+    [
+        (["plug"], "name VIFs either as arguments or by --file", " plug"),
+        (["plug", "--polic", "up"], "no such option '--polic'", " plug"),
+        (["plug", "--policy", "x", "a"], "invalid value for '--pol", " plug"),
+        (["attach", "web1"], "name a domain and VFs", " attach"),
+        (["plough"], "no such command 'plough'", ""),
+    ],
+)
+def test_what_is_misused_is_told_as_all_errors_are(
+    capsys, words, told, command
+):
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"ibhostdev: {told}")
+    assert lines[-1] == f"  cure       see 'ibhostdev{command} --help'"
+    assert main([*words, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"].startswith(told)
+    assert f"'ibhostdev{command} --help'" in error["cure"]
