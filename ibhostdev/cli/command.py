@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: subcommands, exit codes, signals."""
 
-import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +18,6 @@ from ibhostdev.errors import (
     CommandFailed,
     IbHostdevError,
     InvalidInput,
-    printable,
 )
 from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
