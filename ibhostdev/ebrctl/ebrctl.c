@@ -11,8 +11,8 @@
  * the engine, for one VIF and without an interpreter to start.
  *
  * Environment, both ignored if the program has more rights than its caller:
- * IBHOSTDEV_HOST is the folder of a simulated host, and must be the caller's
- * own; IBHOSTDEV_PHYSICAL_DEVICE_MAPPINGS stands for /etc/ibhostdev/fabrics.
+ * IBHOSTDEV_HOST is the folder of a simulated host, the caller's own or root's;
+ * IBHOSTDEV_PHYSICAL_DEVICE_MAPPINGS stands for /etc/ibhostdev/fabrics.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -88,7 +88,6 @@ static struct ibh_error *parse_port(const char *text, const char *vnic_type,
 	if (ibh_parse_octets(text, strlen(text), 6, &mac))
 		return bad("mac", 0, "write six octets as in fa:16:3e:12:34:56",
 			   "'%s' is not a MAC address", text);
-	/* No driver checks this. */
 	if (mac == 0)
 		return bad("mac", 0, "use the MAC address of the Neutron port",
 			   "%s is zero and cannot identify a VF", text);
@@ -148,11 +147,12 @@ static struct ibh_error *open_simulated(const char *path,
 	if (chdir(path) || stat(".", &found))
 		return bad(*path ? path : HOST, errno, "unset or correct " HOST,
 			   "no such simulated host");
-	if (found.st_uid != geteuid())
+	if (found.st_uid && found.st_uid != geteuid())
 		return bad(path, EPERM, "unset " HOST,
 			   "the simulated host is somebody else's");
 	if (!lstat("run", &found) &&
-	    (!S_ISDIR(found.st_mode) || found.st_uid != geteuid()))
+	    (!S_ISDIR(found.st_mode) ||
+	     (found.st_uid && found.st_uid != geteuid())))
 		return bad(path, EPERM, "unset " HOST,
 			   "run is no folder of this simulated host's own");
 	if (read_file("host.json", state, sizeof(state)) <= 0 ||
@@ -289,29 +289,22 @@ static struct ibh_error *run(const struct ibh_vif *vif, struct ending *ending)
 	return error;
 }
 
-/* Whoever started it has no say in whether it comes to an end, nor in how
- * long it has its locks: by sudo that may be anybody. What this process may
- * not have stays as it is. */
+/* Whoever started it, by sudo maybe anybody, has no say in whether it comes to
+ * an end, nor in how long it has its locks. */
 static void take_all_there_is(void)
 {
-	static const int limits[] = { RLIMIT_AS,    RLIMIT_CPU,	  RLIMIT_DATA,
-				      RLIMIT_FSIZE, RLIMIT_NOFILE };
-	struct rlimit limit;
+	static const int kinds[] = { RLIMIT_AS, RLIMIT_CPU, RLIMIT_DATA,
+				     RLIMIT_FSIZE, RLIMIT_NOFILE };
 	size_t i;
 
-	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
-		if (getrlimit(limits[i], &limit))
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		rlim_t most = kinds[i] == RLIMIT_NOFILE ? 4096 : RLIM_INFINITY;
+		struct rlimit all = { most, most };
+
+		if (!setrlimit(kinds[i], &all) || getrlimit(kinds[i], &all))
 			continue;
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(limits[i], &limit);
-		if (limits[i] == RLIMIT_NOFILE) /* it may not be infinite */
-			limit.rlim_max = 4096;
-		else
-			limit.rlim_max = RLIM_INFINITY;
-		if (limit.rlim_max > limit.rlim_cur) {
-			limit.rlim_cur = limit.rlim_max;
-			setrlimit(limits[i], &limit);
-		}
+		all.rlim_cur = all.rlim_max;
+		setrlimit(kinds[i], &all);
 	}
 	if (getpriority(PRIO_PROCESS, 0) > 0)
 		setpriority(PRIO_PROCESS, 0, 0);

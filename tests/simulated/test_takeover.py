@@ -134,6 +134,9 @@ def test_a_driver_that_lets_nobody_go(bed, returned, monkeypatch):
         raise OSError(errno.EPERM, "no")
 
     monkeypatch.setattr(bed.host.kernel, "_release", refuse)
-    (result,) = returned.unplug(vifs(bed, 1)).results
+    with pytest.raises(BatchFailed) as caught:
+        returned.unplug(vifs(bed, 1))
+    (result,) = caught.value.result.results
+    assert isinstance(result.error, RebindFailed)
     assert bed.driver(bed.vf(0, 0)) == "mlx5_core"
     assert result.changed

@@ -38,6 +38,9 @@ from tests.testbed import Hca
 
 ETC = Path(__file__).parents[2] / "etc"
 
+# eventlet's, which oslo.privsep has loaded where other tests ran before.
+pytestmark = pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning")
+
 
 # -- the privileged side --------------------------------------------------
 
