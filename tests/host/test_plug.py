@@ -306,7 +306,7 @@ def test_the_physical_network_tells_the_port_of_a_dual_port_mlx4(bed):
 
 def test_both_ports_of_a_vf_in_one_batch(bed):
     bed.build(Hca("mlx4", vfs=2, ports=2))
-    first, second = (p.name for p in sorted((bed.sys / "class/net").iterdir()))
+    first, second = (n.name for n in bed.connect().pfs[0].netdevs)
     host = bed.connect(physical_networks={"one": [first], "two": [second]})
     both = [
         Vif.parse(bed.vf(0, 0), mac(1), "one"),
