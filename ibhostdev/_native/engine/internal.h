@@ -629,7 +629,7 @@ void drop_locks(struct run *run);
 /* Why a side was not looked at: another has its lock; NULL if nobody has. */
 const struct ibh_error *locked_out(const struct run *run, size_t side);
 /* Whether a network is known to be behind any PF here. */
-bool is_behind(const struct run *run, const char *network);
+bool is_here(const struct run *run, const char *network);
 void forget_places(struct run *run);
 
 /* plan.c, plug.c, unplug.c, restore.c */

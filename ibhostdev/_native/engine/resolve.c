@@ -129,7 +129,7 @@ static int by_address(const void *a, const void *b)
 	return x->port < y->port ? -1 : x->port > y->port;
 }
 
-bool is_behind(const struct run *run, const char *network)
+bool is_here(const struct run *run, const char *network)
 {
 	const struct ibh_pfs *pfs = &run->topology->public;
 	size_t i;
@@ -153,7 +153,7 @@ static bool everywhere(const struct run *run)
 		if (i && network == run->vifs[i - 1].network)
 			continue;
 		if (!network_apart(run->host, network) ||
-		    !is_behind(run, network))
+		    !is_here(run, network))
 			return true;
 	}
 	return false;
