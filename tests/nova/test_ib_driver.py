@@ -224,7 +224,7 @@ class VifDriverTest(IbTestCase):
         for changes, port in (
             ({"network": self.network(physical_network="x" * 65)}, "port1"),
             ({"address": "nonsense"}, "port1"),
-            ({"address": "01:00:5e:00:00:01"}, "port1"),
+            ({"address": "00:00:00:00:00:00"}, "port1"),
             ({"profile": {"pci_slot": "0000:3b:1f.7"}}, "port1"),
         ):
             told = self.plug_failing(

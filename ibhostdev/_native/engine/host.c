@@ -120,6 +120,18 @@ bool host_exists(struct ibh_host *host, const char *path)
 	return n >= 0 || n == -EMSGSIZE;
 }
 
+static int take_none(const char *name, void *context)
+{
+	(void)name;
+	(void)context;
+	return 1;
+}
+
+bool host_has_folder(struct ibh_host *host, const char *path)
+{
+	return host_list(host, path, take_none, NULL) != -ENOENT;
+}
+
 /* ---- names in a directory ---------------------------------------------- */
 
 static int take(const char *name, void *context)

@@ -16,7 +16,7 @@
  *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
  *                 a mechanism each
  *   choose.c      which mechanism serves a PF
- *   check.c, resolve.c, plan.c, plug.c, unplug.c, restore.c, apply.c,
+ *   check.c, resolve.c, hold.c, plan.c, plug.c, unplug.c, restore.c, apply.c,
  *   verify.c, undo.c, rebind.c
  *                 the steps of a batch
  *   run.c         all of them, in their order
@@ -285,6 +285,8 @@ int host_list(struct ibh_host *host, const char *path, take_name take,
 	      void *taker);
 int host_write(struct ibh_host *host, const char *path, const char *value);
 bool host_exists(struct ibh_host *host, const char *path);
+/* What cannot be listed may be one. */
+bool host_has_folder(struct ibh_host *host, const char *path);
 /* The names in a directory, sorted; none where there is no such one. */
 struct names {
 	size_t count, size;
@@ -624,12 +626,15 @@ ssize_t table_add(struct table *table, uint64_t key, size_t value);
 ssize_t table_find(const struct table *table, uint64_t key);
 uint64_t vif_node_guid(const struct ibh_vif *vif);
 
-/* resolve.c */
+/* hold.c: *waited says whether anything had to be waited for. */
+struct ibh_error *take_locks(struct run *run, bool *waited);
 void drop_locks(struct run *run);
+/* Sides whose lock is another's get that for their trouble. */
+void leave_locked(struct run *run);
 /* Why a side was not looked at: another has its lock; NULL if nobody has. */
 const struct ibh_error *locked_out(const struct run *run, size_t side);
-/* Whether a network is known to be behind any PF here. */
-bool is_here(const struct run *run, const char *network);
+
+/* resolve.c */
 void forget_places(struct run *run);
 
 /* plan.c, plug.c, unplug.c, restore.c */

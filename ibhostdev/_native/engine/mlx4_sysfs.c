@@ -113,28 +113,18 @@ static struct ibh_error *read_guid(struct iov *iov, const char *kind,
 		    NULL);
 }
 
-static int ignore(const char *name, void *context)
-{
-	(void)name;
-	(void)context;
-	return 1;
-}
-
 /* The driver makes folders for the ports that a VF has, and no others
  * (sysfs.c, register_one_pkey_tree; num_vfs=4,4,0 gives VFs one port each).
  * Only where the VF's own folder is there does that say anything. */
-static bool has_port(struct iov *iov)
+static bool has_port(const struct iov *iov)
 {
-	struct ibh_host *host = iov->side->host;
 	struct path path = iov->vf;
 
 	path_file(&path, "");
-	if (host_list(host, path.text, ignore, NULL) != -ENOENT)
+	if (host_has_folder(iov->side->host, path.text))
 		return true;
-	/* …/ports */
-	path_cut(&path, (size_t)(strrchr(path.text, '/') - path.text));
-	path_cut(&path, (size_t)(strrchr(path.text, '/') - path.text));
-	return host_list(host, path.text, ignore, NULL) < 0;
+	path_cut(&path, path.len - strlen("1/"));
+	return !host_has_folder(iov->side->host, path.text);
 }
 
 bool mlx4_has_port(struct ibh_host *host, const struct ibh_pf *pf,

@@ -224,7 +224,7 @@ bool apart(const struct run *run, const struct ibh_vif *vif,
 {
 	return (run->job == UNPLUG ||
 		network_apart(run->host, vif->network)) &&
-	       is_here(run, vif->network) &&
+	       network_mapped(run->host, vif->network) &&
 	       network_port(run->host, vif->network, side->pf) != side->port;
 }
 

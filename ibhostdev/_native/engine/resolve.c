@@ -5,8 +5,6 @@
  */
 #include "internal.h"
 
-#define SEARCH_MS 5000 /* for the lock of a PF that is only searched */
-
 static struct ibh_error *no_memory(void)
 {
 	return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
@@ -129,7 +127,8 @@ static int by_address(const void *a, const void *b)
 	return x->port < y->port ? -1 : x->port > y->port;
 }
 
-bool is_here(const struct run *run, const char *network)
+/* Whether a network is known to be behind any PF here. */
+static bool is_here(const struct run *run, const char *network)
 {
 	const struct ibh_pfs *pfs = &run->topology->public;
 	size_t i;
@@ -152,8 +151,7 @@ static bool everywhere(const struct run *run)
 		/* Most VIFs are on the network of the one before. */
 		if (i && network == run->vifs[i - 1].network)
 			continue;
-		if (!network_apart(run->host, network) ||
-		    !is_here(run, network))
+		if (!network_apart(run->host, network))
 			return true;
 	}
 	return false;
@@ -278,108 +276,6 @@ static struct ibh_error *require_all(const struct run *run)
 
 /* ---- locks ------------------------------------------------------------- */
 
-static int asked_to_stop(void *run)
-{
-	return stopped(run);
-}
-
-void drop_locks(struct run *run)
-{
-	while (run->lock_count)
-		if (run->locks[--run->lock_count] >= 0)
-			run->host->io->unlock(run->host->context,
-					      run->locks[run->lock_count]);
-	free(run->locks);
-	run->locks = NULL;
-}
-
-/* The first of a PF's sides, by which its lock is known. */
-static size_t first_side(const struct run *run, size_t i)
-{
-	while (i && run->sides[i].pf == run->sides[i - 1].pf)
-		i--;
-	return i;
-}
-
-static bool has_mine(const struct run *run, size_t i)
-{
-	const struct ibh_pf *pf = run->sides[i].pf;
-
-	for (; i < run->side_count && run->sides[i].pf == pf; i++)
-		if (run->sides[i].has_mine)
-			return true;
-	return false;
-}
-
-/* A PF that has none of the batch's VFs, and is only searched for their GUIDs,
- * is not waited for as long: one that is stuck must not stop the others. */
-static unsigned int patience(const struct run *run, size_t i)
-{
-	unsigned int most = run->host->lock_ms;
-
-	return has_mine(run, i) || most < SEARCH_MS ? most : SEARCH_MS;
-}
-
-static struct ibh_error *no_lock(const struct run *run, size_t i)
-{
-	i = first_side(run, i);
-	return lock_error(run->host, run->sides[i].pf->address,
-			  run->locks[i], patience(run, i));
-}
-
-/* In the order of addresses, so that no two batches wait for each other. */
-static struct ibh_error *take_locks(struct run *run, bool *waited)
-{
-	const struct io *io = run->host->io;
-	uint64_t now = io->now(run->host->context);
-	struct waiting waiting = {
-		.stop = asked_to_stop,
-		.context = run,
-	};
-	size_t i;
-
-	*waited = false;
-	run->locks = calloc(run->side_count + 1, sizeof(*run->locks));
-	if (!run->locks)
-		return no_memory();
-	for (i = 0; i < run->side_count; i++) {
-		bool had_to_wait = false;
-
-		run->lock_count = i + 1;
-		run->locks[i] = -ENOLCK; /* another side's */
-		if (first_side(run, i) != i)
-			continue;
-		waiting.deadline = now + patience(run, i);
-		run->locks[i] = io->lock(run->host->context,
-					 run->sides[i].pf->address, &waiting,
-					 &had_to_wait);
-		*waited |= had_to_wait;
-		if (run->locks[i] >= 0)
-			continue;
-		/* Without it nothing of this PF is read or written. */
-		if (run->locks[i] == -EINTR || has_mine(run, i))
-			return no_lock(run, i);
-	}
-	return NULL;
-}
-
-const struct ibh_error *locked_out(const struct run *run, size_t side)
-{
-	return run->locks && run->locks[first_side(run, side)] < 0 ?
-		       run->sides[side].trouble :
-		       NULL;
-}
-
-/* Sides whose lock is another's. */
-static void leave_locked(struct run *run)
-{
-	size_t i;
-
-	for (i = 0; i < run->side_count; i++)
-		if (run->locks[first_side(run, i)] < 0)
-			run->sides[i].trouble = no_lock(run, i);
-}
-
 /* Which PFs have to be locked; the same text if none is another. */
 static char *lock_names(const struct run *run)
 {
@@ -446,6 +342,24 @@ static struct ibh_error *doubt(struct run *run, const struct ibh_error *why)
 	return warn(run, "not searched for the GUIDs: %s", text);
 }
 
+/* Nor is it known where those are that were plugged on a network of which no
+ * device is here (any more). */
+static struct ibh_error *doubt_network(struct run *run, size_t at)
+{
+	const char *network = run->vifs[at].network;
+
+	if (run->job != UNPLUG || !network_mapped(run->host, network) ||
+	    is_here(run, network))
+		return NULL;
+	run->blind = true;
+	if (at && network == run->vifs[at - 1].network)
+		return NULL; /* it has been told */
+	return warn(run,
+		    "not searched for the GUIDs: no PF here is on physical "
+		    "network '%s' by the physical device mappings",
+		    network);
+}
+
 /*
  * The one reading of state before anything is written. Only a PF that the
  * batch has VFs of must answer.
@@ -468,6 +382,8 @@ static struct ibh_error *survey(struct run *run)
 	}
 	for (i = 0; i < pfs->left_out_count && !error; i++)
 		error = doubt(run, pfs->left_out[i]);
+	for (i = 0; i < run->count && !error; i++)
+		error = doubt_network(run, i);
 	return error;
 }
 
