@@ -24,6 +24,7 @@ def two(bed):
 @contextmanager
 def locked(host, pf):
     """As by a batch that hangs in firmware."""
+    os.makedirs(host.run_dir, exist_ok=True)
     lock = os.open(f"{host.run_dir}/{pf}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
