@@ -203,7 +203,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
                    size_t count, ibh_state *states, c_bool *told,
                    ibh_error **error)
     bint ibh_asks_all(ibh_host *host, const ibh_pf *pf,
-                      unsigned int port) nogil
+                      unsigned int port)
 
     # -- batches
     struct ibh_vif:

@@ -110,3 +110,17 @@ def test_what_is_given_back_is_not_given_twice(two):
     assert any(str(old) in one for one in back.warnings)
     assert two.seen(0)[0] == IDLE
     assert two.seen(1)[0].port == str(old)
+
+
+def test_a_guest_that_has_it_all_again_is_left_alone(two):
+    """Though another VF has its GUID, too."""
+    old = Guid.parse(guid(8))
+    host = two.connect()
+    host.plug([Vif(two.vf(0, 0), old)])
+    wanted = vifs(two, 1)
+    before = host.plug(wanted).results[0].before
+    two.seed(0, 0, str(old), str(old), "follow")
+    two.seed(1, 0, str(old), str(old), "follow")
+    with two.hold(two.vf(0, 0)):
+        assert host.restore(wanted, [before]).ok
+        assert two.seen(0)[0] == Seen(str(old), str(old), "follow")

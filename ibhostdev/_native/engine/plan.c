@@ -222,9 +222,11 @@ void answer_error(struct run *run, size_t vif, const struct ibh_state *wanted,
 bool apart(const struct run *run, const struct ibh_vif *vif,
 	   const struct side *side)
 {
-	return (run->job == UNPLUG ||
-		network_apart(run->host, vif->network)) &&
-	       network_mapped(run->host, vif->network) &&
+	bool known = run->job == UNPLUG ?
+			     network_mapped(run->host, vif->network) :
+			     network_apart(run->host, vif->network);
+
+	return known &&
 	       network_port(run->host, vif->network, side->pf) != side->port;
 }
 

@@ -90,6 +90,9 @@ static struct ibh_error *keep_from(struct run *run, size_t at,
 	char text[IBH_GUID_TEXT + 1], address[IBH_PCI_TEXT + 1];
 	struct holder *holder;
 
+	/* One that has it all already may be a guest's by now. */
+	if (!change_needed(change))
+		return NULL;
 	for (holder = run->holders[at]; guid && holder; holder = holder->next) {
 		if (!has(&holder->side->states[holder->vf.index], guid) ||
 		    loses(run, holder, guid))
