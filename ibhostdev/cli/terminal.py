@@ -155,7 +155,9 @@ def progress(total: int, first: str = "write") -> Iterator[Progress | None]:
     held back.
     """
     with descriptors.held_back() as stream:
-        if not stream.isatty():
+        # A dumb one cannot draw the next bar over the last.
+        dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+        if dumb or not stream.isatty():
             yield None
             return
         # The first report may come late: something moves all the same.

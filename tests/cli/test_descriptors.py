@@ -119,6 +119,7 @@ def test_nobody_waits_for_a_terminal_that_is_stopped(host):
         ],
         stdout=subprocess.PIPE,
         stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
     )
     until(lambda: host.seen(0)[3].policy == "follow")
     host.delay()
