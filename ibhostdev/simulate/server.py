@@ -46,6 +46,57 @@ _FIRMWARE = ("node", "port", "policy")  # files whose every read asks it
 _PARALLEL = 256
 
 
+class _Fifo:
+    """A write-only file, whose writers do not wait to be read.
+
+    Each line is taken when inotify tells that its writer has closed, so that
+    it keeps its place among the writes to other files. Writers that write
+    more than one line, or do not close, are read as they come.
+    """
+
+    def __init__(self, root: Path, path: str) -> None:
+        self.path = path
+        self._file = root / path
+        # Read and write, so that there is no end of file in between
+        self.fd = os.open(self._file, os.O_RDWR | os.O_NONBLOCK)
+        os.chmod(self._file, 0o200)
+        self._unclosed: list[str] = []
+        self._ahead = 0  # taken, and not known to be closed
+
+    def close(self) -> None:
+        # A shell that writes to it later fails instead of waiting
+        self._file.unlink(missing_ok=True)
+        os.close(self.fd)
+
+    def closed(self) -> str:
+        """The line of a writer that has closed."""
+        if self._ahead:
+            self._ahead -= 1
+            return ""
+        if self._unclosed:
+            return self._unclosed.pop(0)
+        line = b""
+        # No more than that: what is left in it is told by poll().
+        while not line.endswith(b"\n") and (more := self._read(1)):
+            line += more
+        return line.decode("latin-1")
+
+    def look(self) -> None:
+        self._unclosed += self._read(MAXIMUM).decode("latin-1").splitlines()
+
+    def unclosed(self) -> list[str]:
+        """What look() has seen and closed() has not given."""
+        lines, self._unclosed = self._unclosed, []
+        self._ahead += len(lines)
+        return lines
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return os.read(self.fd, most)
+        except BlockingIOError:
+            return b""
+
+
 class SimulatedHost:
     """A host in a folder, served by threads of this process::
 
@@ -71,6 +122,7 @@ class SimulatedHost:
         }
         self._watched: dict[int, str] = {}
         self._watching = threading.Lock()
+        self._reacting = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     # ---- life -----------------------------------------------------------
@@ -84,15 +136,16 @@ class SimulatedHost:
         )
         self._rtnetlink = Rtnetlink(self.kernel)
         self.kernel.boot()
-        self._fifos = {}
+        self._fifos: dict[str, _Fifo] = {}
         for path in self.kernel.layout.actions:
-            # Read and write, so that there is no end of file in between
-            fd = os.open(root / path, os.O_RDWR | os.O_NONBLOCK)
-            os.chmod(root / path, 0o200)
-            self._fifos[fd] = path
+            self._fifos[path] = _Fifo(root, path)
+            self._watch(os.path.dirname(path))
         self._netlink, self._writes = _server_socket(), _server_socket()
         self._stop, self._stopping = os.pipe()
         self._pool = ThreadPoolExecutor(_PARALLEL, "store")
+        # A shell's next write begins when the kernel is through with the
+        # last one; here it does not wait, so they are done in turn.
+        self._turn = ThreadPoolExecutor(1, "shell")
         for target in (self._serve_netlink, self._serve_sysfs):
             self._threads.append(threading.Thread(target=target, daemon=True))
             self._threads[-1].start()
@@ -108,14 +161,13 @@ class SimulatedHost:
             thread.join()
         self._threads.clear()
         self._pool.shutdown()
+        self._turn.shutdown()
         self.kernel.sm.stop()
         self._netlink.close()
         self._writes.close()
         self._inotify.close()
-        for fd, path in self._fifos.items():
-            # A shell that writes to it later fails instead of waiting
-            (self.folder / "sys" / path).unlink(missing_ok=True)
-            os.close(fd)
+        for fifo in self._fifos.values():
+            fifo.close()
         os.close(self._stop)
         os.close(self._stopping)
 
@@ -321,9 +373,9 @@ class SimulatedHost:
 
     def _serve_sysfs(self) -> None:
         """Stores run in threads of their own: they may take long."""
-        fds = [self._writes, self._inotify, self._stop, *self._fifos]
+        fifos = {fifo.fd: fifo for fifo in self._fifos.values()}
         poll = select.poll()
-        for fd in fds:
+        for fd in (self._writes, self._inotify, self._stop, *fifos):
             poll.register(fd, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
@@ -338,12 +390,9 @@ class SimulatedHost:
                             name = os.fsencode(self.folder)
                             reply = pack(HELLO, 0, message.sequence, name)
                             _send(self._writes, sender, reply)
-                elif fd == self._inotify.fileno():
-                    self._react()
                 else:
-                    lines = os.read(fd, MAXIMUM).decode("latin-1")
-                    for line in lines.splitlines():
-                        self._written(self._fifos[fd], line)
+                    # What was written to other files before comes first.
+                    self._react(fifos.get(fd))
 
     def _store(self, sender: int, message: Message) -> None:
         given = dict(attributes(message.payload))
@@ -372,27 +421,39 @@ class SimulatedHost:
             wd = self._inotify.add_watch(f"{self.folder}/sys/{folder}", events)
             self._watched[wd] = folder
 
-    def _react(self) -> None:
-        """A file was written by somebody who did not ask us, or one was read
-        that firmware answers for."""
-        with self._watching:
-            events = [
-                (f"{self._watched[event.wd]}/{event.name}", event)
-                for event in self._inotify.read(timeout=0)
-                if event.wd in self._watched
-            ]
-        for path, event in events:
-            if event.mask & flags.CLOSE_WRITE:
-                # Shows what was, until the store function has agreed
-                with self.machine.lock, contextlib.suppress(FileNotFoundError):
-                    if path in self.kernel.layout.shown:
-                        self.kernel.layout.show(path)
-            elif event.mask & flags.CLOSE_NOWRITE and event.name in _FIRMWARE:
-                with self.machine.lock:
-                    self.machine.query += 1
+    def _react(self, open_fifo: _Fifo | None = None) -> None:
+        """Files were written by somebody who did not ask us, or read that
+        firmware answers for; or a FIFO has lines that nobody closed yet."""
+        with self._reacting:
+            if open_fifo:
+                open_fifo.look()
+            with self._watching:
+                events = [
+                    (f"{self._watched[event.wd]}/{event.name}", event)
+                    for event in self._inotify.read(timeout=0)
+                    if event.wd in self._watched
+                ]
+            for path, event in events:
+                if path in self._fifos:
+                    self._written(path, self._fifos[path].closed())
+                elif event.mask & flags.CLOSE_WRITE:
+                    self._show(path)
+                elif event.name in _FIRMWARE:
+                    with self.machine.lock:
+                        self.machine.query += 1
+            if open_fifo:
+                for line in open_fifo.unclosed():
+                    self._written(open_fifo.path, line)
+
+    def _show(self, path: str) -> None:
+        """What was, until the store function has agreed."""
+        with self.machine.lock, contextlib.suppress(FileNotFoundError):
+            if path in self.kernel.layout.shown:
+                self.kernel.layout.show(path)
 
     def _written(self, path: str, text: str) -> None:
-        self._pool.submit(self._shell, path, text)
+        if text:
+            self._turn.submit(self._shell, path, text)
 
     def _shell(self, path: str, text: str) -> None:
         if code := self._write(path, text):

@@ -898,6 +898,21 @@ def test_shell_gives_a_vf_to_vfio(bed: Bed) -> None:
     wait(lambda: bed.read(VF0, "driver_override") == "(null)")
 
 
+def test_a_shell_s_writes_are_done_in_turn(make: Callable[..., Bed]) -> None:
+    """It waits for none of them, as one that writes to a kernel would."""
+    bed = make(vfs=16)
+    vfs = [os.path.basename(p.readlink()) for p in virtfns(bed)]
+    shell(
+        bed,
+        f"""for vf in {" ".join(vfs)}; do
+            echo vfio-pci > devices/$vf/driver_override
+            echo $vf > drivers/mlx5_core/unbind
+            echo $vf > drivers_probe
+        done""",
+    )
+    wait(lambda: {bed.driver(vf) for vf in vfs} == {"vfio-pci"})
+
+
 def test_shell_changes_numvfs(bed: Bed) -> None:
     file = f"devices/{PF}/sriov_numvfs"
     shell(bed, f"echo 0 > {file}")
