@@ -429,6 +429,33 @@ class KernelTestbed:
     def numvfs(self, pf: int, n: int) -> None:
         write(self._used[pf].path / "sriov_numvfs", n)
 
+    @contextlib.contextmanager
+    def vf_netdevs(self, pf: int) -> Iterator[None]:
+        function = self._used[pf]
+        vfs = [function.vf(n) for n in range(function.numvfs)]
+        self._bind_all(vfs, vf_netdev=1)
+        try:
+            yield
+        finally:
+            self._bind_all(vfs, vf_netdev=0)
+
+    def _bind_all(self, vfs: list[str], vf_netdev: int) -> None:
+        knob("vf_netdev", vf_netdev)
+        for vf in vfs:
+            self.bind(vf, driver(vf))
+
+    @contextlib.contextmanager
+    def away(self, vf: str) -> Iterator[None]:
+        (name,) = os.listdir(DEVICES / vf / "net")
+        run("ip", "netns", "add", "container")
+        try:
+            run("ip", "link", "set", "dev", name, "netns", "container")
+            yield
+            back = ("ip", "-n", "container", "link", "set", "dev", name)
+            run(*back, "netns", "1")
+        finally:
+            run("ip", "netns", "delete", "container")
+
     # ---- bad days -------------------------------------------------------
 
     def _fail(self, name: str, vf: str, errno: int, first: int) -> None:

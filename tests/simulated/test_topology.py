@@ -9,6 +9,7 @@ import pytest
 
 from ibhostdev import BatchFailed, Family, Vif
 from ibhostdev.errors import (
+    DeviceInUse,
     DeviceNotFound,
     IbHostdevError,
     NoMechanism,
@@ -261,6 +262,32 @@ def test_a_driver_of_vfio_s_kind(two):
     put(folder / "enable", 1)
     vf = host.vf(two.vf(0, 0))
     assert (vf.driver, vf.in_use) == ("mlx5_vfio_pci", True)
+
+
+@pytest.mark.parametrize(
+    "driver", ["pciback", "pci-stub", "uio_pci_generic", "igb_uio"]
+)
+def test_whoever_enabled_it_has_it(two, driver):
+    """Xen's guests, and programs that drive a device from user space."""
+    folder = two.sys / "bus/pci/devices" / two.vf(0, 0)
+    host = two.connect()
+    host.plug(vifs(two, 1, 2))
+    (folder / "driver").unlink()
+    (folder / "driver").symlink_to(f"../drivers/{driver}")
+    put(folder / "enable", 1)
+    before = two.seen(0)
+    two.reset_counts()
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(vifs(two, 3))
+    assert isinstance(caught.value.result.failures[0], DeviceInUse)
+    with pytest.raises(BatchFailed):
+        host.plug([Vif.parse(two.vf(0, 1), mac(1))])
+    with pytest.raises(BatchFailed):
+        host.unplug(vifs(two, 1))
+    assert (two.seen(0), two.counts().modify) == (before, 0)
+    put(folder / "enable", 0)
+    host.plug(vifs(two, 3))
+    assert two.seen(0)[0].port == guid(3)
 
 
 def test_a_long_lived_host_sees_each_change(two):

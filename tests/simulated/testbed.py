@@ -158,6 +158,33 @@ class SimulatedTestbed:
         path = f"bus/pci/devices/{self.pfs[pf]}/sriov_numvfs"
         self.write(path, n)
 
+    @contextmanager
+    def vf_netdevs(self, pf: int) -> Iterator[None]:
+        vfs = [vf.address for vf in self._host.machine.pfs[pf].vfs]
+        for number, vf in enumerate(vfs, 100):
+            self._show_netdev(vf, f"ib{number}")
+        yield
+        for number, vf in enumerate(vfs, 100):
+            self._hide_netdev(vf, f"ib{number}")
+
+    def _show_netdev(self, vf: str, name: str) -> None:
+        folder = self._sys(vf).resolve() / "net" / name
+        folder.mkdir(parents=True)
+        (self.sys / "class/net" / name).symlink_to(
+            os.path.relpath(folder, self.sys / "class/net")
+        )
+
+    def _hide_netdev(self, vf: str, name: str) -> None:
+        (self.sys / "class/net" / name).unlink()
+        (self._sys(vf) / "net" / name).rmdir()
+
+    @contextmanager
+    def away(self, vf: str) -> Iterator[None]:
+        (name,) = os.listdir(self._sys(vf) / "net")
+        self._hide_netdev(vf, name)
+        yield
+        self._show_netdev(vf, name)
+
     # ---- bad days -------------------------------------------------------
 
     def fail(self, vf: str, errno: int, first: int = 1) -> None:

@@ -358,6 +358,10 @@ struct ibh_error *vf_locate(struct ibh_host *host,
 /* The node GUID that the VF's own driver on this host took when it was
  * bound, IBH_GUID_IDLE if that was zero, 0 if it shows none. */
 uint64_t vf_own_identity(struct ibh_host *host, const struct ibh_vf *vf);
+/* Whether a VF has a network device in this namespace, and whether any of a
+ * PF has. */
+bool vf_has_netdev(struct ibh_host *host, const struct ibh_vf *vf);
+bool vfs_have_netdevs(struct ibh_host *host, const struct ibh_pf *pf);
 
 /* ---- network.c --------------------------------------------------------- */
 
@@ -426,6 +430,7 @@ struct side {
 	struct ibh_state *states; /* [numvfs] */
 	uint8_t *told; /* [numvfs]; enum telling */
 	bool surveyed;
+	enum { NOT_ASKED, HAS_NONE, HAS_SOME } netdevs; /* its VFs have, here */
 	struct ibh_error *trouble; /* why not */
 };
 

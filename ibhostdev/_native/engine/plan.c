@@ -314,6 +314,56 @@ static struct ibh_error *find_holders(struct run *run)
 	return error;
 }
 
+/* ---- containers -------------------------------------------------------- */
+
+/* Whether it looks as if the network device of a VF that the vendor's driver
+ * has were in another namespace. */
+static bool is_lent(const struct change *change)
+{
+	struct side *side = change->side;
+
+	if (strcmp(change->vf.driver, side->pf->driver))
+		return false;
+	if (side->netdevs == NOT_ASKED)
+		side->netdevs = vfs_have_netdevs(side->host, side->pf) ?
+					HAS_SOME :
+					HAS_NONE;
+	return side->netdevs == HAS_SOME &&
+	       !vf_has_netdev(side->host, &change->vf);
+}
+
+/* Too weak a sign to refuse the boot of a guest for. */
+static struct ibh_error *warn_of_lent(struct run *run,
+				      const struct changes *changes)
+{
+	struct ibh_error *error = NULL;
+	size_t i;
+
+	for (i = 0; i < changes->count && !error; i++) {
+		const struct change *change = changes->changes[i];
+
+		if (change_needed(change) && is_lent(change))
+			error = warn(run,
+				     "%s may be a container's, and is changed "
+				     "all the same: it has no network device "
+				     "here, while other VFs of its PF have",
+				     change->address);
+	}
+	return error;
+}
+
+static struct ibh_error *plan_job(struct run *run)
+{
+	switch (run->job) {
+	case PLUG:
+		return plan_plug(run);
+	case UNPLUG:
+		return plan_unplug(run);
+	default:
+		return plan_restore(run);
+	}
+}
+
 struct ibh_error *plan(struct run *run)
 {
 	struct ibh_error *error;
@@ -324,14 +374,11 @@ struct ibh_error *plan(struct run *run)
 		return no_memory();
 	run->doubt_count = run->warning_count;
 	error = find_holders(run);
-	if (error)
-		return error;
-	switch (run->job) {
-	case PLUG:
-		return plan_plug(run);
-	case UNPLUG:
-		return plan_unplug(run);
-	default:
-		return plan_restore(run);
-	}
+	if (!error)
+		error = plan_job(run);
+	if (!error)
+		error = warn_of_lent(run, &run->first);
+	if (!error)
+		error = warn_of_lent(run, &run->then);
+	return error;
 }

@@ -181,6 +181,61 @@ uint64_t vf_own_identity(struct ibh_host *host, const struct ibh_vf *vf)
 	return guid ? guid : IBH_GUID_IDLE;
 }
 
+static int is_any(const char *name, void *context)
+{
+	(void)name;
+	(void)context;
+	return 1;
+}
+
+bool vf_has_netdev(struct ibh_host *host, const struct ibh_vf *vf)
+{
+	char address[IBH_PCI_TEXT + 1];
+	struct path path;
+
+	ibh_format_pci(vf->pci, address);
+	path_device(&path, address, "/net");
+	return host_list(host, path.text, is_any, NULL) > 0;
+}
+
+struct search {
+	struct ibh_host *host;
+	const struct ibh_pf *pf;
+};
+
+/* …/0000:3b:00.2/net/ib4 */
+static int is_of_vf(const char *netdev, void *context)
+{
+	const struct search *search = context;
+	char target[PATH_SIZE], *end;
+	struct path path = { 0 };
+	struct ibh_pci pci;
+	int cuts;
+
+	path_add(&path, "class/net/");
+	path_add(&path, netdev);
+	if (search->host->io->link(search->host->context, path.text, target,
+				   sizeof(target)) < 0)
+		return 0;
+	for (cuts = 0; cuts < 2; cuts++) {
+		end = strrchr(target, '/');
+		if (!end)
+			return 0;
+		*end = '\0';
+	}
+	end = strrchr(target, '/');
+	return end && !ibh_parse_pci(end + 1, strlen(end + 1), &pci) &&
+	       vf_index(search->pf, pci) >= 0;
+}
+
+/* By all there are, which costs less than to look for each VF's. */
+bool vfs_have_netdevs(struct ibh_host *host, const struct ibh_pf *pf)
+{
+	struct search search = { host, pf };
+
+	return host_list(host, "class/net", is_of_vf, &search) > 0;
+}
+
 int ibh_vfs(struct ibh_host *host, const struct ibh_pf *pf,
 	    const unsigned int *indices, size_t count, struct ibh_vf *vfs,
 	    size_t *found, struct ibh_error **error)
