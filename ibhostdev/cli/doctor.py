@@ -751,6 +751,31 @@ def own_drivers(patient: Patient) -> Iterator[Finding]:
             )
 
 
+def driverless(patient: Patient) -> Iterator[Finding]:
+    """VFs that somebody has left without a driver, as an unplug does that is
+    killed between unbinding a VF and binding it."""
+    for view in patient.views:
+        pf = view.pf
+        # With autoprobe off a VF that comes back from a guest has none.
+        own = pf.autoprobe or any(vf.driver == pf.driver for vf in view.vfs)
+        left = [vf.pci for vf in view.vfs if vf.driver is None]
+        if not own or not left:
+            continue
+        which = left[0] if len(left) == 1 else "ADDRESS"
+        cure = (
+            f"if nobody wants it so: echo {which} > /sys/bus/pci/drivers_probe"
+        )
+        if not pf.autoprobe:
+            cure += f", after echo 1 > /sys/{pf.path}/sriov_drivers_autoprobe"
+        yield Finding(
+            "own driver",
+            Severity.WARNING,
+            f"VFs without a driver, and in no guest's hands: {_some(left)}",
+            pf.pci,
+            cure,
+        )
+
+
 def _own_identities(host: Host, vfs: Sequence[Vf]) -> list[Guid | None]:
     """The node GUID that each VF's own driver on this host took when it was
     bound; None if it shows none."""
@@ -794,6 +819,7 @@ CHECKS: tuple[Check, ...] = (
     halves,
     leftovers,
     own_drivers,
+    driverless,
 )
 
 

@@ -103,6 +103,35 @@ def test_second_choice_and_what_it_means(bed, run):
     assert run("doctor").code == 0
 
 
+def test_a_vf_that_was_left_without_its_driver(host, run):
+    """By an unplug that was killed between unbinding and binding it."""
+    host.bind(host.vf(0, 1), None)
+    (one,) = findings(run, "warning")
+    assert (one["check"], one["device"]) == ("own driver", host.pfs[0])
+    assert host.vf(0, 1) in one["message"]
+    assert f"echo {host.vf(0, 1)} > /sys/bus/pci/drivers_probe" in one["cure"]
+    assert "autoprobe" not in one["cure"]
+    host.write("bus/pci/drivers_probe", host.vf(0, 1))
+    assert findings(run, "warning") == []
+
+
+def test_vfs_without_a_driver_that_are_meant_to_be(host, run):
+    """All are for guests: they come without, and from a guest as well."""
+    path = f"bus/pci/devices/{host.pfs[0]}/sriov_drivers_autoprobe"
+    host.write(path, 0)
+    vfs = [vf.address for vf in host.host.machine.pfs[0].vfs]
+    for vf in vfs[1:]:
+        host.bind(vf, None)
+    # one that nobody has beside one that the host has
+    (one,) = findings(run, "warning")
+    assert vfs[1] in one["message"]
+    assert one["cure"].endswith("after echo 1 > /sys/" + path)
+    host.bind(vfs[0], "vfio-pci")
+    assert findings(run, "warning") == []
+    host.bind(vfs[0], None)
+    assert findings(run, "warning") == []
+
+
 def test_a_network_device_in_another_namespace(host, run):
     host.host.machine.pfs[0].netdevs[0].fault = "namespace"
     (one,) = findings(run, "problem")
