@@ -58,6 +58,37 @@ def test_a_second_device_of_a_pf_is_the_same_pf(two):
     assert host.pfs[0].ib_device.startswith("mlx5_")
 
 
+@pytest.mark.parametrize("layer", ["Ethernet", "InfiniBand", None])
+@pytest.mark.parametrize("name", ["aaa5_9", "smi1"])
+def test_an_smi_device_is_not_its_pf_s_device(two, name, layer):
+    """Nor is a plane of a ConnectX-8: its ports have no GUID, if they are
+    InfiniBand's at all."""
+    shown = two.connect().pfs
+    ib_device(two, name, pf_folder(two))
+    ports = pf_folder(two) / "infiniband" / name / "ports"
+    if layer:
+        put(ports / "1/link_layer", layer)
+        put(ports / "1/gids/0", "fe80:0000:0000:0000:0000:0000:0000:0000")
+    else:
+        (ports / "1").rmdir()
+    host = two.connect()
+    assert host.pfs == shown
+    host.plug(vifs(two, 1))
+    assert two.seen(0)[0].port == guid(1)
+    host.unplug(vifs(two, 1))
+
+
+def test_a_lone_device_need_not_show_a_guid(two):
+    """The first by name of several, if none does."""
+    (device,) = (pf_folder(two) / "infiniband").iterdir()
+    (device / "ports/1/gids/0").unlink()
+    host = two.connect()
+    assert host.pfs[0].ib_device == device.name
+    ib_device(two, "zzz5_9", pf_folder(two))
+    put(device.with_name("zzz5_9") / "ports/1/link_layer", "InfiniBand")
+    assert two.connect().pfs[0].ib_device == device.name
+
+
 def test_vfs_are_no_pfs(two):
     """They have IB devices, too, but no sriov_totalvfs."""
     assert len(list((two.sys / "class/infiniband").iterdir())) == 6

@@ -67,9 +67,20 @@ static bool parent(struct ibh_host *host, struct candidate *candidate)
 	return !ibh_parse_pci(part, strlen(part), &candidate->pci);
 }
 
+static bool has_guid(const struct ibh_pf *pf)
+{
+	unsigned int i;
+
+	for (i = 0; i < pf->port_count; i++)
+		if (pf->ports[i].guid)
+			return true;
+	return false;
+}
+
 /*
  * One function may have several IB devices: planes and SMI devices of a
- * ConnectX-8 are beside the one that has InfiniBand ports.
+ * ConnectX-8 are beside the one that has InfiniBand ports. If their ports say
+ * that they are InfiniBand's, too, they have no GUID.
  */
 static struct ibh_error *read_function(struct ibh_host *host,
 				       const struct candidate *candidates,
@@ -78,11 +89,13 @@ static struct ibh_error *read_function(struct ibh_host *host,
 {
 	struct ibh_error *error = NULL;
 	char path[PATH_SIZE], value[SHORT_VALUE];
+	struct ibh_pf first;
+	bool has_first = false;
 	ssize_t len;
 	size_t i;
 
 	*is_one = false;
-	for (i = 0; i < count && !error && !*is_one; i++) {
+	for (i = 0; i < count && !error; i++) {
 		memset(pf, 0, sizeof(*pf));
 		pf->pci = candidates[i].pci;
 		ibh_format_pci(pf->pci, pf->address);
@@ -97,6 +110,18 @@ static struct ibh_error *read_function(struct ibh_host *host,
 			return fail(T_UNREADABLE, pf->address, path, (int)len,
 				    NULL, NULL, NULL);
 		error = pf_read(host, pf, is_one);
+		if (error || !*is_one || count == 1)
+			continue;
+		pf_read_guids(host, pf);
+		if (has_guid(pf))
+			return NULL;
+		if (!has_first)
+			first = *pf;
+		has_first = true;
+	}
+	if (!error && has_first) {
+		*pf = first;
+		*is_one = true;
 	}
 	return error;
 }
