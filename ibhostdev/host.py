@@ -214,6 +214,12 @@ class Host:
         network devices have to be asked about."""
         return self._engine.asks_all(pf)
 
+    def asks_files(self, pf: Pf) -> bool:
+        """Whether that answer could not be used at all, for it had more VFs
+        than a message of the kernel's holds, and MLNX_OFED's files were
+        read instead."""
+        return self._engine.asks_files(pf)
+
     # -- batches ------------------------------------------------------
 
     def plug(

@@ -204,6 +204,8 @@ cdef extern from "ibhostdev/engine.h" nogil:
                    ibh_error **error)
     bint ibh_asks_all(ibh_host *host, const ibh_pf *pf,
                       unsigned int port)
+    bint ibh_asks_files(ibh_host *host, const ibh_pf *pf,
+                        unsigned int port)
 
     # -- batches
     struct ibh_vif:

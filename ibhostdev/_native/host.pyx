@@ -18,6 +18,7 @@ from ibhostdev._native.api cimport (
     IBH_OTHER,
     c_bool,
     ibh_asks_all,
+    ibh_asks_files,
     ibh_batch,
     ibh_batch_free,
     ibh_choice,
@@ -274,6 +275,16 @@ cdef class Engine:
         with nogil:
             all_asked = ibh_asks_all(self.host, &native, port)
         return bool(all_asked)
+
+    def asks_files(self, pf):
+        """Whether what the kernel said of the PF's VFs was of no use."""
+        cdef ibh_pf native
+        cdef unsigned int port = pf.port
+        cdef bint files_asked
+        fill_pf(&native, pf)
+        with nogil:
+            files_asked = ibh_asks_files(self.host, &native, port)
+        return bool(files_asked)
 
     # -- batches ------------------------------------------------------
 

@@ -302,13 +302,26 @@ def _netdev_cure(pf: Pf) -> str:
 
 def large_answers(patient: Patient) -> Iterator[Finding]:
     """Kernels 5.5 to 6.14 cannot put many VFs into the answer about one
-    device (net/core/rtnetlink.c, rtnl_vfinfo_size)."""
+    device (net/core/rtnetlink.c, rtnl_vfinfo_size), and no kernel more
+    than 277."""
     for view in patient.views:
         pf = view.pf
         if view.mechanism != "mlx5_netlink" or pf.netdev is None:
             continue
         cure = "update the kernel to 6.15 or newer"
-        if patient.host.asks_all(pf):
+        if patient.host.asks_files(pf):
+            yield Finding(
+                "large answers",
+                Severity.WARNING,
+                f"the kernel's answer about {pf.numvfs} VFs of "
+                f"{pf.netdev.name} cannot be used; MLNX_OFED's files are read "
+                "instead, but the Neutron agent, which reads by netlink, does "
+                "not see the GUIDs",
+                pf.pci,
+                "enable no more than 277 VFs of a PF, with a kernel of 6.15 "
+                "or newer",
+            )
+        elif patient.host.asks_all(pf):
             yield Finding(
                 "large answers",
                 Severity.WARNING,

@@ -215,8 +215,7 @@ class Rtnetlink:
         if link and mask & RTEXT_VF and 0 < limit <= len(link[0].vfs):
             # Linux 5.5 to 6.14 made the buffer too small for the GUIDs
             raise OSError(EMSGSIZE, "too many VFs")
-        deaf = self._machine.deaf.get(link[0].address) if link else None
-        if deaf and mask & RTEXT_VF:
+        if deaf := self._deaf(link, mask):
             raise OSError(deaf, "deaf")
         yield pack(NEWLINK, 0, message.sequence, payload)
 
@@ -224,8 +223,10 @@ class Rtnetlink:
         """Several messages to a datagram, and NLMSG_DONE in one of its own."""
         links = self._links()
         self._count(links, mask)
-        datagram = b""
+        datagram, code = b"", 0
         for link in links:
+            if code := self._deaf(link, mask):
+                break
             payload = self._link(link, mask)
             message = pack(NEWLINK, MULTI, sequence, payload)
             if datagram and len(datagram) + len(message) > _DATAGRAM:
@@ -233,7 +234,13 @@ class Rtnetlink:
                 datagram = b""
             datagram += message
         yield datagram
-        yield pack(DONE, MULTI, sequence, struct.pack("=i", 0))
+        yield pack(DONE, MULTI, sequence, struct.pack("=i", -code))
+
+    def _deaf(self, link: Link, mask: int) -> int:
+        """The errno that ends every answer with this device's VFs."""
+        if link is None or not mask & RTEXT_VF:
+            return 0
+        return self._machine.deaf.get(link[0].address, 0)
 
     def _count(self, links: list[Link], mask: int) -> None:
         if mask & RTEXT_VF:

@@ -302,7 +302,7 @@ class SimulatedHost:
         self.machine.deny_sysfs = sysfs
 
     def deafen(self, pf: str, errno: int) -> None:
-        """A GETLINK with VF data of a PF fails."""
+        """A GETLINK with VF data of a PF fails, and so does a dump."""
         self.machine.deaf[pf] = errno
 
     def netdev(self, name: str, fault: str = "") -> None:

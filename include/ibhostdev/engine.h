@@ -319,6 +319,10 @@ IBH_PUBLIC int ibh_survey(struct ibh_host *host, const struct ibh_pf *pf,
  */
 IBH_PUBLIC bool ibh_asks_all(struct ibh_host *host, const struct ibh_pf *pf,
 			     unsigned int port);
+/* … or its answer could not be used at all, so that MLNX_OFED's files were
+ * read. */
+IBH_PUBLIC bool ibh_asks_files(struct ibh_host *host, const struct ibh_pf *pf,
+			       unsigned int port);
 
 /* ---- batches ----------------------------------------------------------- */
 

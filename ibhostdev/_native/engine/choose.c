@@ -98,6 +98,7 @@ void side_free(struct side *side)
 {
 	ibh_error_free(side->obstacle);
 	ibh_error_free(side->trouble);
+	ibh_error_free(side->detour);
 	free(side->mine);
 	free(side->states);
 	free(side->told);
@@ -114,17 +115,28 @@ void ibh_choose(struct ibh_host *host, const struct ibh_pf *pf,
 	choose(&side, forced, choice);
 }
 
-bool ibh_asks_all(struct ibh_host *host, const struct ibh_pf *pf,
-		  unsigned int port)
+static struct habit habit_of(struct ibh_host *host, const struct ibh_pf *pf,
+			     unsigned int port)
 {
-	struct habit habit;
+	struct habit habit = { 0 };
 	struct side side;
 
 	side_init(&side, host, pf, port);
-	if (!side.netdev)
-		return false;
-	host_habit(host, side.netdev->ifindex, &habit);
-	return habit.dumped;
+	if (side.netdev)
+		host_habit(host, side.netdev->ifindex, &habit);
+	return habit;
+}
+
+bool ibh_asks_all(struct ibh_host *host, const struct ibh_pf *pf,
+		  unsigned int port)
+{
+	return habit_of(host, pf, port).dumped;
+}
+
+bool ibh_asks_files(struct ibh_host *host, const struct ibh_pf *pf,
+		    unsigned int port)
+{
+	return habit_of(host, pf, port).unusable;
 }
 
 int ibh_survey(struct ibh_host *host, const struct ibh_pf *pf,

@@ -238,6 +238,7 @@ struct habit {
 	int ifindex;
 	bool dumped; /* the kernel tells of its VFs only in a dump */
 	bool shown; /* the kernel tells GUIDs: since 5.5, and backported */
+	bool unusable; /* what it says; the VFs' files were read instead */
 };
 
 #define MAX_HABITS 64
@@ -432,6 +433,7 @@ struct side {
 	bool surveyed;
 	enum { NOT_ASKED, HAS_NONE, HAS_SOME } netdevs; /* its VFs have, here */
 	struct ibh_error *trouble; /* why not */
+	struct ibh_error *detour; /* why another way was taken */
 };
 
 /*
@@ -510,9 +512,13 @@ struct ibh_state mlx5_idle(const struct side *side);
 /* mlx4: whether a VF has a port. */
 bool mlx4_has_port(struct ibh_host *host, const struct ibh_pf *pf,
 		   unsigned int index, unsigned int port);
-/* OFED's files, for who reads by them: of VFs of `which` node and port GUID
- * that netlink does not know. */
+/* OFED's files, for who reads by them. mlx5_sysfs's own survey() and
+ * complete(), */
+struct ibh_error *mlx5_files_survey(struct side *side);
+void mlx5_files_complete(struct side *side, unsigned int index);
+/* VFs that netlink left out, and of others the GUIDs that it does not know, */
 void mlx5_files_fill(struct side *side);
+/* and reading back. */
 struct ibh_error *mlx5_files_read_back(struct side *side,
 				       struct change **changes, size_t count);
 /* Whether the kernel shows what was last set by netlink on this side. */

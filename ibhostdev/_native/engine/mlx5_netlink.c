@@ -97,6 +97,25 @@ static struct ibh_state told(const struct vf_info *info)
 	return state;
 }
 
+/* With too many VFs for a message it is refused or garbled, in a dump, too:
+ * that is of no use however often it is asked for. */
+static bool is_unusable(const struct ibh_error *error)
+{
+	return error &&
+	       (error->number == EMSGSIZE || error->number == EBADMSG);
+}
+
+static void learn(const struct side *side, bool unusable)
+{
+	struct habit habit;
+
+	host_habit(side->host, side->netdev->ifindex, &habit);
+	if (habit.unusable == unusable)
+		return;
+	habit.unusable = unusable;
+	host_learn(side->host, &habit);
+}
+
 /* The kernel tells of all VFs at once, but leaves out those that their driver
  * cannot ask about (net/core/rtnetlink.c, rtnl_fill_vfinfo). */
 static struct ibh_error *survey_all(struct side *side)
@@ -106,6 +125,13 @@ static struct ibh_error *survey_all(struct side *side)
 	size_t count, i;
 
 	error = ask(side, &infos, &count);
+	if (side->pf->family == IBH_MLX5_OFED)
+		learn(side, is_unusable(error));
+	if (side->pf->family == IBH_MLX5_OFED && is_unusable(error)) {
+		/* By netlink they can be written to all the same. */
+		side->detour = error;
+		return mlx5_files_survey(side);
+	}
 	if (error)
 		return error;
 	memset(side->told, 0, side->pf->numvfs * sizeof(*side->told));
@@ -121,6 +147,12 @@ static struct ibh_error *survey_all(struct side *side)
 	if (side->pf->family == IBH_MLX5_OFED)
 		mlx5_files_fill(side);
 	return NULL;
+}
+
+static void complete(struct side *side, unsigned int index)
+{
+	if (side->detour)
+		mlx5_files_complete(side, index);
 }
 
 static struct ibh_error *read_back(struct side *side, struct change **changes,
@@ -391,6 +423,7 @@ const struct mechanism mlx5_netlink = {
 	.plugged = mlx5_plugged,
 	.idle = mlx5_idle,
 	.survey = survey_all,
+	.complete = complete,
 	.write = write_all,
 	.read_back = read_back,
 };

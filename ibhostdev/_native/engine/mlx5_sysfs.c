@@ -126,7 +126,7 @@ static struct ibh_error *read_vf(const struct side *side, unsigned int index,
 	return NULL;
 }
 
-static void complete(struct side *side, unsigned int index)
+void mlx5_files_complete(struct side *side, unsigned int index)
 {
 	struct ibh_state state = { 0 };
 	struct ibh_error *error = read_vf(side, index, true, &state);
@@ -164,7 +164,7 @@ static void survey_vf(void *context, size_t i)
 	ibh_error_free(error);
 }
 
-static struct ibh_error *survey_all(struct side *side)
+struct ibh_error *mlx5_files_survey(struct side *side)
 {
 	struct work work = { .side = side };
 
@@ -176,10 +176,15 @@ static void fill_vf(void *context, size_t i)
 {
 	const unsigned int guids = IBH_HAVE_NODE | IBH_HAVE_PORT;
 	struct side *side = ((struct work *)context)->side;
+	bool left_out = side->told[i] != TOLD;
+	struct ibh_error *error;
 
-	if (side->told[i] == TOLD && (side->states[i].have & guids) != guids)
-		ibh_error_free(read_vf(side, (unsigned int)i, false,
-				       &side->states[i]));
+	if (!left_out && (side->states[i].have & guids) == guids)
+		return;
+	error = read_vf(side, (unsigned int)i, left_out, &side->states[i]);
+	if (!error)
+		side->told[i] = TOLD;
+	ibh_error_free(error);
 }
 
 void mlx5_files_fill(struct side *side)
@@ -285,8 +290,8 @@ const struct mechanism mlx5_sysfs = {
 	.obstacle = obstacle,
 	.plugged = mlx5_plugged,
 	.idle = mlx5_idle,
-	.survey = survey_all,
-	.complete = complete,
+	.survey = mlx5_files_survey,
+	.complete = mlx5_files_complete,
 	.write = write_all,
 	.read_back = read_back,
 };

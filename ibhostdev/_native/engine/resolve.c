@@ -342,6 +342,15 @@ static struct ibh_error *doubt(struct run *run, const struct ibh_error *why)
 	return warn(run, "not searched for the GUIDs: %s", text);
 }
 
+static struct ibh_error *tell_detour(struct run *run,
+				     const struct ibh_error *why)
+{
+	char text[1024];
+
+	ibh_error_text(why, text, sizeof(text));
+	return warn(run, "MLNX_OFED's files were read instead: %s", text);
+}
+
 /* Nor is it known where those are that were plugged on a network of which no
  * device is here (any more). */
 static struct ibh_error *doubt_network(struct run *run, size_t at)
@@ -374,6 +383,8 @@ static struct ibh_error *survey(struct run *run)
 	for (i = 0; i < run->side_count && !error; i++) {
 		struct side *side = &run->sides[i];
 
+		if (side->detour)
+			error = tell_detour(run, side->detour);
 		if (!side->trouble)
 			continue;
 		if (side->has_mine)
