@@ -61,7 +61,7 @@ static const struct words words[T_LAST] = {
 			       "leave the policy out: the Neutron agent raises "
 			       "it" },
 	[T_ONE_GUID] = { IBH_INVALID_INPUT,
-			 "ebrctl gives a VF one GUID, for node and port",
+			 "{1} gives a VF one GUID, and not two",
 			 "leave the node GUID out" },
 	[T_PF_HAS] = { IBH_GUID_CONFLICT, "GUID {1} is that of PF {2}",
 		       "give the VF a GUID that nobody else has" },

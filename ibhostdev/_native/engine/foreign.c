@@ -49,9 +49,6 @@ static struct ibh_error *plugged(const struct side *side,
 		error = way->check(way->context, vif->port_guid);
 	if (error)
 		return error;
-	if (vif->node_guid && vif->node_guid != vif->port_guid)
-		return fail(T_ONE_GUID, NULL, "node_guid", 0, NULL, NULL,
-			    NULL);
 	if (how && how->set_policy)
 		return fail(T_FOREIGN_POLICY, NULL, "policy", 0,
 			    policies[how->policy], NULL, NULL);

@@ -73,7 +73,7 @@ enum text {
 	T_VF_TWICE,
 	T_NO_POLICY, /* {1} policy */
 	T_FOREIGN_POLICY, /* {1} policy */
-	T_ONE_GUID,
+	T_ONE_GUID, /* {1} mechanism */
 	T_PF_HAS, /* {1} GUID, {2} PF */
 	T_NO_MAPPING, /* {1} what stands there */
 	T_AUTO_DEVICE, /* {1} mapping, {2} device */
@@ -467,7 +467,8 @@ struct mechanism {
 	const char *name;
 	/* Why it cannot serve: true, and the reason. */
 	bool (*obstacle)(const struct side *side, char *why, size_t size);
-	/* The state of a VF with this identity. */
+	/* The state of a VF with this identity, as far as it can be given: a
+	 * node GUID of its own is refused where it is not in there. */
 	struct ibh_error *(*plugged)(const struct side *side,
 				     const struct ibh_vif *vif,
 				     const struct ibh_how *how,
@@ -669,6 +670,8 @@ struct change *changes_find(const struct changes *changes,
 /* The same for a VF that holds a VIF's GUID, which may hold another's. */
 struct change *changes_sharing(const struct changes *changes,
 			       const struct side *side, unsigned int index);
+/* The one of a VIF's GUIDs that is held there. */
+uint64_t guid_held(const struct ibh_vif *vif, const struct holder *holder);
 /* A VF that holds a VIF's GUID is made idle, once, and before `change`. */
 struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
 			     struct holder *holder, struct change *change);

@@ -5,7 +5,8 @@
  * A GUID is a request here: ports/<p>/admin_guids/<i> takes anything and
  * always reports success, a work item asks the subnet manager, and only
  * ports/<p>/gids/<i> shows that it agreed (drivers/infiniband/hw/mlx4/
- * sysfs.c and alias_GUID.c). VFs have neither node GUIDs nor policies.
+ * sysfs.c and alias_GUID.c). VFs have no policies, and the node GUIDs that
+ * the driver makes up for them (mad.c, mlx4_ib_init_sriov).
  */
 #include "path.h"
 

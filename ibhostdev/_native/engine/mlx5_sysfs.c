@@ -34,7 +34,7 @@ struct ibh_error *mlx5_plugged(const struct side *side,
 {
 	(void)side;
 	*wanted = (struct ibh_state){
-		.node = vif->node_guid ? vif->node_guid : vif->port_guid,
+		.node = vif_node_guid(vif),
 		.port = vif->port_guid,
 		.policy = how && how->set_policy ? (uint8_t)how->policy :
 						   IBH_FOLLOW,

@@ -129,6 +129,19 @@ bool change_needed(const struct change *change)
 	return change->write.have != 0;
 }
 
+uint64_t guid_held(const struct ibh_vif *vif, const struct holder *holder)
+{
+	const struct ibh_state *state = &holder->side->states[holder->vf.index];
+	uint64_t node = vif_node_guid(vif);
+
+	if (state->have & IBH_HAVE_PORT &&
+	    (state->port == vif->port_guid || state->port == node))
+		return state->port;
+	return state->have & IBH_HAVE_NODE && state->node == node ?
+		       node :
+		       vif->port_guid;
+}
+
 struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
 			     struct holder *holder, struct change *change)
 {

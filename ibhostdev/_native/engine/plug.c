@@ -10,6 +10,12 @@ static struct ibh_error *no_memory(void)
 	return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
 }
 
+/* Whether a GUID is there, and somebody's, but not the one that it is to be. */
+static bool is_other(bool known, uint64_t guid, uint64_t wanted)
+{
+	return known && !guid_is_idle(guid) && guid != wanted;
+}
+
 /*
  * What may be done to a VF in a guest's hands: nothing, but to give it back
  * an identity that it is known to have lost.
@@ -20,8 +26,9 @@ static struct ibh_error *spare_guest(struct run *run,
 {
 	uint8_t identities =
 		change->wanted.have & (IBH_HAVE_NODE | IBH_HAVE_PORT);
-	uint64_t owner = state_owner(&change->before);
-	char text[IBH_GUID_TEXT + 1];
+	const struct ibh_state *before = &change->before;
+	uint64_t owner = state_owner(before);
+	char text[IBH_GUID_TEXT + 1], port[IBH_GUID_TEXT + 1];
 
 	if (owner && owner != vif->port_guid && owner != vif_node_guid(vif)) {
 		ibh_format_guid(owner, text);
@@ -32,8 +39,21 @@ static struct ibh_error *spare_guest(struct run *run,
 	if (equal) {
 		change->write.have = 0;
 		/* The subnet manager may yet agree. */
-		change->verified = !change->before.pending;
-	} else if ((change->before.have & identities) != identities) {
+		change->verified = !before->pending;
+	} else if (is_other(before->have & identities & IBH_HAVE_NODE,
+			    before->node, change->wanted.node) ||
+		   is_other(before->have & identities & IBH_HAVE_PORT,
+			    before->port, change->wanted.port)) {
+		/* Half of it is the VIF's, and the other somebody's choice. */
+		change->write.have = 0;
+		change->verified = false;
+		ibh_format_guid(before->node, text);
+		ibh_format_guid(before->port, port);
+		return warn(run,
+			    "%s is left alone: a guest has it, with node GUID "
+			    "%s and port GUID %s",
+			    change->address, text, port);
+	} else if ((before->have & identities) != identities) {
 		change->write.have = 0;
 		change->verified = false;
 		ibh_format_guid(vif->port_guid, text);
@@ -86,27 +106,67 @@ static struct ibh_error *spare_pfs(const struct run *run,
 		    NULL);
 }
 
+static struct ibh_error *warn_of_group(struct run *run, uint64_t guid)
+{
+	char text[IBH_GUID_TEXT + 1];
+
+	if (!(guid >> 56 & 1))
+		return NULL;
+	ibh_format_guid(guid, text);
+	return warn(run,
+		    "GUID %s has the lowest bit of its first octet set: "
+		    "InfiniBand does not mind, but a MAC address made of it "
+		    "would be a group's",
+		    text);
+}
+
+/* `had` is a GUID of the VF's before, and `gets` what comes in its place. */
+static struct ibh_error *warn_of_loss(struct run *run,
+				      const struct change *change,
+				      uint64_t had, uint64_t gets)
+{
+	char text[IBH_GUID_TEXT + 1], other[IBH_GUID_TEXT + 1];
+
+	if (guid_is_idle(had) || had == change->wanted.port ||
+	    had == change->wanted.node)
+		return NULL;
+	ibh_format_guid(had, other);
+	ibh_format_guid(gets, text);
+	return warn(run, "%s had GUID %s, and gets %s in its place",
+		    change->address, other, text);
+}
+
 /* What somebody should know before an identity is written. */
 static struct ibh_error *warn_of_writing(struct run *run,
 					 const struct change *change)
 {
-	char text[IBH_GUID_TEXT + 1], other[IBH_GUID_TEXT + 1];
-	uint64_t owner = state_owner(&change->before);
-	struct ibh_error *error = NULL;
+	const struct ibh_state *before = &change->before;
+	const struct ibh_state *wanted = &change->wanted;
+	uint64_t port = before->have & IBH_HAVE_PORT ? before->port : 0;
+	uint64_t node = before->have & IBH_HAVE_NODE ? before->node : 0;
+	bool two = wanted->have & IBH_HAVE_NODE && wanted->node != wanted->port;
+	struct ibh_error *error = warn_of_group(run, wanted->port);
 
-	ibh_format_guid(change->wanted.port, text);
-	if (change->wanted.port >> 56 & 1)
-		error = warn(run,
-			     "GUID %s has the lowest bit of its first octet "
-			     "set: InfiniBand does not mind, but a MAC address "
-			     "made of it would be a group's",
-			     text);
-	if (error || !owner || owner == change->wanted.port ||
-	    owner == change->wanted.node)
-		return error;
-	ibh_format_guid(owner, other);
-	return warn(run, "%s had GUID %s, and gets %s in its place",
-		    change->address, other, text);
+	if (!error && two)
+		error = warn_of_group(run, wanted->node);
+	if (!error)
+		error = warn_of_loss(run, change, port, wanted->port);
+	if (!error && node != port)
+		error = warn_of_loss(run, change, node, wanted->node);
+	return error;
+}
+
+/* mlx4 has no node GUIDs that could be set, and ebrctl takes one GUID. */
+static struct ibh_error *gives_both(const struct change *change,
+				    const struct ibh_vif *vif)
+{
+	const struct ibh_state *wanted = &change->wanted;
+
+	if (vif_node_guid(vif) == vif->port_guid ||
+	    (wanted->have & IBH_HAVE_NODE && wanted->node == vif->node_guid))
+		return NULL;
+	return fail(T_ONE_GUID, change->address, "node_guid", 0,
+		    change->side->mechanism->name, NULL, NULL);
 }
 
 static bool lowers(const struct ibh_how *how)
@@ -124,6 +184,8 @@ static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 	bool equal;
 
 	error = side->mechanism->plugged(side, vif, run->how, &change->wanted);
+	if (!error)
+		error = gives_both(change, vif);
 	if (!error)
 		error = state_of(side, &change->vf, &change->before);
 	if (error)
@@ -164,9 +226,9 @@ static struct ibh_error *move_others(struct run *run, size_t at,
 	struct ibh_error *error = NULL;
 	struct holder *holder;
 
-	ibh_format_guid(vif->port_guid, text);
 	for (holder = run->holders[at]; holder; holder = holder->next) {
 		ibh_format_pci(holder->vf.pci, address);
+		ibh_format_guid(guid_held(vif, holder), text);
 		if (!holder->there)
 			return fail(T_VANISHED, address, NULL, 0, NULL, NULL,
 				    NULL);
@@ -177,6 +239,7 @@ static struct ibh_error *move_others(struct run *run, size_t at,
 	for (holder = run->holders[at]; holder && !error;
 	     holder = holder->next) {
 		ibh_format_pci(holder->vf.pci, address);
+		ibh_format_guid(guid_held(vif, holder), text);
 		error = warn(run,
 			     "GUID %s was still on %s, which is made idle for "
 			     "%s to have it",

@@ -26,6 +26,12 @@ static struct ibh_state former(const struct ibh_state *then,
 	return wanted;
 }
 
+static bool has(const struct ibh_state *state, uint64_t guid)
+{
+	return (state->have & IBH_HAVE_PORT && state->port == guid) ||
+	       (state->have & IBH_HAVE_NODE && state->node == guid);
+}
+
 static struct ibh_error *back(const struct side *side, struct change *change,
 			      const struct ibh_vif *vif,
 			      const struct ibh_state *then)
@@ -52,7 +58,7 @@ static struct ibh_error *back(const struct side *side, struct change *change,
 	/* A restore that was cut off may have given the GUID back already. */
 	owner = state_owner(&change->before);
 	if (write->have && owner && owner != vif->port_guid &&
-	    owner != vif_node_guid(vif) && owner != state_owner(then)) {
+	    owner != vif_node_guid(vif) && !has(then, owner)) {
 		ibh_format_guid(owner, text);
 		return fail(T_GIVEN_MEANWHILE, change->address, NULL, 0, text,
 			    NULL, NULL);
@@ -61,12 +67,6 @@ static struct ibh_error *back(const struct side *side, struct change *change,
 		return fail(T_TAKEN_MEANWHILE, change->address, NULL, 0, NULL,
 			    NULL, NULL);
 	return NULL;
-}
-
-static bool has(const struct ibh_state *state, uint64_t guid)
-{
-	return (state->have & IBH_HAVE_PORT && state->port == guid) ||
-	       (state->have & IBH_HAVE_NODE && state->node == guid);
 }
 
 /* Whether a VF is given back to somebody else by this batch, too. */
@@ -82,24 +82,43 @@ static bool loses(const struct run *run, const struct holder *holder,
 	return false;
 }
 
+/* Who has a GUID that is to be given back, and keeps it; NULL. */
+static const struct holder *kept(const struct run *run, size_t at,
+				 uint64_t guid)
+{
+	const struct holder *holder = run->holders[at];
+
+	while (holder &&
+	       (!has(&holder->side->states[holder->vf.index], guid) ||
+		loses(run, holder, guid)))
+		holder = holder->next;
+	return holder;
+}
+
 /* What a VF had another may have been given meanwhile: then it stays idle. */
 static struct ibh_error *keep_from(struct run *run, size_t at,
 				   struct change *change)
 {
-	uint64_t guid = state_owner(&change->wanted);
+	const struct ibh_state *wanted = &change->wanted;
+	const uint64_t guids[] = {
+		wanted->have & IBH_HAVE_PORT ? wanted->port : 0,
+		wanted->have & IBH_HAVE_NODE ? wanted->node : 0,
+	};
 	char text[IBH_GUID_TEXT + 1], address[IBH_PCI_TEXT + 1];
-	struct holder *holder;
+	const struct holder *holder;
+	unsigned int i;
 
 	/* One that has it all already may be a guest's by now. */
 	if (!change_needed(change))
 		return NULL;
-	for (holder = run->holders[at]; guid && holder; holder = holder->next) {
-		if (!has(&holder->side->states[holder->vf.index], guid) ||
-		    loses(run, holder, guid))
+	for (i = 0; i < 2; i++) {
+		holder = guid_is_idle(guids[i]) ? NULL :
+						  kept(run, at, guids[i]);
+		if (!holder)
 			continue;
 		change->wanted = change->side->mechanism->idle(change->side);
 		change->write = difference(&change->before, &change->wanted);
-		ibh_format_guid(guid, text);
+		ibh_format_guid(guids[i], text);
 		ibh_format_pci(holder->vf.pci, address);
 		return warn(run,
 			    "%s is left idle: GUID %s, which it had, is on %s "

@@ -159,7 +159,7 @@ static struct ibh_error *held_fast(struct run *run, size_t at)
 		if (!holder->vf.in_use)
 			continue;
 		ibh_format_pci(holder->vf.pci, address);
-		ibh_format_guid(run->vifs[at].port_guid, text);
+		ibh_format_guid(guid_held(&run->vifs[at], holder), text);
 		return fail(T_GUEST_HAS_GUID, address, NULL, 0, text, NULL,
 			    NULL);
 	}
