@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes into a batch and what comes out of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple, Self
 
 from ibhostdev._native.text import vif_of
-from ibhostdev.errors import IbHostdevError, RolledBack
+from ibhostdev.errors import IbHostdevError, InvalidInput, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
 from ibhostdev.pci import PciAddress
@@ -37,12 +37,15 @@ class Link(StrEnum):
 class Vif(NamedTuple):
     """A port: the GUID it is to have and the VF it is to have it on.
 
-    For unplug ``pci`` is a hint and may be missing.
+    ``guid`` is the port GUID, by which the fabric knows it, and the node
+    GUID too unless ``node_guid`` is another. Unplug goes by either of them,
+    and ``pci`` is a hint for it, and may be missing.
     """
 
     pci: PciAddress | None
     guid: Guid
     physical_network: str | None = None
+    node_guid: Guid | None = None
 
     @classmethod
     def parse(
@@ -50,21 +53,51 @@ class Vif(NamedTuple):
         pci: str | None,
         identity: str,
         physical_network: str | None = None,
+        node_guid: str | None = None,
     ) -> Self:
-        """From text: PCI address, and MAC or GUID.
+        """From text: PCI address, MAC or GUID, and a GUID.
 
-        :raises InvalidInput: for either being malformed, or a GUID that
-            cannot be an identity
+        :raises InvalidInput: for any being malformed, or a GUID that cannot
+            be an identity
         """
         vif = vif_of(cls, PciAddress, Guid, pci, identity, physical_network)
-        if vif is not None:
+        if vif is not None and node_guid is None:
             return vif
         # One of these says what is wrong.
         return cls(
             None if pci is None else PciAddress.parse(pci),
             Guid.parse_identity(identity),
             physical_network,
+            None if node_guid is None else Guid.parse_keyed(None, node_guid),
         )
+
+    @classmethod
+    def parse_keyed(cls, given: Mapping[str, str]) -> Self:
+        """From what stands under these keys: ``pci``; ``mac`` or ``guid``,
+        or ``node_guid`` and ``port_guid``, which come together;
+        ``physical_network``.
+
+        :raises InvalidInput: as parse() does, and for what may not stand
+            together
+        """
+        pci, mac, guid = given.get("pci"), given.get("mac"), given.get("guid")
+        node, port = given.get("node_guid"), given.get("port_guid")
+        address = None if pci is None else PciAddress.parse(pci)
+        network = given.get("physical_network") or None
+        if node is None and port is None:
+            return cls(address, Guid.parse_keyed(mac, guid), network)
+        if node is None or port is None:
+            raise InvalidInput(
+                "has one of node_guid and port_guid",
+                cure="write both, or guid where they are one",
+            )
+        if mac is not None or guid is not None:
+            raise InvalidInput(
+                "has mac or guid beside node_guid and port_guid",
+                cure="leave it out",
+            )
+        own, nodes = (Guid.parse_keyed(None, text) for text in (port, node))
+        return cls(address, own, network, None if nodes == own else nodes)
 
 
 class VfResult(NamedTuple):

@@ -24,6 +24,7 @@ from ibhostdev._native.api cimport (
 )
 from ibhostdev._native.results cimport family_of, policy_of
 
+from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import Guid
 
@@ -160,8 +161,12 @@ cdef class Vifs:
             raise MemoryError
         for i, one in enumerate(self.owners):
             vif = &self.vifs[i]
-            vif.port_guid = _number(one.guid)
-            pci, network = one.pci, one.physical_network
+            if not isinstance(one, Vif):
+                raise TypeError(f"no Vif: {one!r}")
+            pci, guid, network, node_guid = <tuple>one
+            vif.port_guid = _number(guid)
+            if node_guid is not None:
+                vif.node_guid = _other(node_guid)
             if pci is not None:
                 fill_pci(&vif.pci, pci)
                 vif.has_pci = True
@@ -190,6 +195,14 @@ cdef uint64_t _number(guid) except? 0:
         # It is no 64-bit number, and this says so.
         Guid(guid).require_identity()
         raise
+
+
+cdef uint64_t _other(node_guid) except 0:
+    """A node GUID of its own: the engine takes 0 for none."""
+    cdef uint64_t number = _number(node_guid)
+    if number == 0:
+        Guid(number).require_identity()
+    return number
 
 
 cdef int _fill_state(ibh_state *native, state) except -1:

@@ -153,8 +153,8 @@ def guid(text):
 
 
 def vif_of(kind, pci_kind, guid_kind, pci, identity, network):
-    """The three fields of a Vif as one, of PCI address, and MAC or GUID, that
-    have no blanks around them; None if one is not right, or can be nobody's
+    """The fields of a Vif as one, of PCI address, and MAC or GUID, that have
+    no blanks around them, and with that for both GUIDs; None if one is not right, or can be nobody's
     identity."""
     cdef Py_ssize_t size
     cdef uint64_t mac, number
@@ -171,7 +171,7 @@ def vif_of(kind, pci_kind, guid_kind, pci, identity, network):
             return None
         pci = subclassed(&PyUnicode_Type, pci_kind, pci)
     return subclassed(&PyTuple_Type, kind, (
-        pci, subclassed(&PyLong_Type, guid_kind, number), network
+        pci, subclassed(&PyLong_Type, guid_kind, number), network, None
     ))
 
 

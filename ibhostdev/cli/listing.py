@@ -274,14 +274,17 @@ def _on_side(view: View, vf: Vf, side: int) -> Cell:
 
 
 def identity(state: VfState) -> Cell:
-    """Whose a VF is, in a word: a MAC, or a GUID that was made from none."""
+    """Whose a VF is: a MAC, or a GUID that was made from none, or both GUIDs
+    where they differ."""
     node, port, owner = state.node_guid, state.port_guid, state.owner
     if node is None and port is None:
         return "not known", "dim"
     if owner is None:
         return "idle", "dim"
-    if None not in (node, port) and node != port:
-        return f"node {node} port {port}", "bold red"
+    if node is not None and port is not None and node != port:
+        # One alone is what a call that was cut off has left.
+        half = node.is_idle or port.is_idle
+        return f"node {node} port {port}", "bold red" if half else "bold"
     return owner.mac or str(owner), "bold"
 
 

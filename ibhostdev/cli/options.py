@@ -213,9 +213,9 @@ batch = _together(
     click.option(
         "--file",
         metavar="FILE",
-        help="YAML or JSON list of entries with pci, mac or guid, "
-        "physical_network, or what 'list --json' has written; - for standard "
-        "input.",
+        help="YAML or JSON list of entries with pci, mac or guid (or "
+        "node_guid and port_guid), physical_network, or what 'list --json' "
+        "has written; - for standard input.",
     ),
     click.option(
         "--physical-network",
@@ -250,8 +250,8 @@ guests = _together(
     click.option(
         "--file",
         metavar="FILE",
-        help="YAML or JSON list of entries with domain, pci, mac or "
-        "guid, physical_network; - for standard input.",
+        help="YAML or JSON list of entries with domain, pci, mac or guid (or "
+        "node_guid and port_guid), physical_network; - for standard input.",
     ),
     click.option("--live", is_flag=True, help="Of the running guest."),
     click.option(

@@ -17,7 +17,6 @@ from ibhostdev.errors import (
     RolledBack,
     WrongPhysicalNetwork,
 )
-from ibhostdev.guid import Guid
 from ibhostdev.inventory import EBRCTL, VfState
 from ibhostdev.plain import error_to_plain
 
@@ -139,27 +138,34 @@ def _row(vif: Vif, one: VfResult, done: str, dry_run: bool) -> Line:
     return [
         (one.pci or "-", ""),
         (vif.guid.mac or str(vif.guid), "bold"),
-        _state(one.before, vif.guid),
+        _state(one.before, vif),
         ("→", "dim"),
-        _state(after, vif.guid),
+        _state(after, vif),
         (one.mechanism or "-", "dim"),
         _outcome(one, done, dry_run),
     ]
 
 
-def _state(state: VfState | None, guid: Guid) -> Cell:
-    """A state, seen from the VIF: "its own" is the GUID it is to have."""
+def _state(state: VfState | None, vif: Vif) -> Cell:
+    """A state, seen from the VIF: "its own" are the GUIDs it is to have."""
     if state is None or state == VfState():
         return "-", "dim"
-    known = [g for g in (state.node_guid, state.port_guid) if g is not None]
+    halves = [
+        (has, wanted)
+        for has, wanted in (
+            (state.node_guid, vif.node_guid or vif.guid),
+            (state.port_guid, vif.guid),
+        )
+        if has is not None
+    ]
     owner = state.owner
-    if not known:
+    if not halves:
         what = "not known"
     elif owner is None:
         what = "idle"
-    elif all(one == guid for one in known):
+    elif all(has == wanted for has, wanted in halves):
         what = "its own"
-    elif any(one == guid for one in known):
+    elif any(has == wanted for has, wanted in halves):
         what = "half its own"
     else:
         what = owner.mac or str(owner)

@@ -13,10 +13,11 @@ from ibhostdev.guid import Guid, shortened
 from ibhostdev.pci import PciAddress
 
 _LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
-_KEYS = ("pci", "mac", "guid", "physical_network")
+_GUIDS = ("guid", "node_guid", "port_guid")
+_KEYS = ("pci", "mac", *_GUIDS, "physical_network")
 _FORM = (
-    "write a list of entries with pci, mac or guid, physical_network, or give "
-    "what 'ibhostdev list --json' writes"
+    "write a list of entries with pci, mac or guid (or node_guid and "
+    "port_guid), physical_network, or give what 'ibhostdev list --json' writes"
 )
 
 _Entry = list[tuple[Any, Any]]
@@ -165,17 +166,17 @@ def _pci(given: dict[str, str], where: str) -> str:
 def _vif(
     given: dict[str, str], where: str, network: str | None, need_pci: bool
 ) -> Vif:
-    pci = _pci(given, where) if need_pci else given.get("pci")
+    if need_pci:
+        _pci(given, where)
     try:
-        vif = Vif(
-            None if pci is None else PciAddress.parse(pci),
-            Guid.parse_keyed(given.get("mac"), given.get("guid")),
-            given.get("physical_network") or network,
-        )
+        vif = Vif.parse_keyed(given)
     except IbHostdevError as error:
         error.device = where
         raise
-    _note(given.get("guid"))
+    for key in _GUIDS:
+        _note(given.get(key))
+    if vif.physical_network is None and network is not None:
+        vif = vif._replace(physical_network=network)
     return vif
 
 
@@ -257,22 +258,26 @@ def _listed(document: _Pairs, shown: str) -> _Entries:
                     cure="write a list of VIFs, each with the "
                     "physical_network of its port",
                 )
-            if owner is None or owner.is_idle:
+            if owner is None or (
+                owner.is_idle and (node is None or node.is_idle)
+            ):
                 continue
-            if node not in (None, owner):
+            if node is not None and node.is_idle != owner.is_idle:
                 raise InvalidInput(
-                    f"has node GUID {node} and port GUID {owner}",
+                    f"has node GUID {node} and port GUID {owner}: one of them "
+                    "is nobody's",
                     where,
-                    cure="leave it out: a VF that is plugged has one GUID for "
-                    "both",
+                    cure="leave it out, or plug or unplug it again first",
                 )
+            identity = [("guid", str(owner))]
+            if node not in (None, owner):
+                identity = [
+                    ("node_guid", str(node)),
+                    ("port_guid", str(owner)),
+                ]
             yield (
                 where,
-                [
-                    ("pci", pci),
-                    ("guid", str(owner)),
-                    ("physical_network", network),
-                ],
+                [("pci", pci), *identity, ("physical_network", network)],
             )
 
 

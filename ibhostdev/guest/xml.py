@@ -11,7 +11,8 @@ metadata, in a namespace of ours:
       </ibhostdev:vifs>
     </metadata>
 
-A ``vif`` has ``pci``, ``mac`` or ``guid``, and maybe ``physical_network``.
+A ``vif`` has ``pci``, ``mac`` or ``guid`` (or, where they differ,
+``node_guid`` and ``port_guid``), and maybe ``physical_network``.
 """
 
 import re
@@ -23,7 +24,7 @@ from xml.etree.ElementTree import Element, SubElement
 from ibhostdev import log
 from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
-from ibhostdev.guid import Guid, shortened
+from ibhostdev.guid import shortened
 from ibhostdev.pci import PciAddress
 
 NAMESPACE = "urn:ibhostdev:vifs:1"
@@ -174,21 +175,17 @@ def _address(element: Element, domain: Element) -> PciAddress:
 
 
 def _vif(element: Element) -> Vif:
-    pci, mac, guid = (element.get(name) for name in ("pci", "mac", "guid"))
-    if pci is None:
+    if element.get("pci") is None:
         raise InvalidInput(
             "a vif has no pci",
             attribute="vif",
             cure="correct it by 'virsh edit', or attach the VF anew",
         )
-    note = shortened(guid or "")
-    if note is not None:
-        log.logger(__name__).warning("%s", note)
-    return Vif(
-        PciAddress.parse(pci),
-        Guid.parse_keyed(mac, guid),
-        element.get("physical_network") or None,
-    )
+    for key in ("guid", "node_guid", "port_guid"):
+        note = shortened(element.get(key, ""))
+        if note is not None:
+            log.logger(__name__).warning("%s", note)
+    return Vif.parse_keyed(element.attrib)
 
 
 def write_vifs(vifs: Iterable[Vif]) -> str | None:
@@ -197,7 +194,10 @@ def write_vifs(vifs: Iterable[Vif]) -> str | None:
     root = Element("vifs")
     for vif in vifs:
         attributes = {"pci": str(vif.pci)}
-        if vif.guid.mac is None:
+        if vif.node_guid is not None:
+            attributes["node_guid"] = str(vif.node_guid)
+            attributes["port_guid"] = str(vif.guid)
+        elif vif.guid.mac is None:
             attributes["guid"] = str(vif.guid)
         else:
             attributes["mac"] = vif.guid.mac

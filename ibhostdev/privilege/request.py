@@ -52,7 +52,7 @@ _KEYS = frozenset(
 # The part of a call's time that the privileged side has for a plug, so that
 # who called is still there to be told of its end.
 _PART = 0.9
-_VIF_KEYS = frozenset({"pci", "guid", "physical_network"})
+_VIF_KEYS = frozenset({"pci", "guid", "physical_network", "node_guid"})
 
 
 class Request(NamedTuple):
@@ -87,14 +87,7 @@ class Request(NamedTuple):
         networks = self.physical_networks
         return {
             "action": self.action,
-            "vifs": [
-                {
-                    "pci": None if vif.pci is None else str(vif.pci),
-                    "guid": str(vif.guid),
-                    "physical_network": vif.physical_network,
-                }
-                for vif in self.vifs
-            ],
+            "vifs": [_vif_to_plain(vif) for vif in self.vifs],
             "policy": None if self.policy is None else str(self.policy),
             "link": str(self.link),
             "on_error": str(self.on_error),
@@ -271,10 +264,24 @@ def _name(value: object, where: Where) -> str | None:
     return value
 
 
+def _vif_to_plain(vif: Vif) -> Plain:
+    plain: Plain = {
+        "pci": None if vif.pci is None else str(vif.pci),
+        "guid": str(vif.guid),
+        "physical_network": vif.physical_network,
+    }
+    if vif.node_guid is not None:
+        plain["node_guid"] = str(vif.node_guid)
+    return plain
+
+
 def _vif(value: object, number: int) -> Vif:
     given = _mapping(value, (number, ""), _VIF_KEYS)
     pci = _name(given.get("pci"), (number, ".pci"))
     guid = _name(given.get("guid"), (number, ".guid"))
+    node = given.get("node_guid")
+    if node is not None:
+        node = _name(node, (number, ".node_guid"))
     if guid is None:
         raise _wrong((number, ".guid"), "is missing")
     try:
@@ -284,6 +291,7 @@ def _vif(value: object, number: int) -> Vif:
             _name(
                 given.get("physical_network"), (number, ".physical_network")
             ),
+            None if node is None else Guid.parse(node),
         )
     except InvalidInput as error:
         raise InvalidInput(

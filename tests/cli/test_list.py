@@ -118,6 +118,15 @@ def test_two_ports_of_an_mlx4(bed, run):
     assert "on port 2" in run("list").out
 
 
+def test_two_guids_are_both_shown(host, run):
+    node, port = "00:11:22:33:44:55:66:77", GUID
+    host.seed(0, 2, node, port, "follow")
+    (line,) = (x for x in run("list").out.splitlines() if node in x)
+    assert f"node {node} port {port}" in line
+    vf = run("list", "--json").json["pfs"][0]["vfs"][2]
+    assert (vf["node_guid"], vf["port_guid"]) == (node, port)
+
+
 def test_a_table_for_people(host, run):
     host.seed(0, 1, GUID, GUID, "follow")
     host.seed(0, 2, GUID, ONES, "up")

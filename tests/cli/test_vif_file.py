@@ -192,14 +192,43 @@ def test_a_listing_has_the_networks(bed, run, tmp_path):
     assert (right.physical_network, right.pci) == ("right", bed.vf(1, 0))
 
 
-def test_what_list_shows_and_plug_cannot_give_is_told(bed, run, tmp_path):
+def test_two_guids_are_read_from_a_listing(bed, run, tmp_path):
     bed.build(Hca(vfs=2))
     bed.seed(0, 1, node=GUID, port=OTHER, policy="follow")
+    before = bed.seen(0)[1]
+    file = tmp_path / "before.json"
+    file.write_text(run("list", "--json").out)
+    unplugged = run("unplug", "--json", "--file", str(file)).json
+    assert [one["guid"] for one in unplugged["results"]] == [OTHER]
+    assert bed.seen(0)[1].policy == "down"
+    assert run("plug", "--file", str(file)).code == 0
+    assert bed.seen(0)[1] == before
+
+
+@pytest.mark.parametrize(
+    ("node", "port"), [(GUID, ONES), (ONES, GUID)], ids=["node", "port"]
+)
+def test_half_an_identity_in_a_listing_is_told(bed, run, tmp_path, node, port):
+    bed.build(Hca(vfs=2))
+    bed.seed(0, 1, node=node, port=port, policy="follow")
     file = tmp_path / "before.json"
     file.write_text(run("list", "--json").out)
     done = run("plug", "--file", str(file))
     assert done.code == 2
-    assert f"VF {bed.vf(0, 1)}: has node GUID {GUID}" in done.err
+    assert f"VF {bed.vf(0, 1)}: has node GUID {node}" in done.err
+
+
+def test_two_guids_are_read_from_a_file(tmp_path):
+    file = tmp_path / "vifs.yaml"
+    entry = f"{{pci: 3b:00.2, node_guid: {GUID}, port_guid: '{OTHER}'}}"
+    file.write_text(f"- {entry}\n- {{pci: 3b:00.3, port_guid: {GUID}}}\n")
+    with pytest.raises(InvalidInput, match="one of node_guid") as caught:
+        vifs.from_file(str(file), None, need_pci=True)
+    assert str(caught.value.device) == f"{file}, line 2, entry 2"
+    file.write_text(f"- {entry}\n")
+    (vif,) = vifs.from_file(str(file), "red", need_pci=True)
+    assert (str(vif.guid), str(vif.node_guid)) == (OTHER, GUID)
+    assert vif.physical_network == "red"
 
 
 def test_an_identity_on_a_second_port_is_not_dropped(bed, run, tmp_path):

@@ -80,6 +80,15 @@ def test_a_domain_starts_with_its_identities_and_leaves_none(bed, hook, vifs):
     assert bed.seen(0) == [IDLE, IDLE, FRESH, FRESH]
 
 
+def test_a_domain_starts_with_two_guids_of_a_vf(bed, hook):
+    vif = Vif.parse(bed.vf(0, 1), mac(1), node_guid=guid(2))
+    text = xml([vif.pci], [vif])
+    assert hook("prepare", "begin", text).returncode == 0
+    assert bed.seen(0)[1] == Seen(guid(2), guid(1), "follow")
+    assert hook("release", "end", text).returncode == 0
+    assert bed.seen(0)[1] == IDLE
+
+
 def test_a_failing_plug_keeps_the_domain_from_starting(bed, hook, vifs):
     bed.fail(bed.vf(0, 1), 5)
     done = hook("prepare", "begin", xml([vif.pci for vif in vifs], vifs))

@@ -111,6 +111,7 @@ def test_identities_are_kept_as_they_are():
     vifs = [
         Vif.parse("0000:3b:00.2", MAC, "fabric & <storage>"),
         Vif.parse("0000:3b:00.3", "02:00:00:12:34:56:78:9a"),
+        Vif.parse("0000:3b:00.4", MAC, "a", "02:00:00:12:34:56:78:9a"),
     ]
     text = write_vifs(vifs)
     assert text is not None

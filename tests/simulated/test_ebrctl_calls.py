@@ -10,6 +10,7 @@ from ibhostdev import BatchFailed, OnError, Vif
 from ibhostdev.errors import (
     CommandFailed,
     DeviceInUse,
+    InvalidInput,
     NotRunning,
     RollbackFailed,
     RolledBack,
@@ -143,6 +144,27 @@ def test_half_an_identity(bed, watched, host, half):
         host.unplug(named(bed, 1), mechanism="ebrctl")
         assert bed.seen(0)[0] == Seen(ONES, ONES, "down")
         assert watched.calls == [delete(1)]
+
+
+def test_a_vif_of_two_guids_is_refused_before_any_call(bed, watched, host):
+    vif = Vif.parse(bed.vf(0, 0), mac(1), "default", node_guid=guid(2))
+    with pytest.raises(BatchFailed) as caught:
+        host.plug([vif, *named(bed, 3, 4)[1:]], mechanism="ebrctl")
+    (failure,) = caught.value.result.failures
+    assert isinstance(failure, InvalidInput)
+    assert (failure.device, failure.attribute) == (bed.vf(0, 0), "node_guid")
+    assert watched.calls == []
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["node", "port"])
+def test_either_of_two_guids_is_found_for_it(bed, watched, host, number):
+    """The daemon finds it by the port's alone."""
+    bed.seed(0, 1, guid(1), guid(2), "follow")
+    watched.held[1] = guid(2)
+    vif = Vif.parse(None, mac(number), "default")
+    host.unplug([vif], mechanism="ebrctl")
+    assert watched.calls == [delete(2)]
+    assert bed.seen(0)[1].port == ONES
 
 
 def test_a_policy_alone_is_not_its_business(bed, watched, host):

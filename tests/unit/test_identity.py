@@ -170,7 +170,42 @@ def test_routing_identifier():
 def test_a_vif_is_made_of_values_as_of_text():
     pci, guid = PciAddress("0000:3b:00.2"), Guid.from_mac("fa:16:3e:12:34:56")
     assert Vif.parse(pci, str(guid)) == Vif.parse(" 3B:00.2", guid.mac + "\n")
-    assert Vif.parse(None, f"{guid:016x}", "red") == (None, guid, "red")
+    assert Vif.parse(None, f"{guid:016x}", "red") == (None, guid, "red", None)
+
+
+NODE, PORT = "02:00:00:12:34:56:78:9a", "fa:16:3e:00:00:12:34:56"
+
+
+def test_a_vif_has_one_guid_or_two():
+    assert Vif.parse(None, PORT, node_guid=NODE) == Vif(
+        None, Guid.parse(PORT), None, Guid.parse(NODE)
+    )
+    with pytest.raises(InvalidInput, match="not a GUID"):
+        Vif.parse(None, PORT, node_guid="fa:16:3e:12:34:56")
+    with pytest.raises(InvalidInput, match="zero"):
+        Vif.parse(None, PORT, node_guid="0" * 16)
+    with pytest.raises(InvalidInput, match="neither"):
+        Vif.parse(None, "", node_guid=NODE)
+
+
+def test_two_guids_stand_under_keys_of_their_own():
+    both = {"pci": "3b:00.2", "node_guid": NODE, "port_guid": PORT}
+    assert Vif.parse_keyed(both) == Vif.parse("3b:00.2", PORT, None, NODE)
+    # One that is written twice is one.
+    assert Vif.parse_keyed(both | {"node_guid": PORT}) == Vif.parse_keyed(
+        {"pci": "3b:00.2", "guid": PORT, "physical_network": ""}
+    )
+    for alone in "node_guid", "port_guid":
+        with pytest.raises(InvalidInput, match="one of") as caught:
+            Vif.parse_keyed({alone: PORT})
+        assert "guid where they are one" in str(caught.value)
+        with pytest.raises(InvalidInput, match="a MAC address and not a GUID"):
+            Vif.parse_keyed(both | {alone: "fa:16:3e:12:34:56"})
+        with pytest.raises(InvalidInput, match="all ones"):
+            Vif.parse_keyed(both | {alone: "f" * 16})
+    for beside in "mac", "guid":
+        with pytest.raises(InvalidInput, match="beside"):
+            Vif.parse_keyed(both | {beside: PORT})
 
 
 @pytest.mark.parametrize("text", ["\udc80", "fa:16:3e:12:34:5\udc80"])

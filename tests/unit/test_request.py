@@ -27,6 +27,9 @@ from ibhostdev.privilege.request import Request, read_answer, run
 VIFS = (
     Vif.parse("0000:3b:00.2", "fa:16:3e:00:00:01", "default"),
     Vif.parse(None, "fa:16:3e:00:00:02"),
+    Vif.parse(
+        "0000:3b:00.4", "fa:16:3e:00:00:03", None, "02:00:00:12:34:56:78:9a"
+    ),
 )
 FULL = Request(
     "unplug",
@@ -106,6 +109,9 @@ BAD = {
     "number for guid": vif(guid=1),
     "mac for guid": vif(guid="fa:16:3e:00:00:01"),
     "long guid": vif(guid="0" * 65),
+    "number for node guid": vif(node_guid=1),
+    "mac for node guid": vif(node_guid="fa:16:3e:00:00:01"),
+    "empty node guid": vif(node_guid=""),
     "empty network": vif(physical_network=""),
     "long network": vif(physical_network="n" * 65),
     "control character": vif(physical_network="a\x1b[2J"),
@@ -145,7 +151,7 @@ def test_what_is_no_request_is_refused(bad):
 
 def test_a_bad_vif_is_told_by_its_place():
     asked = altered(vifs=[*FULL.to_plain()["vifs"], {"guid": "x"}])
-    with pytest.raises(errors.InvalidInput, match=r"vifs\[2\]"):
+    with pytest.raises(errors.InvalidInput, match=r"vifs\[3\]"):
         Request.from_plain(asked)
 
 
