@@ -154,8 +154,8 @@ def guid(text):
 
 def vif_of(kind, pci_kind, guid_kind, pci, identity, network):
     """The fields of a Vif as one, of PCI address, and MAC or GUID, that have
-    no blanks around them, and with that for both GUIDs; None if one is not right, or can be nobody's
-    identity."""
+    no blanks around them, for node and port; None if one is not right, or
+    can be nobody's identity."""
     cdef Py_ssize_t size
     cdef uint64_t mac, number
     cdef const char *given = _ascii(identity, &size)
