@@ -367,6 +367,36 @@ static int ib_class(struct machine *machine, struct path *path,
 	return listed ? 0 : -ENOENT;
 }
 
+/* What a driver's folder lists: the functions that it has, and its own
+ * files. */
+static int driver_folder(struct machine *machine, struct path *path,
+			 struct answer_to *to)
+{
+	enum { MLX4, MLX5 } driver;
+	unsigned int pf, vf;
+
+	if (next_is(path, "mlx4_core"))
+		driver = MLX4;
+	else if (next_is(path, "mlx5_core"))
+		driver = MLX5;
+	else
+		return -ENOENT;
+	if (!lists(path, to))
+		return -ENOENT;
+	has(to, "bind");
+	for (pf = PFS; pf-- > 0;) {
+		const struct pf *at = &machine->pfs[pf];
+
+		if ((at->family == CX3) != (driver == MLX4))
+			continue;
+		for (vf = 0; vf < at->numvfs; vf++)
+			if (at->vfs[vf].driver == OWN)
+				has(to, machine_address(pf, vf));
+		has(to, machine_address(pf, VFS));
+	}
+	return 0;
+}
+
 static int find(struct machine *machine, struct path *path,
 		const char *text, struct answer_to *to)
 {
@@ -377,8 +407,11 @@ static int find(struct machine *machine, struct path *path,
 			return ib_class(machine, path, to);
 		return -ENOENT;
 	}
-	if (!next_is(path, "bus") || !next_is(path, "pci") ||
-	    !next_is(path, "devices") || !left(path) ||
+	if (!next_is(path, "bus") || !next_is(path, "pci"))
+		return -ENOENT;
+	if (next_is(path, "drivers"))
+		return driver_folder(machine, path, to);
+	if (!next_is(path, "devices") || !left(path) ||
 	    !machine_find(machine, path->parts[path->at].text,
 			  path->parts[path->at].len, &pf, &vf))
 		return -ENOENT;

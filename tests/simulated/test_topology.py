@@ -97,10 +97,14 @@ def test_vfs_are_no_pfs(two):
 
 @pytest.mark.parametrize("driver", [None, "hfi1"])
 def test_adapters_of_other_drivers_are_left_out(two, driver):
-    link = pf_folder(two) / "driver"
+    drivers = two.sys / "bus/pci/drivers"
+    link = drivers / "mlx5_core" / two.pfs[0]
+    (pf_folder(two) / "driver").unlink()
     link.unlink()
     if driver:
-        link.symlink_to(two.sys / "bus/pci/drivers" / driver)
+        (drivers / driver).mkdir()
+        (drivers / driver / link.name).symlink_to(pf_folder(two))
+        (pf_folder(two) / "driver").symlink_to(drivers / driver)
     assert pcis(two.connect()) == two.pfs[1:]
 
 
@@ -342,8 +346,10 @@ def test_a_long_lived_host_sees_each_change(two):
     link = two.sys / "class/infiniband" / host.pfs[0].ib_device
     target = link.readlink()
     link.unlink()
+    (pf_folder(two) / "infiniband").rename(pf_folder(two) / "gone")
     with pytest.raises(DeviceNotFound):
         host.plug(vifs(two, 3))
+    (pf_folder(two) / "gone").rename(pf_folder(two) / "infiniband")
     link.symlink_to(target)
     host.plug(vifs(two, 3))
     put(pf_folder(two) / "sriov_drivers_autoprobe", 0)
@@ -354,22 +360,42 @@ def test_a_long_lived_host_sees_each_change(two):
     assert "sriov_drivers_autoprobe" in warning
 
 
-def test_no_infiniband_at_all(two):
+@pytest.mark.parametrize("loaded", [True, False])
+def test_no_infiniband_at_all(two, loaded):
+    """The IB core is not loaded, be the adapters' own driver or not."""
     shutil.rmtree(two.sys / "class/infiniband")
+    for folder in (two.sys / "bus/pci/devices").glob("*/infiniband"):
+        shutil.rmtree(folder)
+    if not loaded:
+        shutil.rmtree(two.sys / "bus/pci/drivers/mlx5_core")
     host = two.connect()
     assert host.pfs == []
     with pytest.raises(DeviceNotFound):
         host.plug(vifs(two, 1))
 
 
-def test_a_class_that_cannot_be_listed(two):
-    folder = two.sys / "class/infiniband"
+def test_a_driver_s_folder_that_cannot_be_listed(two):
+    folder = two.sys / "bus/pci/drivers/mlx5_core"
     folder.rename(folder.with_name("other"))
     folder.touch()
     with pytest.raises(IbHostdevError) as caught:
         two.connect().plug(vifs(two, 1))
     assert caught.value.errno == errno.ENOTDIR
-    assert "class/infiniband" in str(caught.value)
+    assert "bus/pci/drivers/mlx5_core" in str(caught.value)
+    folder.unlink()
+    folder.with_name("other").rename(folder)
+
+
+def test_ib_devices_that_cannot_be_listed(two, caplog):
+    """There may be one, so its VFs may hold any GUID."""
+    folder = pf_folder(two) / "infiniband"
+    folder.rename(folder.with_name("other"))
+    folder.touch()
+    with caplog.at_level(logging.WARNING, "ibhostdev"):
+        assert pcis(two.connect()) == two.pfs[1:]
+    (message,) = set(caplog.messages)
+    assert two.pfs[0] in message
+    assert "ENOTDIR" in message
 
 
 def test_an_ofed_without_a_policy_is_stock(bed):

@@ -279,19 +279,6 @@ void format(char *text, size_t size, const char *format, ...)
 	va_end(args);
 }
 
-void join(char path[PATH_SIZE], const char *format, ...)
-{
-	va_list args;
-	int len;
-
-	va_start(args, format);
-	len = vsnprintf(path, PATH_SIZE, format, args);
-	va_end(args);
-	/* One that was cut would lead elsewhere. */
-	if (len < 0 || len >= PATH_SIZE)
-		path[0] = '\0';
-}
-
 /* Bytes of the character at `c` in UTF-8; 0 if it is none. */
 static size_t character(const unsigned char *c)
 {

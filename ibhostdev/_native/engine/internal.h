@@ -136,9 +136,6 @@ void printable(char *text);
 /* snprintf() whose result, cut, is whole: -1 never, NUL always. */
 void format(char *text, size_t size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* A path below the sysfs root; "" if it does not fit, which is nothing. */
-void join(char path[PATH_SIZE], const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
 
 /* ---- what is asked of the system --------------------------------------- */
 
@@ -308,10 +305,10 @@ void host_sockets_close(struct ibh_host *host);
 
 /* ---- pf.c -------------------------------------------------------------- */
 
-/* Fills *pf, which has its address and IB device; *is_one says whether it is
- * a PF with InfiniBand ports. */
-struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
-			  bool *is_one);
+/* Fills *pf with what a function is that a driver has; *is_one says whether
+ * it is a PF with InfiniBand ports. */
+struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
+			  const char *driver, struct ibh_pf *pf, bool *is_one);
 /* … and this the state of its ports, for which firmware is asked. */
 void pf_read_states(struct ibh_host *host, struct ibh_pf *pf);
 /* … and this its own GUIDs. */

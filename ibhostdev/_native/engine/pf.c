@@ -1,61 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A PF: its ports, its network devices, its VFs' number and place. */
-#include "internal.h"
+#include "path.h"
 
 #define MAX_VFS 0xffff /* NumVFs has 16 bits (PCI Express, SR-IOV) */
 #define ARPHRD_INFINIBAND 32
 
-/* Decimal, or hex as sysfs writes it; an absent file counts as 0. */
-struct ibh_error *pf_number(struct ibh_host *host,
-				     const struct ibh_pf *pf,
-				     const char *file, unsigned int *number)
+static struct ibh_error *unreadable(const struct ibh_pf *pf, const char *file,
+				    int err)
 {
-	char path[PATH_SIZE], value[SHORT_VALUE], folder[PATH_SIZE], *end;
+	struct path folder;
+
+	path_device(&folder, pf->address, "");
+	return fail(T_UNREADABLE, folder.text, file, err, NULL, NULL, NULL);
+}
+
+/* Decimal, or hex as sysfs writes it; *is_there says whether there is such a
+ * file. */
+static struct ibh_error *read_number(struct ibh_host *host,
+				     const struct ibh_pf *pf,
+				     const char *file, unsigned int *number,
+				     bool *is_there)
+{
+	char value[SHORT_VALUE], *end;
+	struct path path;
 	unsigned long n;
 	ssize_t len;
 
 	*number = 0;
-	join(path, DEVICES "/%s/%s", pf->address, file);
-	len = host_read(host, path, value, sizeof(value));
-	if (len == -ENOENT)
+	path_device(&path, pf->address, "/");
+	path_add(&path, file);
+	len = host_read(host, path.text, value, sizeof(value));
+	*is_there = len != -ENOENT;
+	if (!*is_there)
 		return NULL;
-	join(folder, DEVICES "/%s", pf->address);
 	if (len < 0)
-		return fail(T_UNREADABLE, folder, file, (int)len, NULL, NULL,
-			    NULL);
+		return unreadable(pf, file, (int)len);
 	errno = 0;
 	n = strtoul(value, &end, 0);
 	if (errno || end == value || *end || value[0] == '-' ||
-	    n > INT32_MAX)
-		return fail(T_NO_NUMBER, folder, file, EINVAL, value, NULL,
+	    n > INT32_MAX) {
+		path_device(&path, pf->address, "");
+		return fail(T_NO_NUMBER, path.text, file, EINVAL, value, NULL,
 			    NULL);
+	}
 	*number = (unsigned int)n;
 	return NULL;
 }
 
-static int read_short(struct ibh_host *host, const struct ibh_pf *pf,
-		       char value[SHORT_VALUE], const char *folder,
-		       const char *name, const char *file)
+struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
+			    const char *file, unsigned int *number)
 {
-	char path[PATH_SIZE];
+	bool is_there;
 
-	join(path, DEVICES "/%s/%s/%s/%s", pf->address, folder, name, file);
-	return (int)host_read(host, path, value, SHORT_VALUE);
+	return read_number(host, pf, file, number, &is_there);
 }
 
-static struct ibh_error *unreadable(const struct ibh_pf *pf, const char *file,
-				    int err)
+static void ib_path(struct path *path, const struct ibh_pf *pf,
+		    const char *rest)
 {
-	char folder[PATH_SIZE];
+	path_device(path, pf->address, "/infiniband/");
+	path_add(path, pf->ib_device);
+	path_add(path, rest);
+}
 
-	join(folder, DEVICES "/%s", pf->address);
-	return fail(T_UNREADABLE, folder, file, err, NULL, NULL, NULL);
+static int read_of_port(struct ibh_host *host, const struct ibh_pf *pf,
+			unsigned int port, const char *file,
+			char value[SHORT_VALUE])
+{
+	struct path path;
+
+	ib_path(&path, pf, "/ports/");
+	path_number(&path, port);
+	path_add(&path, file);
+	return (int)host_read(host, path.text, value, SHORT_VALUE);
 }
 
 static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
 				   const char *name)
 {
-	char folder[PATH_SIZE], value[SHORT_VALUE], *end;
+	char value[SHORT_VALUE], *end;
 	unsigned long number = strtoul(name, &end, 10);
 	struct ibh_port port = { .state = "unknown" };
 	unsigned int at;
@@ -63,13 +86,12 @@ static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
 
 	if (*end || !number || number > 255 || pf->port_count == IBH_MAX_PORTS)
 		return NULL;
-	join(folder, "infiniband/%s/ports", pf->ib_device);
-	err = read_short(host, pf, value, folder, name, "link_layer");
+	port.number = (unsigned int)number;
+	err = read_of_port(host, pf, port.number, "/link_layer", value);
 	if (err < 0 && err != -ENOENT)
 		return unreadable(pf, "link_layer", err);
 	if (err < 0 || strcmp(value, "InfiniBand"))
 		return NULL;
-	port.number = (unsigned int)number;
 	for (at = pf->port_count++;
 	     at > 0 && pf->ports[at - 1].number > port.number; at--)
 		pf->ports[at] = pf->ports[at - 1];
@@ -80,24 +102,24 @@ static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
 /* An HCA that is ill cannot tell; its VFs can be made idle. */
 void pf_read_states(struct ibh_host *host, struct ibh_pf *pf)
 {
-	char folder[PATH_SIZE], name[16], value[SHORT_VALUE], *end;
+	char value[SHORT_VALUE], *end;
 	const char *state;
 	unsigned long lid;
 	unsigned int i;
 
-	join(folder, "infiniband/%s/ports", pf->ib_device);
 	for (i = 0; i < pf->port_count; i++) {
 		struct ibh_port *port = &pf->ports[i];
 
-		format(name, sizeof(name), "%u", port->number);
 		/* "4: ACTIVE" */
-		if (read_short(host, pf, value, folder, name, "state") >= 0) {
+		if (read_of_port(host, pf, port->number, "/state",
+				 value) >= 0) {
 			state = strrchr(value, ' ');
 			format(port->state, sizeof(port->state), "%.15s",
 			       state ? state + 1 : value);
 			printable(port->state);
 		}
-		if (read_short(host, pf, value, folder, name, "sm_lid") < 0 ||
+		if (read_of_port(host, pf, port->number, "/sm_lid",
+				 value) < 0 ||
 		    strncmp(value, "0x", 2))
 			continue;
 		lid = strtoul(value, &end, 16);
@@ -109,18 +131,17 @@ void pf_read_states(struct ibh_host *host, struct ibh_pf *pf)
 /* The GUID of a port is the second half of its first GID. */
 void pf_read_guids(struct ibh_host *host, struct ibh_pf *pf)
 {
-	char folder[PATH_SIZE], name[16], value[SHORT_VALUE];
+	char value[SHORT_VALUE];
+	struct path path;
 	unsigned int i;
 
-	if (read_short(host, pf, value, "infiniband", pf->ib_device,
-		       "node_guid") >= 0)
+	ib_path(&path, pf, "/node_guid");
+	if (host_read(host, path.text, value, sizeof(value)) >= 0)
 		(void)ibh_parse_digits(value, &pf->node_guid);
-	join(folder, "infiniband/%s/ports", pf->ib_device);
-	for (i = 0; i < pf->port_count; i++) {
-		format(name, sizeof(name), "%u", pf->ports[i].number);
-		if (read_short(host, pf, value, folder, name, "gids/0") >= 0)
+	for (i = 0; i < pf->port_count; i++)
+		if (read_of_port(host, pf, pf->ports[i].number, "/gids/0",
+				 value) >= 0)
 			(void)ibh_parse_digits(value, &pf->ports[i].guid);
-	}
 }
 
 static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
@@ -129,16 +150,19 @@ static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
 	static const char *const files[] = { "type", "ifindex", "iflink",
 					     "dev_port" };
 	struct ibh_netdev netdev = { 0 };
-	char file[PATH_SIZE];
 	unsigned int values[4], i, at;
+	struct path file = { .len = 0 };
 	struct ibh_error *error;
 
 	if (strlen(name) >= sizeof(netdev.name) ||
 	    pf->netdev_count == IBH_MAX_NETDEVS)
 		return NULL;
+	path_add(&file, "net/");
+	path_add(&file, name);
+	path_is_folder(&file);
 	for (i = 0; i < 4; i++) {
-		format(file, sizeof(file), "net/%s/%s", name, files[i]);
-		error = pf_number(host, pf, file, &values[i]);
+		error = pf_number(host, pf, path_file(&file, files[i]),
+				  &values[i]);
 		/* One that goes away (net/core/net-sysfs.c), or no number. */
 		if (error && error->number == EINVAL) {
 			ibh_error_free(error);
@@ -165,16 +189,75 @@ static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf)
 {
 	struct ibh_error *error;
 	struct names names;
-	char path[PATH_SIZE];
+	struct path path;
 	size_t i;
 
-	join(path, DEVICES "/%s/infiniband/%s/ports", pf->address,
-	     pf->ib_device);
-	error = host_names(host, path, &names);
+	ib_path(&path, pf, "/ports");
+	error = host_names(host, path.text, &names);
 	if (error)
 		return error;
 	for (i = 0; i < names.count && !error; i++)
 		error = read_port(host, pf, names.names[i]);
+	names_free(&names);
+	return error;
+}
+
+static bool has_guid(const struct ibh_pf *pf)
+{
+	unsigned int i;
+
+	for (i = 0; i < pf->port_count; i++)
+		if (pf->ports[i].guid)
+			return true;
+	return false;
+}
+
+/*
+ * One function may have several IB devices: planes and SMI devices of a
+ * ConnectX-8 are beside the one that has InfiniBand ports. If their ports say
+ * that they are InfiniBand's, too, they have no GUID.
+ */
+static struct ibh_error *choose_ib_device(struct ibh_host *host,
+					  struct ibh_pf *pf,
+					  const struct names *names)
+{
+	struct ibh_error *error = NULL;
+	struct ibh_pf one = *pf, first = *pf;
+	size_t i;
+
+	for (i = 0; i < names->count && !error; i++) {
+		if (strlen(names->names[i]) >= sizeof(one.ib_device))
+			continue;
+		one = *pf;
+		strcpy(one.ib_device, names->names[i]);
+		error = read_ports(host, &one);
+		if (error || !one.port_count)
+			continue;
+		if (names->count > 1)
+			pf_read_guids(host, &one);
+		if (names->count == 1 || has_guid(&one)) {
+			*pf = one;
+			return NULL;
+		}
+		if (!first.port_count)
+			first = one;
+	}
+	*pf = first;
+	return error;
+}
+
+static struct ibh_error *read_ib_device(struct ibh_host *host,
+					struct ibh_pf *pf)
+{
+	struct ibh_error *error;
+	struct names names;
+	struct path path;
+
+	path_device(&path, pf->address, "/infiniband");
+	error = host_names(host, path.text, &names);
+	if (error)
+		return error;
+	error = choose_ib_device(host, pf, &names);
 	names_free(&names);
 	return error;
 }
@@ -184,11 +267,11 @@ static struct ibh_error *read_netdevs(struct ibh_host *host,
 {
 	struct ibh_error *error;
 	struct names names;
-	char path[PATH_SIZE];
+	struct path path;
 	size_t i;
 
-	join(path, DEVICES "/%s/net", pf->address);
-	error = host_names(host, path, &names);
+	path_device(&path, pf->address, "/net");
+	error = host_names(host, path.text, &names);
 	if (error)
 		return error;
 	for (i = 0; i < names.count && !error; i++)
@@ -208,15 +291,15 @@ static int is_policy(const char *name, void *context)
  * fails for a VF that is ill. */
 static struct ibh_error *find_family(struct ibh_host *host, struct ibh_pf *pf)
 {
-	char path[PATH_SIZE];
+	struct path path;
 	int found = 0;
 
 	pf->family = IBH_MLX4;
 	if (pf->driver[3] != '5')
 		return NULL;
-	join(path, DEVICES "/%s/sriov/0", pf->address);
+	path_device(&path, pf->address, "/sriov/0");
 	if (pf->numvfs)
-		found = host_list(host, path, is_policy, NULL);
+		found = host_list(host, path.text, is_policy, NULL);
 	if (found < 0 && found != -ENOENT)
 		return unreadable(pf, "sriov/0", found);
 	pf->family = found == 1 ? IBH_MLX5_OFED : IBH_MLX5;
@@ -224,33 +307,31 @@ static struct ibh_error *find_family(struct ibh_host *host, struct ibh_pf *pf)
 }
 
 /*
- * *pf has its address and IB device. *is_one says whether it is a PF with
- * InfiniBand ports; what cannot be read may be one, whose VFs may hold any
- * GUID, and is an error.
+ * *is_one says whether it is a PF with InfiniBand ports; what cannot be read
+ * may be one, whose VFs may hold any GUID, and is an error.
  */
-struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
-				 bool *is_one)
+struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
+			  const char *driver, struct ibh_pf *pf, bool *is_one)
 {
-	char path[PATH_SIZE], text[16];
-	struct ibh_error *error;
 	unsigned int autoprobe;
-	ssize_t len;
+	struct ibh_error *error;
+	struct path path;
+	char text[16];
+	bool is_pf;
 
 	*is_one = false;
-	join(path, DEVICES "/%s/driver", pf->address);
-	len = host_base(host, path, pf->driver, sizeof(pf->driver));
-	if (len < 0 && len != -ENOENT && len != -ENAMETOOLONG)
-		return unreadable(pf, "driver", (int)len);
-	if (len < 0)
-		return NULL;
-	if (strcmp(pf->driver, "mlx5_core") && strcmp(pf->driver, "mlx4_core"))
-		return NULL;
-	error = read_ports(host, pf);
+	memset(pf, 0, sizeof(*pf));
+	pf->pci = pci;
+	ibh_format_pci(pci, pf->address);
+	strcpy(pf->driver, driver);
+	/* Only a PF has this file. */
+	error = read_number(host, pf, "sriov_totalvfs", &pf->totalvfs, &is_pf);
+	if (error || !is_pf)
+		return error;
+	error = read_ib_device(host, pf);
 	if (error || !pf->port_count)
 		return error;
 	if ((error = pf_number(host, pf, "sriov_numvfs", &pf->numvfs)) ||
-	    (error = pf_number(host, pf, "sriov_totalvfs",
-				 &pf->totalvfs)) ||
 	    (error = pf_number(host, pf, "sriov_offset", &pf->offset)) ||
 	    (error = pf_number(host, pf, "sriov_stride", &pf->stride)) ||
 	    (error = pf_number(host, pf, "sriov_drivers_autoprobe",
@@ -261,8 +342,8 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pf *pf,
 	pf->autoprobe = autoprobe != 0;
 	if (pf->numvfs > MAX_VFS) {
 		format(text, sizeof(text), "%u", pf->numvfs);
-		join(path, DEVICES "/%s", pf->address);
-		return fail(T_TOO_MANY, path, "sriov_numvfs", EINVAL, text,
+		path_device(&path, pf->address, "");
+		return fail(T_TOO_MANY, path.text, "sriov_numvfs", EINVAL, text,
 			    NULL, NULL);
 	}
 	*is_one = true;

@@ -4,11 +4,7 @@
  * longer holds, which costs a few small reads for each PF to find out; nothing
  * here asks firmware.
  */
-#include "internal.h"
-
 #include "path.h"
-
-#define TRIES 3
 
 static struct ibh_error *no_memory(void)
 {
@@ -17,117 +13,80 @@ static struct ibh_error *no_memory(void)
 
 /* ---- all of them ------------------------------------------------------- */
 
-/* An IB device, and the PCI function it is of, or why that is not known. */
-struct candidate {
+/* A PCI function that one of the drivers has: a PF, or a VF. */
+struct function {
 	struct ibh_pci pci;
-	const char *name;
-	struct ibh_error *error;
+	const char *driver;
+};
+
+struct functions {
+	size_t count, size;
+	struct function *functions;
+	const char *driver; /* of those that are being listed */
 };
 
 static int by_pci(const void *a, const void *b)
 {
-	const struct candidate *x = a, *y = b;
+	const struct function *x = a, *y = b;
 
 	if (x->pci.domain != y->pci.domain)
 		return x->pci.domain < y->pci.domain ? -1 : 1;
-	if (x->pci.rid != y->pci.rid)
-		return x->pci.rid < y->pci.rid ? -1 : 1;
-	return strcmp(x->name, y->name);
+	return x->pci.rid < y->pci.rid ? -1 : x->pci.rid > y->pci.rid;
 }
 
-/* …/0000:3b:00.0/infiniband/mlx5_0; software devices have no PCI parent. */
-static bool parent(struct ibh_host *host, struct candidate *candidate)
+/* Among the driver's own files. */
+static int take_function(const char *name, void *context)
 {
-	char target[PATH_SIZE], *part;
-	struct path path = { .len = 0 };
-	ssize_t len;
-	int i;
+	struct functions *all = context;
+	struct function function = { .driver = all->driver };
 
-	if (strlen(candidate->name) >= IBH_NAME)
-		return false;
-	path_add(&path, "class/infiniband/");
-	path_add(&path, candidate->name);
-	len = host->io->link(host->context, path.text, target,
-			     sizeof(target));
-	if (len == -ENOENT)
-		return false; /* it has gone meanwhile */
-	if (len < 0) {
-		candidate->error = fail(T_UNREADABLE, candidate->name,
-					path.text, (int)len, NULL, NULL, NULL);
-		return true;
+	if (ibh_parse_pci(name, strlen(name), &function.pci))
+		return 0;
+	if (all->count == all->size) {
+		size_t size = all->size ? 2 * all->size : 64;
+		void *grown = realloc(all->functions,
+				      size * sizeof(*all->functions));
+
+		if (!grown)
+			return -ENOMEM;
+		all->functions = grown;
+		all->size = size;
 	}
-	for (i = 0; i < 2; i++) {
-		part = strrchr(target, '/');
-		if (!part)
-			return false;
-		*part = '\0';
-	}
-	part = strrchr(target, '/');
-	part = part ? part + 1 : target;
-	return !ibh_parse_pci(part, strlen(part), &candidate->pci);
-}
-
-static bool has_guid(const struct ibh_pf *pf)
-{
-	unsigned int i;
-
-	for (i = 0; i < pf->port_count; i++)
-		if (pf->ports[i].guid)
-			return true;
-	return false;
+	all->functions[all->count++] = function;
+	return 0;
 }
 
 /*
- * One function may have several IB devices: planes and SMI devices of a
- * ConnectX-8 are beside the one that has InfiniBand ports. If their ports say
- * that they are InfiniBand's, too, they have no GUID.
+ * By the drivers' folders, and not the links of class/infiniband: a VF that
+ * the host's own driver has costs no more than its name in a list.
  */
-static struct ibh_error *read_function(struct ibh_host *host,
-				       const struct candidate *candidates,
-				       size_t count, struct ibh_pf *pf,
-				       bool *is_one)
+static struct ibh_error *list_functions(struct ibh_host *host,
+					struct functions *all)
 {
-	struct ibh_error *error = NULL;
-	char path[PATH_SIZE], value[SHORT_VALUE];
-	struct ibh_pf first;
-	bool has_first = false;
-	ssize_t len;
+	static const char *const drivers[] = { "mlx4_core", "mlx5_core" };
+	struct path path;
 	size_t i;
+	int err;
 
-	*is_one = false;
-	for (i = 0; i < count && !error; i++) {
-		memset(pf, 0, sizeof(*pf));
-		pf->pci = candidates[i].pci;
-		ibh_format_pci(pf->pci, pf->address);
-		strcpy(pf->ib_device, candidates[i].name);
-		/* Only a PF has this file: what the VFs' own driver registers
-		 * is not of interest here. */
-		join(path, DEVICES "/%s/sriov_totalvfs", pf->address);
-		len = host_read(host, path, value, sizeof(value));
-		if (len == -ENOENT)
-			return NULL;
-		if (len < 0)
-			return fail(T_UNREADABLE, pf->address, path, (int)len,
+	for (i = 0; i < 2; i++) {
+		path.len = 0;
+		path_add(&path, DRIVERS "/");
+		path_add(&path, drivers[i]);
+		all->driver = drivers[i];
+		err = host_list(host, path.text, take_function, all);
+		if (err == -ENOMEM)
+			return no_memory();
+		if (err && err != -ENOENT)
+			return fail(T_UNLISTED, path.text, "directory", err,
 				    NULL, NULL, NULL);
-		error = pf_read(host, pf, is_one);
-		if (error || !*is_one || count == 1)
-			continue;
-		pf_read_guids(host, pf);
-		if (has_guid(pf))
-			return NULL;
-		if (!has_first)
-			first = *pf;
-		has_first = true;
 	}
-	if (!error && has_first) {
-		*pf = first;
-		*is_one = true;
-	}
-	return error;
+	if (all->count)
+		qsort(all->functions, all->count, sizeof(*all->functions),
+		      by_pci);
+	return NULL;
 }
 
-/* A PF comes before its VFs, of which nothing has to be asked: their own
- * driver may have registered an IB device for each. */
+/* A PF comes before its VFs, of which nothing has to be asked. */
 static bool is_vf(const struct topology *made, struct ibh_pci pci)
 {
 	size_t i;
@@ -138,45 +97,33 @@ static bool is_vf(const struct topology *made, struct ibh_pci pci)
 	return false;
 }
 
-/* Takes the errors of those candidates that it comes to. */
 static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
-			      struct candidate *candidates, size_t count)
+			      const struct functions *all)
 {
 	const struct ibh_pf **pfs;
 	const struct ibh_error **left_out;
-	size_t at, next, n = 0, ill = 0;
+	size_t i, n = 0, ill = 0;
 	struct ibh_pf *grown;
 	bool is_one;
 
-	pfs = calloc(count + 1, sizeof(*pfs));
-	left_out = calloc(count + 1, sizeof(*left_out));
+	pfs = calloc(all->count + 1, sizeof(*pfs));
+	left_out = calloc(all->count + 1, sizeof(*left_out));
 	made->public.pfs = pfs;
 	made->public.left_out = left_out;
 	if (!pfs || !left_out)
 		return no_memory();
-	for (at = 0; at < count; at = next) {
-		struct ibh_error *error = candidates[at].error;
+	for (i = 0; i < all->count; i++) {
+		struct ibh_error *error;
 
-		candidates[at].error = NULL;
-		for (next = at + 1; next < count; next++)
-			if (error || candidates[next].error ||
-			    candidates[next].pci.domain !=
-				    candidates[at].pci.domain ||
-			    candidates[next].pci.rid != candidates[at].pci.rid)
-				break;
-		if (error) {
-			left_out[ill++] = error;
-			made->public.left_out_count = ill;
-			continue;
-		}
-		if (is_vf(made, candidates[at].pci))
+		if (is_vf(made, all->functions[i].pci))
 			continue;
 		grown = realloc(made->pfs, (n + 1) * sizeof(*grown));
 		if (!grown)
 			return no_memory();
 		made->pfs = grown;
-		error = read_function(host, candidates + at, next - at,
-				      &made->pfs[n], &is_one);
+		error = pf_read(host, all->functions[i].pci,
+				all->functions[i].driver, &made->pfs[n],
+				&is_one);
 		if (error) /* one that is ill must not stop the others */
 			left_out[ill++] = error;
 		else if (is_one)
@@ -184,8 +131,8 @@ static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 		made->public.count = n;
 		made->public.left_out_count = ill;
 	}
-	for (at = 0; at < n; at++)
-		pfs[at] = &made->pfs[at];
+	for (i = 0; i < n; i++)
+		pfs[i] = &made->pfs[i];
 	return NULL;
 }
 
@@ -223,10 +170,10 @@ static bool reads(struct ibh_host *host, const struct ibh_pf *pf,
 
 static uint64_t net_digest(struct ibh_host *host, const struct ibh_pf *pf)
 {
-	char path[PATH_SIZE];
+	struct path path;
 
-	join(path, DEVICES "/%s/net", pf->address);
-	return digest(host, path);
+	path_device(&path, pf->address, "/net");
+	return digest(host, path.text);
 }
 
 /*
@@ -236,7 +183,6 @@ static uint64_t net_digest(struct ibh_host *host, const struct ibh_pf *pf)
  */
 static bool holds(struct ibh_host *host, const struct topology *topology)
 {
-	char file[PATH_SIZE];
 	unsigned int n;
 	size_t i;
 
@@ -249,9 +195,12 @@ static bool holds(struct ibh_host *host, const struct topology *topology)
 		    !reads(host, pf, "sriov_drivers_autoprobe", pf->autoprobe))
 			return false;
 		for (n = 0; n < pf->netdev_count; n++) {
-			format(file, sizeof(file), "net/%s/ifindex",
-			       pf->netdevs[n].name);
-			if (!reads(host, pf, file,
+			struct path file = { .len = 0 };
+
+			path_add(&file, "net/");
+			path_add(&file, pf->netdevs[n].name);
+			path_add(&file, "/ifindex");
+			if (!reads(host, pf, file.text,
 				   (unsigned int)pf->netdevs[n].ifindex))
 				return false;
 		}
@@ -262,47 +211,23 @@ static bool holds(struct ibh_host *host, const struct topology *topology)
 	return true;
 }
 
-static struct ibh_error *read_candidates(struct ibh_host *host,
-					 struct topology *made,
-					 const struct names *names)
-{
-	struct candidate *candidates =
-		calloc(names->count + 1, sizeof(*candidates));
-	struct ibh_error *error;
-	size_t i, count = 0;
-
-	if (!candidates)
-		return no_memory();
-	for (i = 0; i < names->count; i++) {
-		add_name(names->names[i], &made->devices);
-		candidates[count].name = names->names[i];
-		if (parent(host, &candidates[count]))
-			count++;
-	}
-	qsort(candidates, count, sizeof(*candidates), by_pci);
-	error = fill(host, made, candidates, count);
-	for (i = 0; i < count; i++)
-		ibh_error_free(candidates[i].error);
-	free(candidates);
-	return error;
-}
-
 static struct ibh_error *read_topology(struct ibh_host *host,
 				       struct topology **topology)
 {
 	struct topology *made = calloc(1, sizeof(*made));
+	struct functions all = { 0 };
 	struct ibh_error *error;
-	struct names names;
 	size_t i;
 
 	if (!made)
 		return no_memory();
 	atomic_init(&made->users, 1);
-	error = host_names(host, "class/infiniband", &names);
-	if (!error) {
-		error = read_candidates(host, made, &names);
-		names_free(&names);
-	}
+	/* First: what changes from here on is seen next time. */
+	made->devices = digest(host, "class/infiniband");
+	error = list_functions(host, &all);
+	if (!error)
+		error = fill(host, made, &all);
+	free(all.functions);
 	if (!error) {
 		made->nets = calloc(made->public.count + 1,
 				    sizeof(*made->nets));
@@ -325,16 +250,14 @@ struct ibh_error *topology_get(struct ibh_host *host, bool anew,
 {
 	struct ibh_error *error = NULL;
 	struct topology *next = NULL;
-	int tries = TRIES;
 
 	pthread_mutex_lock(&host->mutex);
 	/* Who was ill may be well again. */
 	if (!host->topology || host->topology->public.left_out_count)
 		anew = true;
-	/* Until what was read was not changing meanwhile. */
-	while (!error && tries-- > 0 &&
-	       (anew || !holds(host, host->topology))) {
-		anew = false;
+	/* It may change while it is read, as it may right after: what a batch
+	 * goes by it asks again, of the VFs and the PFs that it writes to. */
+	if (anew || !holds(host, host->topology)) {
 		error = read_topology(host, &next);
 		if (!error) {
 			topology_put(host->topology);
