@@ -13,6 +13,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import LinkError
 
 ENGINE = "ibhostdev/_native/engine"
 INCLUDES = ["include", ENGINE]
@@ -113,11 +114,24 @@ class BuildExt(build_ext):
             extra_postargs=ext.extra_compile_args,
             depends=ext.depends,
         )
-        self.compiler.link_executable(
-            [*objects, *ext.extra_objects],
-            path,
-            extra_postargs=ext.extra_link_args,
-        )
+        self.link_program([*objects, *ext.extra_objects], path, ext)
+
+    def link_program(
+        self, objects: list[str], path: str, ext: Program
+    ) -> None:
+        """With libc inside where there is a library of it to be linked so:
+        for a program that is started for each VF, to look for shared
+        libraries is a third of what the start takes."""
+        for kind in ["-pie"] if SANITIZE else ["-static-pie", "-pie"]:
+            try:
+                self.compiler.link_executable(
+                    objects, path, extra_postargs=[*ext.extra_link_args, kind]
+                )
+            except LinkError:
+                if kind == "-pie":
+                    raise
+            else:
+                return
 
     def copy_extensions_to_source(self) -> None:
         for extension in self.extensions:
@@ -133,7 +147,7 @@ ebrctl = Program(
     include_dirs=["include"],
     depends=HEADERS,
     extra_compile_args=[*STRICT, "-fPIE"],
-    extra_link_args=["-pie"] if SANITIZE else ["-pie", "-s"],
+    extra_link_args=[] if SANITIZE else ["-s"],
 )
 
 setup(
