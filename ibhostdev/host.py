@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from errno import EACCES, EPERM, EROFS
 from os import PathLike
-from tempfile import TemporaryFile
 
 from ibhostdev import log, networks
 from ibhostdev._native.host import Engine
@@ -120,6 +119,9 @@ class Host:
         :raises InvalidInput: if ``mechanism`` names none of this host's
         :raises AccessDenied, CommandFailed: if locks cannot be made
         """
+        # The other callers can do without what it imports.
+        from tempfile import TemporaryFile
+
         self._check(mechanism)
         # The folder is made with the first lock.
         folder = os.path.abspath(self.run_dir)
