@@ -110,7 +110,7 @@ static void ask(struct ibh_host *host)
 	size_t count = 0, i;
 	uint64_t sum = 0;
 
-	if (netlink_ask(host, IFINDEX, &infos, &count))
+	if (netlink_ask(host, IFINDEX, NULL, &infos, &count))
 		return;
 	for (i = 0; i < count; i++) /* all of it is there */
 		sum += infos[i].vf + infos[i].have + infos[i].node +

@@ -33,7 +33,7 @@ static int ask(struct vf_info **infos, size_t *count)
 
 	*infos = NULL;
 	*count = 0;
-	err = netlink_ask(&host, 5, infos, count);
+	err = netlink_ask(&host, 5, NULL, infos, count);
 	CHECK(!err || !*infos);
 	return err;
 }

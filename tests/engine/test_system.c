@@ -298,10 +298,10 @@ TEST(the_kernel_answers)
 	open_real(&host);
 	before = descriptors();
 	for (i = 0; i < 20; i++) {
-		EQUAL(netlink_ask(&host, 1, &infos, &count), 0);
+		EQUAL(netlink_ask(&host, 1, NULL, &infos, &count), 0);
 		EQUAL(count, 0);
 		free(infos);
-		EQUAL(netlink_ask(&host, 0x7ffffff0, &infos, &count),
+		EQUAL(netlink_ask(&host, 0x7ffffff0, NULL, &infos, &count),
 		      -ENODEV);
 	}
 	EQUAL(descriptors(), before);

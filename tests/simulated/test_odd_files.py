@@ -9,7 +9,7 @@ import pytest
 
 from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import DeviceNotFound, NoMechanism, RollbackFailed
-from tests.flavours import guid, mac, vifs
+from tests.flavours import ONES, guid, mac, vifs
 from tests.simulated.trees import pf_folder, put
 from tests.testbed import Hca
 
@@ -233,6 +233,24 @@ def test_a_dump_is_asked_for_at_once_the_next_time(bed):
     assert bed.counts().getlink == 1
     host.plug(vifs(bed, 2))
     assert bed.counts().getlink == 3
+
+
+def test_a_dump_serves_all_pfs(bed):
+    """It makes firmware tell of the VFs of each, whoever is asked about:
+    one before, one after, and what each is refused at first."""
+    bed.build(*[Hca("mlx5", vfs=2)] * 3)
+    bed.underestimate()
+    host = bed.connect()
+    every = [Vif.parse(bed.vf(pf, 0), mac(1 + pf)) for pf in range(3)]
+    bed.reset_counts()
+    host.plug(every)
+    assert bed.counts().getlink <= 3 + 3 + 3
+    bed.reset_counts()
+    host.plug(every)
+    assert bed.counts().getlink == 3
+    host.unplug(every)
+    assert bed.counts().getlink == 9
+    assert [bed.seen(pf)[0].port for pf in range(3)] == [ONES] * 3
 
 
 def test_a_netdev_that_goes_on_the_way(two):

@@ -389,13 +389,24 @@ void network_names(const struct ibh_host *host, const char *of, char *text,
 
 struct vf_set; /* rtnetlink.h */
 struct vf_info;
+struct dump;
 
 /*
  * Asks about a network device's VFs: the records are in *infos, to be freed.
- * A negative errno; EBADMSG is an answer that does not hold together.
+ * A negative errno; EBADMSG is an answer that does not hold together. Where
+ * it takes a dump, that is the one of `dump`, unless it is NULL.
  */
-int netlink_ask(struct ibh_host *host, int ifindex, struct vf_info **infos,
-		size_t *count);
+int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
+		struct vf_info **infos, size_t *count);
+/*
+ * A dump that serves several network devices, as many as are added: of
+ * whoever asks, in whatever thread, the first has it taken. It holds until
+ * dump_again(), so nothing may be written meanwhile.
+ */
+int dump_new(size_t most, struct dump **dump);
+void dump_add(struct dump *dump, int ifindex);
+void dump_again(struct dump *dump);
+void dump_free(struct dump *dump);
 /*
  * Sends RTM_SETLINKs: sets[0 … ends[0]), sets[ends[0] … ends[1]) and so on,
  * and puts 0 or a negative errno for each into answers. A message that
@@ -421,6 +432,7 @@ struct side {
 	const struct ibh_netdev *netdev; /* of the port; may be NULL */
 	const struct mechanism *mechanism; /* NULL: none */
 	struct ibh_error *obstacle; /* why there is none */
+	struct dump *dump; /* of the batch; NULL: one of its own */
 	/* VFs of the batch: all is to be known of these, of the others at
 	 * least the GUIDs */
 	bool *mine; /* [numvfs] */
@@ -595,6 +607,7 @@ struct run {
 	int *locks; /* by side; handles, or negative errnos */
 	size_t lock_count;
 	bool blind; /* some PF could not be asked */
+	struct dump *dump; /* of all PFs; while nothing is written */
 	struct holder **holders; /* [count]: of each VIF's GUIDs */
 
 	char cause[IBH_PCI_TEXT + 16]; /* of what is undone */

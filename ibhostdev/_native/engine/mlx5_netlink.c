@@ -74,7 +74,8 @@ static struct ibh_error *refuse(const struct side *side, enum text what,
 static struct ibh_error *ask(const struct side *side, struct vf_info **infos,
 			     size_t *count)
 {
-	int err = netlink_ask(side->host, side->netdev->ifindex, infos, count);
+	int err = netlink_ask(side->host, side->netdev->ifindex, side->dump,
+			      infos, count);
 
 	return err ? refuse(side, T_STATE_UNREADABLE, side->pf->address,
 			    "RTM_GETLINK of", err) :

@@ -22,49 +22,81 @@
 
 /* ---- RTM_GETLINK ------------------------------------------------------- */
 
-struct question {
-	struct ibh_host *host;
+/* A network device that is asked about, and the answer. */
+struct device {
 	int ifindex;
-	bool dump;
-	uint32_t seq;
-	size_t size; /* of the buffer */
-	size_t need; /* more than that; 0: it was enough */
-	/* the answer */
-	bool ended, found, interrupted;
+	bool found;
+	int err; /* of what was found */
 	struct vf_info *infos;
 	size_t count;
 };
 
-/* A dump brings every device of the namespace: only ours is kept. */
+struct question {
+	struct ibh_host *host;
+	bool dump;
+	uint32_t seq;
+	size_t size; /* of the buffer */
+	size_t need; /* more than that; 0: it was enough */
+	bool ended, interrupted;
+	struct device *devices;
+	size_t count;
+};
+
+static struct device *find(struct device *devices, size_t count, int ifindex)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (devices[i].ifindex == ifindex)
+			return &devices[i];
+	return NULL;
+}
+
+static void empty(struct device *devices, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		free(devices[i].infos);
+		devices[i] = (struct device){ .ifindex = devices[i].ifindex };
+	}
+}
+
+static int take_vfs(struct device *device, struct attr vfs)
+{
+	ssize_t count = count_vfs(vfs);
+	int err;
+
+	if (count < 0)
+		return (int)count;
+	device->infos = malloc((size_t)(count ? count : 1) *
+			       sizeof(*device->infos));
+	if (!device->infos)
+		return -ENOMEM;
+	err = parse_vfs(vfs, device->infos);
+	if (!err)
+		device->count = (size_t)count;
+	return err;
+}
+
+/* A dump brings every device of the namespace: only those that were asked
+ * about are kept. */
 static int take_link(struct question *question, const struct message *message)
 {
-	struct vf_info *infos;
+	struct device *device;
 	struct link link;
-	ssize_t count;
 	int err = parse_link(message, &link);
 
 	if (!link.ifindex)
 		return -EBADMSG;
-	if (link.ifindex != question->ifindex)
+	device = find(question->devices, question->count, link.ifindex);
+	if (!device)
 		return 0;
-	if (err)
-		return err;
-	count = count_vfs(link.vfs);
-	if (count < 0)
-		return (int)count;
-	infos = malloc((size_t)(count ? count : 1) * sizeof(*infos));
-	if (!infos)
-		return -ENOMEM;
-	err = parse_vfs(link.vfs, infos);
-	if (err) {
-		free(infos);
-		return err;
-	}
-	free(question->infos);
-	question->infos = infos;
-	question->count = (size_t)count;
-	question->found = true;
-	return 0;
+	empty(device, 1);
+	device->found = true;
+	device->err = err ? err : take_vfs(device, link.vfs);
+	/* One that makes no sense must not stop the others. */
+	return question->dump ? 0 : device->err;
 }
 
 static int take_answer(struct question *question, const unsigned char *p,
@@ -94,6 +126,17 @@ static int take_answer(struct question *question, const unsigned char *p,
 	return more;
 }
 
+/* Whole, whatever else came or went. */
+static bool all_found(const struct question *question)
+{
+	size_t i;
+
+	for (i = 0; i < question->count; i++)
+		if (!question->devices[i].found)
+			return false;
+	return true;
+}
+
 static int receive_answer(struct question *question, int socket,
 			  unsigned char *buf)
 {
@@ -111,10 +154,8 @@ static int receive_answer(struct question *question, int socket,
 			return -EBADMSG;
 		err = take_answer(question, buf, (size_t)n);
 	}
-	if (err)
+	if (err || all_found(question))
 		return err;
-	if (question->found)
-		return 0; /* and whole, whatever else came or went */
 	return question->interrupted ? -EAGAIN : -ENODEV;
 }
 
@@ -128,7 +169,8 @@ static int ask_once(struct question *question)
 
 	question->seq = atomic_fetch_add(&host->seq, 1) + 1;
 	question->need = 0;
-	question->ended = question->found = question->interrupted = false;
+	question->ended = question->interrupted = false;
+	empty(question->devices, question->count);
 	buf = malloc(question->size);
 	if (!buf)
 		return -ENOMEM;
@@ -137,8 +179,8 @@ static int ask_once(struct question *question)
 		free(buf);
 		return socket;
 	}
-	len = build_getlink(request, question->seq, question->ifindex,
-			    question->dump);
+	len = build_getlink(request, question->seq,
+			    question->devices[0].ifindex, question->dump);
 	err = host->io->send(host->context, socket, request, len);
 	if (!err)
 		err = receive_answer(question, socket, buf);
@@ -147,33 +189,107 @@ static int ask_once(struct question *question)
 	return err;
 }
 
-static int ask(struct question *question, bool dump)
+/* Each device has an answer then: what is known of it, or `err`. */
+static void ask(struct ibh_host *host, bool dump, struct device *devices,
+		size_t count)
 {
+	struct question question = {
+		.host = host,
+		.dump = dump,
+		.size = dump ? DUMP_SIZE : ANSWER_SIZE,
+		.devices = devices,
+		.count = count,
+	};
 	unsigned int try;
 	int err = 0;
+	size_t i;
 
-	question->dump = dump;
-	question->size = dump ? DUMP_SIZE : ANSWER_SIZE;
 	for (try = 0; try < TRIES; try++) {
-		err = ask_once(question);
-		if (question->need > question->size) {
+		err = ask_once(&question);
+		if (question.need > question.size) {
 			/* Not the kernel's EMSGSIZE, which means something
 			 * else. */
 			err = -EBADMSG;
-			if (question->need > MOST_SIZE)
+			if (question.need > MOST_SIZE)
 				break;
-			question->size = question->need;
+			question.size = question.need;
 		} else if (err != -ENOBUFS && err != -EAGAIN) {
 			break;
 		}
 		/* Answers were lost, or links changed during the dump: the
 		 * question is still good. */
 	}
-	if (err) {
-		free(question->infos);
-		question->infos = NULL;
-	}
-	return err;
+	/* That another device is not there says nothing of those that are. */
+	if (err && err != -ENODEV && err != -EAGAIN)
+		empty(devices, count);
+	for (i = 0; i < count; i++)
+		if (!devices[i].found)
+			devices[i].err = err;
+}
+
+/* ---- a dump for several ------------------------------------------------ */
+
+struct dump {
+	pthread_mutex_t mutex;
+	bool asked;
+	size_t count;
+	struct device devices[];
+};
+
+int dump_new(size_t most, struct dump **dump)
+{
+	struct dump *made = calloc(1, sizeof(*made) +
+					      most * sizeof(*made->devices));
+
+	if (!made)
+		return -ENOMEM;
+	pthread_mutex_init(&made->mutex, NULL);
+	*dump = made;
+	return 0;
+}
+
+void dump_free(struct dump *dump)
+{
+	if (!dump)
+		return;
+	empty(dump->devices, dump->count);
+	pthread_mutex_destroy(&dump->mutex);
+	free(dump);
+}
+
+void dump_add(struct dump *dump, int ifindex)
+{
+	dump->devices[dump->count++].ifindex = ifindex;
+}
+
+void dump_again(struct dump *dump)
+{
+	dump->asked = false;
+}
+
+/* A copy, for each asks for its own. */
+static void ask_dump(struct ibh_host *host, struct dump *dump,
+		     struct device *one)
+{
+	const struct device *found;
+
+	pthread_mutex_lock(&dump->mutex);
+	found = find(dump->devices, dump->count, one->ifindex);
+	if (!dump->asked)
+		ask(host, true, dump->devices, dump->count);
+	dump->asked = true;
+	one->found = found->found;
+	one->err = found->err;
+	one->count = found->count;
+	one->infos = NULL;
+	if (!one->err)
+		one->infos = malloc((one->count + 1) * sizeof(*one->infos));
+	if (!one->err && !one->infos)
+		one->err = -ENOMEM;
+	else if (!one->err)
+		memcpy(one->infos, found->infos,
+		       one->count * sizeof(*one->infos));
+	pthread_mutex_unlock(&dump->mutex);
 }
 
 /*
@@ -181,30 +297,37 @@ static int ask(struct question *question, bool dump)
  * EMSGSIZE, and a warning in their log; a dump of all devices is the way
  * round.
  */
-int netlink_ask(struct ibh_host *host, int ifindex, struct vf_info **infos,
-		size_t *count)
+int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
+		struct vf_info **infos, size_t *count)
 {
-	struct question question = { .host = host, .ifindex = ifindex };
+	struct device device = { .ifindex = ifindex };
+	bool dumped, shown = false;
 	struct habit habit;
-	bool shown = false;
 	size_t i;
-	int err;
 
 	host_habit(host, ifindex, &habit);
-	err = ask(&question, habit.dumped);
-	if (err == -EMSGSIZE && !question.dump)
-		err = ask(&question, true);
-	if (err)
-		return err;
-	for (i = 0; i < question.count && !shown; i++)
-		shown = question.infos[i].have & IBH_HAVE_PORT;
-	if (question.dump != habit.dumped || (shown && !habit.shown)) {
-		habit.dumped = question.dump;
+	dumped = habit.dumped;
+	if (!dumped)
+		ask(host, false, &device, 1);
+	if (!dumped && device.err == -EMSGSIZE)
+		dumped = true;
+	if (dumped && dump && find(dump->devices, dump->count, ifindex))
+		ask_dump(host, dump, &device);
+	else if (dumped)
+		ask(host, true, &device, 1);
+	if (device.err) {
+		free(device.infos);
+		return device.err;
+	}
+	for (i = 0; i < device.count && !shown; i++)
+		shown = device.infos[i].have & IBH_HAVE_PORT;
+	if (dumped != habit.dumped || (shown && !habit.shown)) {
+		habit.dumped = dumped;
 		habit.shown |= shown;
 		host_learn(host, &habit);
 	}
-	*infos = question.infos;
-	*count = question.count;
+	*infos = device.infos;
+	*count = device.count;
 	return 0;
 }
 

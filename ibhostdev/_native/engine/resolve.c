@@ -92,6 +92,8 @@ void forget_places(struct run *run)
 	free(run->sides);
 	run->sides = NULL;
 	run->side_count = 0;
+	dump_free(run->dump);
+	run->dump = NULL;
 	topology_put(run->topology);
 	run->topology = NULL;
 }
@@ -321,15 +323,41 @@ static struct ibh_error *take(struct run *run)
 
 static void look(void *context, size_t at)
 {
-	struct run *run = context;
-	struct side *side = &run->sides[at];
+	struct side *side = ((struct side **)context)[at];
 
-	if (side->trouble)
-		return; /* it is locked */
-	if (!side->mechanism && !side->obstacle)
-		side_choose(side, run->how);
-	side->trouble = side->mechanism ? side_survey(side) :
-					  error_copy(side->obstacle);
+	side->trouble = side_survey(side);
+}
+
+/* The kernel tells of one PF after the other (RTNL), so no thread is worth
+ * it where nothing else is asked. */
+static bool takes_turns(const struct side *side)
+{
+	return side->mechanism == &mlx5_netlink &&
+	       side->pf->family == IBH_MLX5;
+}
+
+static struct ibh_error *look_at_all(struct run *run)
+{
+	struct side **others = calloc(run->side_count + 1, sizeof(*others));
+	size_t i, count = 0;
+
+	if (!others)
+		return no_memory();
+	for (i = 0; i < run->side_count; i++) {
+		struct side *side = &run->sides[i];
+
+		if (side->trouble)
+			continue; /* it is locked */
+		if (!side->mechanism && !side->obstacle)
+			side_choose(side, run->how);
+		if (takes_turns(side))
+			side->trouble = side_survey(side);
+		else
+			others[count++] = side;
+	}
+	each(count, run->host->io->at_once, look, others);
+	free(others);
+	return NULL;
 }
 
 /* A GUID may be held where nobody can look, which is told. */
@@ -369,6 +397,23 @@ static struct ibh_error *doubt_network(struct run *run, size_t at)
 		    network);
 }
 
+/* Who needs a dump of all devices has it together with the others: it makes
+ * firmware tell of the VFs of every PF. */
+static struct ibh_error *share_dump(struct run *run)
+{
+	size_t i;
+
+	if (dump_new(run->side_count, &run->dump))
+		return no_memory();
+	for (i = 0; i < run->side_count; i++) {
+		if (!run->sides[i].netdev)
+			continue;
+		run->sides[i].dump = run->dump;
+		dump_add(run->dump, run->sides[i].netdev->ifindex);
+	}
+	return NULL;
+}
+
 /*
  * The one reading of state before anything is written. Only a PF that the
  * batch has VFs of must answer.
@@ -376,10 +421,11 @@ static struct ibh_error *doubt_network(struct run *run, size_t at)
 static struct ibh_error *survey(struct run *run)
 {
 	const struct ibh_pfs *pfs = &run->topology->public;
-	struct ibh_error *error = NULL;
+	struct ibh_error *error = share_dump(run);
 	size_t i;
 
-	each(run->side_count, run->host->io->at_once, look, run);
+	if (!error)
+		error = look_at_all(run);
 	for (i = 0; i < run->side_count && !error; i++) {
 		struct side *side = &run->sides[i];
 

@@ -164,6 +164,9 @@ void undo(struct run *run)
 	size_t i;
 
 	format(run->cause, sizeof(run->cause), "%s", cause(run));
+	/* One PF is read back while another is still written. */
+	for (i = 0; i < run->side_count; i++)
+		run->sides[i].dump = NULL;
 	undo_list(run, &run->then);
 	for (i = 0; i < run->then.count; i++)
 		leave_idle(run, run->then.changes[i]);

@@ -168,6 +168,7 @@ void verify(struct run *run)
 
 	if (stopped(run) || (!run->how->proceed && any_failed(run)))
 		return;
+	dump_again(run->dump);
 	for (i = 0; i < run->first.count && !error; i++) {
 		struct change *moved = run->first.changes[i];
 
