@@ -396,6 +396,44 @@ def test_threads_plug_and_unplug_through_one_host(bed, flavour):
     assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]
 
 
+def test_eight_threads_share_a_host(bed):
+    """Of one Host object, each with a VF of its own on two PFs; one of them
+    also looks at all there is."""
+    bed.build(Hca("mlx5", vfs=4), Hca("mlx5", vfs=4))
+    host = bed.connect()
+    trouble = []
+    ready = threading.Barrier(8)
+
+    def work(number):
+        vif = [Vif.parse(bed.vf(number % 2, number // 2), mac(number + 1))]
+        ready.wait()
+        try:
+            for _ in range(3):
+                host.plug(vif)
+                if number == 0:
+                    for pf in host.pfs:
+                        assert host.survey(pf).keys() == set(range(4))
+                host.unplug(vif)
+            (result,) = host.plug(vif).results
+            assert (result.pci, result.after.port_guid) == (
+                vif[0].pci,
+                vif[0].guid,
+            )
+        except BaseException as error:
+            trouble.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not trouble
+    for pf in range(2):
+        assert [seen.port for seen in bed.seen(pf)] == [
+            guid(number + 1) for number in range(pf, 8, 2)
+        ]
+
+
 def test_a_vf_is_not_raised_with_half_an_identity(bed):
     """What was refused ends what is written to that VF: of a batch that goes
     on, the link of one whose GUID was refused stays as it was."""
