@@ -23,8 +23,8 @@ from ibhostdev.errors import (
     RolledBack,
     TimedOut,
 )
-from tests.flavours import guid, mac, vifs
-from tests.testbed import Hca
+from tests.flavours import ONES, guid, mac, vifs
+from tests.testbed import Hca, Seen
 
 # mlx4's files report success whatever happens, so there is nothing to fail.
 MLX5 = ["netlink", "ofed", "files"]
@@ -394,6 +394,71 @@ def test_threads_plug_and_unplug_through_one_host(bed, flavour):
         thread.join()
     assert not trouble
     assert bed.seen(0) == [flavour.seen(guid(n)) for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("pf", [0, 1])
+def test_who_was_made_idle_stays_so_if_the_guid_may_be_taken(bed, pf):
+    """The VF that was to get it can neither be finished nor put back: given
+    back its GUID as well, both would have it."""
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug([Vif.parse(bed.vf(pf, 1), mac(5))])
+    bed.fail(bed.vf(0, 0), errno.EIO, first=3)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(vifs(bed, 5))
+    assert isinstance(caught.value.result.results[0].error, RollbackFailed)
+    told = caught.value.result.warnings[-1]
+    assert bed.vf(pf, 1) in told
+    assert f"{bed.vf(0, 0)} may still have its GUID" in told
+    assert bed.seen(0)[0].port == guid(5)
+    assert bed.seen(pf)[1].port == ONES
+    bed.heal()
+    host.plug(vifs(bed, 5))
+    assert bed.seen(0)[0] == Seen(guid(5), guid(5), "follow")
+
+
+def test_who_was_made_idle_gets_its_guid_back_where_nobody_has_it(bed):
+    """As the test above, but nothing was taken by the other."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug([Vif.parse(bed.vf(0, 1), mac(5))])
+    before = bed.seen(0)
+    bed.fail(bed.vf(0, 0), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(vifs(bed, 5))
+    assert isinstance(caught.value.result.results[0].error, CommandFailed)
+    assert bed.seen(0) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "moved", "most"),
+    [
+        ("write", False, 2),
+        ("verify", False, 3),
+        ("write", True, 2),
+        # Whether the first VF gave it up must be known before the second
+        # gets it back, and then whether that did.
+        ("verify", True, 4),
+    ],
+)
+def test_an_undo_asks_a_pf_once_more(bed, stage, moved, most):
+    """For the data of all its VFs, which firmware has to tell."""
+    bed.build(Hca("mlx5", vfs=4))
+    host = bed.connect()
+    if moved:
+        host.plug([Vif.parse(bed.vf(0, 3), mac(1))])
+    before = bed.seen(0)
+
+    def stop(now, done, total):
+        if now == stage:
+            raise ZeroDivisionError
+
+    bed.reset_counts()
+    with pytest.raises(ZeroDivisionError):
+        host.plug(vifs(bed, 1, 2), progress=stop)
+    assert bed.counts().getlink <= most
+    for now, then in zip(bed.seen(0), before, strict=True):
+        assert same(now, then)
 
 
 def test_eight_threads_share_a_host(bed):

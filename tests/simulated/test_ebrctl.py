@@ -195,6 +195,51 @@ def test_what_is_no_failure_of_ebrctl_is_raised(bed, eswitchd, kind):
     assert set(eswitchd.held.values()) == {ONES}
 
 
+@pytest.fixture
+def two(bed):
+    """Two PFs that nothing else serves."""
+    bed.build(*[Hca("mlx5", vfs=2, netdev=False)] * 2)
+    return Eswitchd(bed, pfs=2, vfs=2)
+
+
+def on_both(bed):
+    return [*named(bed, 1, 2, pf=0), *named(bed, 3, 4, pf=1)]
+
+
+def test_one_that_is_stopped_between_two_pfs_takes_all_back(bed, two):
+    class Enough(Exception):
+        pass
+
+    def stop(stage, done, total):
+        assert (stage, done, total) == ("write", 2, 4)
+        raise Enough
+
+    host = bed.connect(ebrctl=two)
+    with pytest.raises(Enough) as caught:
+        host.plug(on_both(bed), progress=stop)
+    assert not getattr(caught.value, "__notes__", None)
+    added = {call[1] for call in two.calls if call[0] == "add-port"}
+    removed = {call[2] for call in two.calls if call[0] == "del-port"}
+    assert added == removed
+    assert {mac(1), mac(2)} <= added
+
+
+def test_one_whose_time_is_over_takes_all_back(bed, two):
+    def slowly(arguments):
+        time.sleep(0.3)
+        return two(arguments)
+
+    host = bed.connect(ebrctl=slowly)
+    with pytest.raises(TimedOut, match="all VFs are as they were"):
+        host.plug(on_both(bed), until=time.monotonic() + 0.2)
+    added = {call[1] for call in two.calls if call[0] == "add-port"}
+    removed = {call[2] for call in two.calls if call[0] == "del-port"}
+    assert added == removed != set()
+    two.calls.clear()
+    host.plug(on_both(bed))
+    assert len(two.calls) == 4
+
+
 def test_it_is_run_where_it_was_asked_for(bed):
     """In the caller's thread, where signals reach it, whatever is going on
     for other PFs."""

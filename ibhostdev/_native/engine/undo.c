@@ -158,7 +158,9 @@ static void mark(const struct run *run, struct changes *changes)
 				     NULL, 0, run->cause, NULL, NULL);
 }
 
-/* The batch's own VFs before those that were made idle for them. */
+/* The batch's own VFs before those that were made idle for them, which get
+ * their GUIDs back once it has been seen that nobody else has them: a PF with
+ * both is asked twice. */
 void undo(struct run *run)
 {
 	size_t i;
