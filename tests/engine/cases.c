@@ -10,13 +10,14 @@
 
 const char *const setting_names[SETTINGS] = {
 	"two-stock", "two-ofed", "no-netdev", "two-cx3", "mixed",
-	"old-kernel", "long-kernel", "two-fabrics",
+	"old-kernel", "long-kernel", "two-fabrics", "two-guids",
 };
 
 const char *const state_names[STATES] = {
-	"fresh", "idle", "right", "half-node", "half-port", "low", "others",
-	"next", "unknown", "unknown-right", "stale", "guest-right",
-	"guest-others", "guest-idle", "guest-unknown", "silent", "absent",
+	"fresh", "idle", "right", "half-node", "half-port", "low",
+	"mixed-node", "others", "next", "unknown", "unknown-right", "stale",
+	"guest-right", "guest-others", "guest-mixed", "guest-idle",
+	"guest-unknown", "silent", "absent",
 };
 
 const char *const stray_names[STRAYS] = {
@@ -34,6 +35,7 @@ static const enum family families[SETTINGS][PFS] = {
 	[NO_NETDEV] = { OFED, STOCK },	   [TWO_CX3] = { CX3, CX3 },
 	[MIXED] = { CX3, OFED },	   [OLD_KERNEL] = { STOCK, STOCK },
 	[LONG_KERNEL] = { STOCK, STOCK },  [TWO_FABRICS] = { STOCK, STOCK },
+	[TWO_GUIDS] = { STOCK, OFED },
 };
 
 static const struct {
@@ -64,6 +66,19 @@ uint64_t scene_guid(unsigned int vif)
 	return 0x0208bb0000ccdd10ull + vif;
 }
 
+uint64_t scene_node(const struct scene *scene, unsigned int vif)
+{
+	return scene->setting == TWO_GUIDS ? 0x0208bb0000ccde10ull + vif :
+					     scene_guid(vif);
+}
+
+void scene_name(struct scene *scene, unsigned int vif, unsigned int number)
+{
+	scene->vifs[vif].port_guid = scene_guid(number);
+	if (scene->setting == TWO_GUIDS)
+		scene->vifs[vif].node_guid = scene_node(scene, number);
+}
+
 static uint64_t others_guid(unsigned int vf)
 {
 	return 0x0a02c90000000100ull + vf;
@@ -85,6 +100,8 @@ bool scene_possible(enum setting setting, unsigned int layout,
 		switch (states[i]) {
 		case HALF_PORT:
 		case LOW:
+		case MIXED_NODE:
+		case GUEST_MIXED:
 		case UNKNOWN:
 		case UNKNOWN_RIGHT:
 		case STALE: /* mlx4's own driver is left alone */
@@ -157,10 +174,14 @@ static void drive(struct machine *machine, struct spot spot,
 	};
 }
 
-static void set(struct machine *machine, struct spot spot, enum state state,
-		uint64_t guid, uint64_t next, uint64_t others)
+/* A VF as a state says, with the GUIDs of a VIF, of the next one, and of
+ * somebody else. */
+static void set(const struct scene *scene, struct machine *machine,
+		struct spot spot, enum state state, unsigned int vif,
+		uint64_t others)
 {
 	struct pf *pf = &machine->pfs[spot.pf];
+	uint64_t node = scene_node(scene, vif), guid = scene_guid(vif);
 
 	switch (state) {
 	case FRESH:
@@ -171,51 +192,60 @@ static void set(struct machine *machine, struct spot spot, enum state state,
 		put(machine, spot, ONES, ONES, DOWN, true);
 		break;
 	case RIGHT:
-		put(machine, spot, guid, guid, FOLLOW, true);
-		drive(machine, spot, OWN, false, guid);
+		put(machine, spot, node, guid, FOLLOW, true);
+		drive(machine, spot, OWN, false, node);
 		break;
 	case HALF_NODE:
 		if (pf->family == CX3) {
-			put(machine, spot, guid, guid, DOWN, true);
+			put(machine, spot, node, guid, DOWN, true);
 			pf->aliases[0].agreed[machine_entry(spot.pf,
 							    spot.vf)] = 0;
 		} else {
-			put(machine, spot, guid, ONES, DOWN, true);
+			put(machine, spot, node, ONES, DOWN, true);
 		}
 		break;
 	case HALF_PORT:
 		put(machine, spot, ONES, guid, UP, true);
 		break;
 	case LOW:
-		put(machine, spot, guid, guid, DOWN, true);
+		put(machine, spot, node, guid, DOWN, true);
 		drive(machine, spot, VFIO, false, 0);
+		break;
+	case MIXED_NODE:
+		put(machine, spot, others, guid, FOLLOW, true);
+		drive(machine, spot, OWN, false, others);
 		break;
 	case OTHERS:
 		put(machine, spot, others, others, UP, true);
 		drive(machine, spot, VFIO, false, 0);
 		break;
 	case NEXT:
-		put(machine, spot, next, next, FOLLOW, true);
-		drive(machine, spot, OWN, false, next);
+		put(machine, spot, scene_node(scene, vif + 1),
+		    scene_guid(vif + 1), FOLLOW, true);
+		drive(machine, spot, OWN, false, scene_node(scene, vif + 1));
 		break;
 	case UNKNOWN:
 		put(machine, spot, others, others, FOLLOW, false);
 		drive(machine, spot, OWN, false, others);
 		break;
 	case UNKNOWN_RIGHT:
-		put(machine, spot, guid, guid, FOLLOW, false);
+		put(machine, spot, node, guid, FOLLOW, false);
 		break;
 	case STALE:
 		put(machine, spot, ONES, ONES, DOWN, true);
-		drive(machine, spot, OWN, false, guid);
+		drive(machine, spot, OWN, false, node);
 		break;
 	case GUEST_RIGHT:
-		put(machine, spot, guid, guid, FOLLOW, true);
+		put(machine, spot, node, guid, FOLLOW, true);
 		drive(machine, spot, VFIO, true, 0);
 		break;
 	case GUEST_OTHERS:
 		put(machine, spot, others, others, FOLLOW, true);
 		drive(machine, spot, VARIANT, true, 0);
+		break;
+	case GUEST_MIXED:
+		put(machine, spot, others, guid, FOLLOW, true);
+		drive(machine, spot, VFIO, true, 0);
 		break;
 	case GUEST_IDLE:
 		put(machine, spot, ONES, ONES, DOWN, true);
@@ -241,30 +271,28 @@ static void set_stray(struct scene *scene)
 	unsigned int first = scene->spots[0].pf;
 	struct spot here = { (uint8_t)first, SPARE };
 	struct spot there = { (uint8_t)!first, SPARE };
-	uint64_t guid = scene_guid(0);
-
-	set(machine, here, GUEST_OTHERS, 0, 0, others_guid(8));
-	set(machine, there, GUEST_OTHERS, 0, 0, others_guid(9));
+	set(scene, machine, here, GUEST_OTHERS, 0, others_guid(8));
+	set(scene, machine, there, GUEST_OTHERS, 0, others_guid(9));
 	switch (scene->stray) {
 	case STRAY_HERE:
-		set(machine, here, RIGHT, guid, 0, 0);
+		set(scene, machine, here, RIGHT, 0, 0);
 		break;
 	case STRAY_THERE:
-		set(machine, there, LOW, guid, 0, 0);
+		set(scene, machine, there, LOW, 0, 0);
 		break;
 	case STRAY_GUEST:
-		set(machine, there, GUEST_RIGHT, guid, 0, 0);
+		set(scene, machine, there, GUEST_RIGHT, 0, 0);
 		break;
 	case STRAY_HALF:
 		drive(machine, there, UNBOUND, false, 0);
-		set(machine, there, HALF_NODE, guid, 0, 0);
+		set(scene, machine, there, HALF_NODE, 0, 0);
 		break;
 	case STRAY_UNKNOWN:
-		set(machine, there, UNKNOWN, 0, 0, others_guid(9));
+		set(scene, machine, there, UNKNOWN, 0, others_guid(9));
 		break;
 	case STRAY_SILENT:
 		drive(machine, there, UNBOUND, false, 0);
-		set(machine, there, SILENT, 0, 0, guid);
+		set(scene, machine, there, SILENT, 0, scene_guid(0));
 		break;
 	case NO_STRAY:
 	case STRAYS:
@@ -295,16 +323,16 @@ void scene_make(struct scene *scene)
 		if (scene->states[i] == ABSENT)
 			spot.vf = VFS - 1;
 		scene->spots[i] = spot;
-		set(&scene->start, spot, scene->states[i], scene_guid(i),
-		    scene_guid(i + 1), others_guid(i));
+		set(scene, &scene->start, spot, scene->states[i], i,
+		    others_guid(i));
 		*vif = (struct ibh_vif){
 			.pci = pci_of(spot),
 			.has_pci = scene->act != UNPLUG_ANYWHERE,
-			.port_guid = scene_guid(i),
 			.network = scene->setting == TWO_FABRICS ?
 					   mappings[spot.pf].network :
 					   NULL,
 		};
+		scene_name(scene, i, i);
 		if (scene->act == UNPLUG_MISLED)
 			vif->pci = pci_of((struct spot){ spot.pf, SPARE });
 	}

@@ -20,6 +20,7 @@ enum setting {
 	OLD_KERNEL, /* netlink does not show GUIDs */
 	LONG_KERNEL, /* netlink shows VFs only in a dump */
 	TWO_FABRICS, /* each PF is behind a network of its own */
+	TWO_GUIDS, /* each VIF has a node GUID of its own */
 	SETTINGS,
 };
 
@@ -31,6 +32,7 @@ enum state {
 	HALF_NODE, /* the node GUID alone; mlx4: not agreed to */
 	HALF_PORT, /* the port GUID alone */
 	LOW, /* right but down */
+	MIXED_NODE, /* right but for the node GUID, which is another's */
 	OTHERS, /* another tenant's, for all that is known in no guest */
 	NEXT, /* with the GUID of the batch's next VIF */
 	UNKNOWN, /* another's, but not known by netlink */
@@ -38,6 +40,7 @@ enum state {
 	STALE, /* idle, but its own driver shows the VIF's GUID */
 	GUEST_RIGHT, /* a guest has it … */
 	GUEST_OTHERS,
+	GUEST_MIXED,
 	GUEST_IDLE,
 	GUEST_UNKNOWN,
 	SILENT, /* firmware answers no question about it */
@@ -105,6 +108,10 @@ bool scene_possible(enum setting setting, unsigned int layout,
 /* Fills what is made of it. */
 void scene_make(struct scene *scene);
 uint64_t scene_guid(unsigned int vif);
+/* … which is the port's, and the node's that goes with it. */
+uint64_t scene_node(const struct scene *scene, unsigned int vif);
+/* A VIF gets the GUIDs of this number. */
+void scene_name(struct scene *scene, unsigned int vif, unsigned int number);
 /* Whether of some VF nothing can tell whose it is. */
 bool scene_blind(const struct scene *scene);
 static inline bool act_unplugs(enum act act)

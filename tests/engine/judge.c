@@ -82,7 +82,7 @@ static bool has_identity(const struct scene *scene, const struct machine *now,
 		return machine_has(now, pf, vf, FIRST, guid) &&
 		       now->pfs[pf].aliases[0]
 				       .agreed[machine_entry(pf, vf)] == guid;
-	return vport->node == guid && vport->port == guid;
+	return vport->node == scene_node(scene, vif) && vport->port == guid;
 }
 
 static bool is_plugged(const struct scene *scene, const struct machine *start,
@@ -148,10 +148,10 @@ static void judge_shown(struct trial *trial, unsigned int i, unsigned int pf,
 
 	if (now->family != CX3 && trial->scene->act != UNPLUG_KEEP &&
 	    now->autoprobe && on_fabric(trial->scene, i, pf) &&
-	    machine_has(start, pf, vf, FIRST, scene_guid(i)) &&
+	    vif_has(trial->scene, i, start, pf, vf) &&
 	    knows_guids(start, pf, vf) && !same_vf(start, machine, pf, vf) &&
 	    now->vfs[vf].driver == OWN &&
-	    now->vfs[vf].identity == scene_guid(i))
+	    now->vfs[vf].identity == scene_node(trial->scene, i))
 		scripted_wrong(trial->system, "VF %u of PF %u shows what was "
 			       "taken off", vf, pf);
 }
@@ -187,7 +187,7 @@ static void judge_success(struct trial *trial, unsigned int i)
 		for (vf = 0; vf < now->pfs[pf].numvfs; vf++) {
 			if (act_unplugs(scene->act))
 				judge_shown(trial, i, pf, vf);
-			if (!machine_has(now, pf, vf, FIRST, scene_guid(i)) ||
+			if (!vif_has(scene, i, now, pf, vf) ||
 			    !on_fabric(scene, i, pf) ||
 			    (!act_unplugs(scene->act) &&
 			     vif_at(scene, pf, vf) == (int)i))

@@ -90,9 +90,9 @@ static void set_up(struct duel *duel, enum setting setting)
 			scene->spots[n] = part->spots[n];
 			scene->vifs[n].pci = pci_of(part->spots[n]);
 			/* The layout names the second PF first. */
-			scene->vifs[n].port_guid = scene_guid(
-				part->guids[n] < 2 ? !part->guids[n] :
-						     part->guids[n]);
+			scene_name(scene, n,
+				   part->guids[n] < 2 ? !part->guids[n] :
+							part->guids[n]);
 		}
 	}
 }

@@ -12,12 +12,15 @@ static bool may_have(const struct trial *trial, const struct command *command,
 	const struct machine *start = &trial->start;
 	unsigned int pf = command->pf, vf = command->vf;
 	const struct vport *vport = &start->pfs[pf].vports[vf + 1];
-	uint64_t was, own = vif >= 0 ? scene_guid((unsigned int)vif) : 0;
+	uint64_t was, own;
 
 	/* Of a VF that a guest has, an identity that it is known to have lost
 	 * may be given back, or that be undone. */
 	if (!plugs_at(scene, vif) || !knows_guids(start, pf, vf))
 		return false;
+	own = command->kind == SET_VPORT && command->what == NODE ?
+		      scene_node(scene, (unsigned int)vif) :
+		      scene_guid((unsigned int)vif);
 	switch (command->kind) {
 	case SET_VPORT:
 		was = command->what == NODE ? vport->node : vport->port;

@@ -28,6 +28,15 @@ static inline int vif_at(const struct scene *scene, unsigned int pf,
 	return -1;
 }
 
+/* Whether a VF has a GUID of a VIF's. */
+static inline bool vif_has(const struct scene *scene, unsigned int vif,
+			   const struct machine *machine, unsigned int pf,
+			   unsigned int vf)
+{
+	return machine_has(machine, pf, vf, FIRST, scene_guid(vif)) ||
+	       machine_has(machine, pf, vf, FIRST, scene_node(scene, vif));
+}
+
 /* The VIF whose GUID a VF has, all or half, or -1. */
 static inline int vif_on(const struct scene *scene,
 			 const struct machine *machine, unsigned int pf,
@@ -36,7 +45,7 @@ static inline int vif_on(const struct scene *scene,
 	unsigned int i;
 
 	for (i = 0; i < scene->count; i++)
-		if (machine_has(machine, pf, vf, FIRST, scene_guid(i)))
+		if (vif_has(scene, i, machine, pf, vf))
 			return (int)i;
 	return -1;
 }

@@ -300,6 +300,18 @@ def test_what_was_cut_off_is_put_back_by_the_next(bed):
     assert bed.seen(0)[0] == seen(8, 9)
 
 
+def test_its_own_driver_shows_neither_after_what_was_cut_off(bed):
+    """Only the VIF still tells which node GUID it took."""
+    bed.build(Hca("mlx5", vfs=1))
+    host = bed.connect()
+    host.plug([two(bed, 1, 2)])
+    bed.bind(bed.vf(0, 0), None)
+    bed.bind(bed.vf(0, 0), "mlx5_core")
+    bed.seed(0, 0, node=ONES, policy="down")
+    host.unplug([two(bed, 1, 2)])
+    assert bed.identity(bed.vf(0, 0)) == ONES
+
+
 # -- who cannot -------------------------------------------------------------
 
 

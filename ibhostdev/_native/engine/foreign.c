@@ -188,7 +188,7 @@ static void write_all(struct side *side, struct change **changes,
 				.address = changes[i]->address,
 				.guid = guid,
 				.owner = changes[i]->owner,
-				.network = changes[i]->network,
+				.network = changes[i]->vif->network,
 			};
 	}
 	if (n)

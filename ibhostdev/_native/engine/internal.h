@@ -454,7 +454,7 @@ struct change {
 	struct side *side;
 	struct ibh_vf vf;
 	char address[IBH_PCI_TEXT + 1];
-	const char *network; /* as the VIF has it; may be NULL */
+	const struct ibh_vif *vif; /* that it is for */
 	struct ibh_state before, wanted, write, put, after;
 	bool tried, has_after, verified;
 	struct ibh_error *error;

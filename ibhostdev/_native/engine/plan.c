@@ -46,7 +46,7 @@ struct change *change_new(struct side *side, const struct ibh_vf *vf,
 	change->side = side;
 	change->vf = *vf;
 	ibh_format_pci(vf->pci, change->address);
-	change->network = vif->network;
+	change->vif = vif;
 	change->before = side->states[vf->index];
 	change->verified = true;
 	return change;

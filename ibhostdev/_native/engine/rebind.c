@@ -62,12 +62,17 @@ static void add(struct rebinding *all, const struct ibh_pf *pf,
 	ibh_format_pci(vf->pci, due->address);
 }
 
-/* The node GUID, which is what the driver shows, of who had a VF. */
-static uint64_t node_of(const struct ibh_state *state)
+/* The node GUID, which is what the driver shows, of who had a VF. That a call
+ * has taken which was cut off only the VIF may tell. */
+static uint64_t node_of(const struct change *change)
 {
-	if (state->have & IBH_HAVE_NODE && !guid_is_idle(state->node))
-		return state->node;
-	return state_owner(state);
+	const struct ibh_state *before = &change->before;
+	uint64_t owner = state_owner(before);
+
+	if (before->have & IBH_HAVE_NODE && !guid_is_idle(before->node))
+		return before->node;
+	return owner == change->vif->port_guid ? vif_node_guid(change->vif) :
+						 owner;
 }
 
 static void add_changed(struct rebinding *all, const struct changes *changes)
@@ -79,7 +84,7 @@ static void add_changed(struct rebinding *all, const struct changes *changes)
 
 		if (!change->error)
 			add(all, change->side->pf, &change->vf,
-			    node_of(&change->before), false);
+			    node_of(change), false);
 	}
 }
 
