@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives InfiniBand SR-IOV Virtual Functions their vGUIDs.
+"""Gives InfiniBand SR-IOV Virtual Functions their identities.
 
 >>> from ibhostdev import Host, Vif
 >>> Host().plug([Vif.parse("0000:3b:00.2", "fa:16:3e:12:34:56")])

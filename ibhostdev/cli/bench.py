@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ibhostdev.batch import BatchResult, Progress, Vif
 from ibhostdev.cli import firmware, listing, terminal
 from ibhostdev.cli.borrowing import Loan, borrow
-from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.cli.terminal import Cell, Line, filled, table
 from ibhostdev.errors import InvalidInput, RollbackFailed
 from ibhostdev.guid import IDLE
 from ibhostdev.host import Host
@@ -344,6 +344,11 @@ class Figure:
     low: float
     high: float
 
+    @property
+    def spread(self) -> float:
+        """Half of what is between the quartiles, of the median."""
+        return (self.high - self.low) / 2 / self.median
+
     @classmethod
     def of(cls, samples: Sequence[float]) -> "Figure":
         if len(samples) == 1:
@@ -436,20 +441,20 @@ def as_lines(report: Report) -> list[Line]:
     ways = [name for name in _TITLES if name not in report.absent]
     head = ["", "VFs"]
     for name in ways:
-        head += [_TITLES[name], "quartiles"]
+        head += [_TITLES[name], "±"]
         head += {_Bulk.name: ["µs/VF"], _Single.name: ["times"]}.get(name, [])
     if report.counts:
-        head += ["commands", "questions"]
-    rows: list[list[Cell]] = [[(title, "dim") for title in head]]
-    for subject, seconds in _rows(report):
-        rows.append(_row(report, ways, subject, seconds))
-    return [
-        *_heading(report),
-        [],
-        *aligned(_to_the_right(rows)),
-        [],
-        *_remarks(report),
+        head += ["writes", "reads"]
+    rows = [
+        _row(report, ways, subject, seconds)
+        for subject, seconds in _rows(report)
     ]
+    for row in rows:
+        row += [("", "")] * (len(head) - len(row))
+    lines = [*_heading(report), [], *table(*_to_the_right(head, rows)), []]
+    for remark in _remarks(report):
+        lines += filled([remark])
+    return lines
 
 
 def _heading(report: Report) -> Iterator[Line]:
@@ -474,7 +479,7 @@ def _row(
             figure = Figure.of(seconds[name])
             row += [
                 (_ms(figure.median), "bold" if name == _Bulk.name else ""),
-                (f"{_ms(figure.low)}–{_ms(figure.high)}", "dim"),
+                (f"{figure.spread:.0%}", "dim"),
             ]
         else:
             row += [("", "")] * 2
@@ -497,48 +502,56 @@ def _ms(seconds: float) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def _to_the_right(rows: Sequence[Sequence[Cell]]) -> list[Line]:
+def _to_the_right(
+    head: Sequence[str], rows: Sequence[Sequence[Cell]]
+) -> tuple[list[str], list[Line]]:
     """All columns but the first."""
     widths = [
-        max(len(row[column][0]) for row in rows if column < len(row))
-        for column in range(len(rows[0]))
+        max(len(title), *(len(row[column][0]) for row in rows))
+        for column, title in enumerate(head)
     ]
-    return [
+    widths[0] = 0
+    return (
         [
-            (text.rjust(width) if column else text, style)
-            for column, ((text, style), width) in enumerate(
-                zip(row, widths, strict=False)
-            )
-        ]
-        for row in rows
+            title.rjust(width)
+            for title, width in zip(head, widths, strict=True)
+        ],
+        [
+            [
+                (text.rjust(width), style)
+                for (text, style), width in zip(row, widths, strict=True)
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _remarks(report: Report) -> Iterator[Cell]:
+    told = [
+        f"Milliseconds, medians of {report.rounds} rounds; ± is half of what "
+        "lies between the quartiles, of the median."
     ]
-
-
-def _remarks(report: Report) -> Iterator[Line]:
-    told = [f"Milliseconds, medians of {report.rounds} rounds."]
     if report.counts:
         told.append(
-            "Of one call/of a call each: commands that change something in "
-            "firmware, and questions to a PF."
+            "Writes and reads, of one call/of a call each: commands that "
+            "change something in firmware, and questions to a PF."
         )
     for text in told:
-        yield [(text, "dim")]
+        yield text, "dim"
     for (pf, command), counter in report.commands.items():
         mean = f", {counter.mean * 1e6:.0f} µs each" if counter.count else ""
         said = f"{pf}'s driver counted {counter.count} {command}{mean}."
-        yield [(said, "dim")]
+        yield said, "dim"
     if report.simulated:
-        yield [
-            (
-                "The host is simulated: its share of the time is that of a "
-                "program, not of a kernel and an adapter.",
-                "yellow",
-            )
-        ]
+        yield (
+            "The host is simulated: its share of the time is that of a "
+            "program, not of a kernel and an adapter.",
+            "yellow",
+        )
     if _IpBatch.name not in report.absent:
-        yield [("ip neither looks first nor reads back.", "dim")]
+        yield "ip neither looks first nor reads back.", "dim"
     for name, why in report.absent.items():
-        yield [(f"Without {_TITLES[name]}: {why}.", "dim")]
+        yield f"Without {_TITLES[name]}: {why}.", "dim"
     if report.error is None and not report.counts:
         vfs = len(report.loan.vfs)
-        yield [(f"{vfs} VF{'s' * (vfs > 1)} given back.", "green")]
+        yield f"{vfs} VF{'s' * (vfs > 1)} given back.", "green"

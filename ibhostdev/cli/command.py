@@ -53,7 +53,10 @@ BATCH_EXIT_CODES = EXIT_CODES + ", unless it had --on-error continue"
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Give InfiniBand SR-IOV Virtual Functions their vGUIDs."""
+    """Give InfiniBand SR-IOV Virtual Functions (VFs) their identities.
+
+    'ibhostdev list --help' explains the words.
+    """
 
 
 # -- list -----------------------------------------------------------------
@@ -81,6 +84,24 @@ def list_(
 
     libvirt is asked which domain has a VF if --connect names it, or if some
     VF is in a guest's hands and libvirt is there.
+
+    \b
+    The words, here and in all commands:
+      PF         an InfiniBand adapter, or one port of it: the Physical
+                 Function that its VFs (Virtual Functions) are of
+      VIF        a port of a guest: the identity it is to have, and its VF
+      GUID       InfiniBand's address: 64 bits, as fa:16:3e:00:00:12:34:56
+      MAC        what OpenStack calls a port by: 48 bits; the GUID is made
+                 of it, with 00:00 put into the middle
+      identity   the GUID that a VF shows to the fabric; the MAC stands for
+                 it if it is made of one
+      idle       nobody's: the VF has no identity, its policy is down
+      not known  what the driver does not tell, as of a VF that nobody has
+                 had since it was made
+      its own    of a plug or unplug: the identity that is named in the row
+      policy     the VF's link: down, up, or follow (that of the adapter)
+      group      the IOMMU group: VFs of one go to the same guest
+      in …       the guest (domain) that has it
     """
     shown = listing.views(settings.connect(), names)
     uses = _uses(shown, uri, local=settings.host is None)
@@ -455,7 +476,7 @@ def doctor(settings: options.Settings, as_json: bool) -> int:
     if as_json:
         _write_json(doctors.as_json(findings))
     else:
-        terminal.show(doctors.as_lines(findings, terminal.width()))
+        terminal.show(doctors.as_lines(findings))
     return Exit.FAILED if doctors.problems(findings) else Exit.DONE
 
 
@@ -675,4 +696,10 @@ def _own(error: OSError) -> IbHostdevError:
     except CommandFailed as full:
         return full
     # No /sys here, …
-    return IbHostdevError("could not go on", error.filename, None, error.errno)
+    return IbHostdevError(
+        "could not go on",
+        error.filename,
+        None,
+        error.errno,
+        "'ibhostdev doctor' may tell why",
+    )

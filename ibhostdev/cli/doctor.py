@@ -9,7 +9,6 @@ to know.
 import os
 import re
 import shutil
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +16,7 @@ from typing import Any
 
 from ibhostdev.batch import BatchResult
 from ibhostdev.cli.listing import View, views
-from ibhostdev.cli.terminal import Cell, Line
+from ibhostdev.cli.terminal import Cell, Line, filled
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
@@ -116,7 +115,13 @@ def _firmware(pci: str, settings: str) -> str:
     tools = ("mstconfig", "mlxconfig")
     tool = next(filter(shutil.which, tools), None)
     where = "" if tool else " (of package mstflint)"
-    return f"{tool or tools[0]} -d {pci} set {settings}{where}, then reboot"
+    command = f"{tool or tools[0]} -d {pci} set {settings}"
+    return f"'{command}'{where}, then reboot"
+
+
+def _attribute(pf: Pf, name: str) -> str:
+    """The shortest path to it, for people."""
+    return f"/sys/{DEVICES}/{pf.pci}/{name}"
 
 
 # -- adapters -------------------------------------------------------------
@@ -211,12 +216,13 @@ def _other_adapters(patient: Patient) -> Iterator[Finding]:
             cure = _firmware(pci, _SRIOV)
         elif isinstance(driver, int):
             what = "has no driver"
-            cure = "modprobe mlx5_core (ConnectX-3: mlx4_core)"
+            cure = "'modprobe mlx5_core' (ConnectX-3: 'modprobe mlx4_core')"
         else:
             what = f"is on {base_name(driver)}, but shows no InfiniBand port"
             cure = (
-                "modprobe mlx5_ib (ConnectX-3: mlx4_ib); if its ports are "
-                f"Ethernet and are not to be: {_firmware(pci, _LINK)}"
+                "'modprobe mlx5_ib' (ConnectX-3: 'modprobe mlx4_ib'); if its "
+                f"ports are Ethernet and are not to be: "
+                f"{_firmware(pci, _LINK)}"
             )
         # With other PFs at work it may be meant that way.
         severity = Severity.NOTE if patient.views else Severity.PROBLEM
@@ -290,13 +296,13 @@ def _last_resort(view: View) -> Iterator[Finding]:
 def _netdev_cure(pf: Pf) -> str:
     if pf.netdev is None:
         return (
-            "modprobe ib_ipoib; if the PF's network device is in another "
-            "namespace, move it to this one (ip link set … netns) or run "
-            "there (ip netns exec …)"
+            "'modprobe ib_ipoib'; if the PF's network device is in another "
+            "namespace, move it to this one ('ip link set … netns') or run "
+            "there ('ip netns exec …')"
         )
     return (
         f"run in the network namespace of {pf.netdev.name}, or move it to "
-        "this one (ip link set … netns)"
+        "this one ('ip link set … netns')"
     )
 
 
@@ -513,7 +519,7 @@ def enabled(patient: Patient) -> Iterator[Finding]:
                 severity,
                 f"none of {pf.totalvfs} VFs is enabled",
                 pf.pci,
-                f"echo {pf.totalvfs} > /sys/{pf.path}/sriov_numvfs",
+                f"'echo {pf.totalvfs} > {_attribute(pf, 'sriov_numvfs')}'",
             )
         elif len(view.vfs) < pf.numvfs:
             yield Finding(
@@ -538,8 +544,8 @@ def enabled(patient: Patient) -> Iterator[Finding]:
                 "enabling VFs takes long: the host's own driver probes each "
                 "(sriov_drivers_autoprobe is on)",
                 pf.pci,
-                "when all VFs are for guests: echo 0 > "
-                f"/sys/{pf.path}/sriov_drivers_autoprobe before enabling them",
+                "when all VFs are for guests, before enabling them: "
+                f"'echo 0 > {_attribute(pf, 'sriov_drivers_autoprobe')}'",
             )
 
 
@@ -642,8 +648,8 @@ def duplicates(patient: Patient) -> Iterator[Finding]:
                 Severity.PROBLEM,
                 f"GUID {guid} is on all of them",
                 _some(vfs),
-                f"ibhostdev unplug {guid}, then plug the VF that it belongs "
-                "to",
+                f"'ibhostdev unplug {guid}', then plug the VF that it "
+                "belongs to",
             )
 
 
@@ -666,8 +672,8 @@ def pf_guids(patient: Patient) -> Iterator[Finding]:
                     Severity.PROBLEM,
                     f"has GUID {guid}, which is that of PF {own[guid]}",
                     vf.pci,
-                    f"ibhostdev unplug {guid}, then plug it with a GUID that "
-                    "nobody else has",
+                    f"'ibhostdev unplug {guid}', then plug it with a GUID "
+                    "that nobody else has",
                 )
 
 
@@ -721,9 +727,9 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
             yield Finding(
                 "GUIDs",
                 Severity.NOTE,
-                f"with a GUID and no running guest: {_some(held)}",
+                f"VFs with an identity, but no running guest: {_some(held)}",
                 view.pf.pci,
-                "if no stopped guest owns them, unplug them by their GUIDs",
+                "if no stopped guest owns them, unplug their identities",
             )
 
 
@@ -866,32 +872,19 @@ _STYLES = {
 _MARGIN = (9, 15)
 
 
-def _broken(text: str, width: int | None) -> list[str]:
-    return textwrap.wrap(
-        text,
-        max(40, width - sum(_MARGIN)) if width else len(text) + 1,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def as_lines(findings: Sequence[Finding], width: int | None) -> list[Line]:
-    """Long texts are broken at a width, if one is given."""
+def as_lines(findings: Sequence[Finding]) -> list[Line]:
     lines: list[Line] = []
     for one in findings:
+        severity, check = _MARGIN
+        lead: list[Cell] = [
+            (f"{one.severity:<{severity}}", _STYLES[one.severity]),
+            (f"{one.check:<{check}}", ""),
+        ]
         text = f"{one.device}: {one.message}" if one.device else one.message
-        first, *rest = _broken(text, width)
-        lines.append(
-            [
-                (f"{one.severity:<{_MARGIN[0]}}", _STYLES[one.severity]),
-                (f"{one.check:<{_MARGIN[1]}}", ""),
-                (first, ""),
-            ]
-        )
-        indent: Cell = (" " * sum(_MARGIN), "")
-        lines += [[indent, (part, "")] for part in rest]
-        cure = _broken(one.cure, width) if one.cure else []
-        lines += [[indent, (part, "green")] for part in cure]
+        lines += filled([(text, "")], lead)
+        if one.cure:
+            lead = [(" " * severity + f"{'cure':<{check}}", "dim")]
+            lines += filled([(one.cure, "green")], lead)
     counts = [
         (sum(one.severity is severity for one in findings), severity)
         for severity in (Severity.PROBLEM, Severity.WARNING, Severity.NOTE)

@@ -9,7 +9,7 @@ from ibhostdev.batch import BatchFailed
 from ibhostdev.cli import outcome, vifs
 from ibhostdev.cli.listing import text
 from ibhostdev.cli.outcome import Exit
-from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.cli.terminal import Cell, Line, table
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guest.results import (
     Attachment,
@@ -121,19 +121,14 @@ def as_json(result: GuestsResult) -> dict[str, Any]:
 def as_lines(result: GuestsResult, done: str) -> list[Line]:
     """A row for each VF and a closing line. ``done`` is the word for what
     was asked for: attached, detached."""
-    head: list[Line] = [
-        [
-            (title, "dim")
-            for title in ("domain", "VF", "MAC or GUID", "outcome")
-        ]
-    ]
+    head = ("VF", "identity", "outcome", "domain")
     rows: list[Line] = [_row(one, done) for one in result.results]
     failed = len(result.failures)
     good = len(result.results) - failed
     summary: list[Cell] = [(f"{good} {done}", "green" if good else "")]
     if failed:
         summary += [(", ", ""), (f"{failed} failed", "bold red")]
-    return [*aligned(head + rows), summary]
+    return [*table(head, rows, common=("domain",)), summary]
 
 
 def _row(one: GuestResult, done: str) -> Line:
@@ -144,8 +139,8 @@ def _row(one: GuestResult, done: str) -> Line:
     else:
         what = (f"{done} already", "dim")
     return [
-        (one.domain, "bold"),
         (one.pci, ""),
         ("-" if one.guid is None else one.guid.mac or str(one.guid), ""),
         what,
+        (one.domain, "bold"),
     ]

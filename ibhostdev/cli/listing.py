@@ -4,7 +4,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.cli.terminal import Cell, Line, filled, row_of, table
 from ibhostdev.errors import DeviceNotFound, IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
@@ -186,7 +186,8 @@ def as_lines(shown: Sequence[View], uses: Uses) -> list[Line]:
         if lines:
             lines.append([])
         lines += _heading(view)
-        lines += aligned(_rows(view, uses), "  ")
+        if view.vfs:
+            lines += _vfs(view, uses)
     return lines
 
 
@@ -195,19 +196,20 @@ def _heading(view: View) -> list[Line]:
     netdevs = ", ".join(netdev.name for netdev in pf.netdevs)
     first: list[Cell] = [
         (pf.pci, "bold cyan"),
-        (f"  {pf.family}  {pf.ib_device}  ", ""),
+        (pf.family, ""),
+        (pf.ib_device, ""),
         (netdevs or "no network device", "" if netdevs else "yellow"),
-        (f"  {pf.numvfs} of {pf.totalvfs} VFs", ""),
+        (f"{pf.numvfs} of {pf.totalvfs} VFs", ""),
+        (f"by {view.mechanism}", "")
+        if view.mechanism
+        else ("nothing can set identities", "red"),
     ]
-    if view.mechanism:
-        first.append((f"  by {view.mechanism}", ""))
-    else:
-        first.append(("  nothing can set identities", "red"))
-    reasons: list[Line] = [
-        [(f"  not {name}: {reason}", "dim")]
-        for name, reason in view.against.items()
-    ]
-    return [first, *(_port(view, port) for port in pf.ports), *reasons]
+    lines = row_of(first)
+    for port in pf.ports:
+        lines += filled(_port(view, port), [("  ", "")])
+    for name, reason in view.against.items():
+        lines += filled([(f"not {name}: {reason}", "dim")], [("  ", "")])
+    return lines
 
 
 def _port(view: View, port: Port) -> Line:
@@ -215,7 +217,7 @@ def _port(view: View, port: Port) -> Line:
     master = f"SM lid {port.sm_lid}" if port.sm_lid else "no SM seen"
     line: list[Cell] = [
         (
-            f"  port {port.number} {port.state}, {master}",
+            f"port {port.number} {port.state}, {master}",
             "green" if well else "yellow",
         )
     ]
@@ -229,20 +231,15 @@ def _port(view: View, port: Port) -> Line:
     return line
 
 
-def _rows(view: View, uses: Uses) -> list[Line]:
-    if not view.vfs:
-        return []
+def _vfs(view: View, uses: Uses) -> list[Line]:
     sides = range(max(1, len(view.states)))
     titles = (
-        ["MAC or GUID"]
+        ["identity"]
         if len(sides) == 1
         else [f"on port {view.pf.ports[side].number}" for side in sides]
     )
     policies = any(view.state(vf).policy for vf in view.vfs)
-    head = ["VF", "PCI address", "driver", "group", *titles]
-    if policies:
-        head.append("policy")
-    rows: list[Line] = [[(title, "dim") for title in head]]
+    rows: list[Line] = []
     digits = len(str(view.vfs[-1].index))
     for vf in view.vfs:
         group = view.groups[vf.pci]
@@ -251,18 +248,22 @@ def _rows(view: View, uses: Uses) -> list[Line]:
             (vf.pci, ""),
             (vf.driver or "-", ""),
             (f"{'-' if group is None else group:>5}", ""),
+            *(_on_side(view, vf, side) for side in sides),
+            _policy(view.state(vf)) if policies else ("", ""),
+            _use(vf, uses.get(vf.pci)),
+            _apart(view.state(vf)),
         ]
-        row += [_on_side(view, vf, side) for side in sides]
-        if policies:
-            row.append(_policy(view.state(vf)))
-        use = uses.get(vf.pci)
-        if use is not None and (use.running or not vf.in_use):
-            what = "in" if use.running else "in the definition of"
-            row.append((f"{what} {use.domain}", "magenta"))
-        elif vf.in_use:
-            row.append(("in a guest's hands", "magenta"))
         rows.append(row)
-    return rows
+    head = ["VF", "PCI address", "driver", "group", *titles]
+    head += ["policy" if policies else "", "", ""]
+    return table(head, rows, "  ", ("driver", "policy"), below=1)
+
+
+def _use(vf: Vf, use: "Use | None") -> Cell:
+    if use is not None and (use.running or not vf.in_use):
+        what = "in" if use.running else "in the definition of"
+        return f"{what} {use.domain}", "magenta"
+    return ("in a guest's hands", "magenta") if vf.in_use else ("", "")
 
 
 def _on_side(view: View, vf: Vf, side: int) -> Cell:
@@ -270,7 +271,19 @@ def _on_side(view: View, vf: Vf, side: int) -> Cell:
     told = [vf.index in states for states in view.states]
     if any(told) and not told[side]:
         return "-", "dim"
-    return identity(view.state(vf, side))
+    state = view.state(vf, side)
+    text, style = identity(state)
+    if state.owner is not None and _apart(state)[0]:
+        text = state.owner.mac or str(state.owner)
+    return text, style
+
+
+def _apart(state: VfState) -> Cell:
+    """Node and port GUID where they differ: too long for a column."""
+    node, port = state.node_guid, state.port_guid
+    if None in (node, port) or node == port or state.owner is None:
+        return "", ""
+    return identity(state)
 
 
 def identity(state: VfState) -> Cell:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ibhostdev.batch import BatchFailed, BatchResult, VfResult, Vif
 from ibhostdev.cli.listing import state_json, text
-from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.cli.terminal import Cell, Line, table
 from ibhostdev.errors import (
     AccessDenied,
     DeviceNotFound,
@@ -110,44 +110,36 @@ def as_lines(
     was asked for: plugged, unplugged."""
     if not vifs:
         return [[("nothing to do: no VIF was named", "")]]
-    head: list[Line] = [
-        [
-            (title, "dim")
-            for title in (
-                "VF",
-                "MAC or GUID",
-                "before",
-                "",
-                "after",
-                "mechanism",
-                "outcome",
-            )
-        ]
-    ]
     rows = [
         _row(vif, one, done, dry_run)
         for vif, one in zip(vifs, result.results, strict=True)
     ]
-    return [*aligned(head + rows), _summary(result, done, dry_run)]
+    head = ("VF", "identity", "outcome", "before", "after", "mechanism")
+    return [
+        *table(head, rows, common=("mechanism", "before", "after")),
+        _summary(result, done, dry_run),
+    ]
 
 
 def _row(vif: Vif, one: VfResult, done: str, dry_run: bool) -> Line:
     after = one.after
     if dry_run and one.error is None:
         after = one.wanted if one.changed else one.before
+    before = _state(one.before, vif)
     return [
         (one.pci or "-", ""),
         (vif.guid.mac or str(vif.guid), "bold"),
-        _state(one.before, vif),
-        ("→", "dim"),
-        _state(after, vif),
-        (one.mechanism or "-", "dim"),
         _outcome(one, done, dry_run),
+        before,
+        ("as before", "dim")
+        if after is not None and after == one.before
+        else _state(after, vif),
+        (one.mechanism or "-", "dim"),
     ]
 
 
 def _state(state: VfState | None, vif: Vif) -> Cell:
-    """A state, seen from the VIF: "its own" are the GUIDs it is to have."""
+    """A state, seen from the VIF: "its own" is the identity of its row."""
     if state is None or state == VfState():
         return "-", "dim"
     halves = [

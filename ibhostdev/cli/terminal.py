@@ -8,6 +8,7 @@ rows are laid out here, and where nobody is watching rich is not imported.
 
 import errno
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,9 @@ Cell = tuple[str, str]
 """Text and its rich style, "" for none."""
 Line = Sequence[Cell]
 
+_COLUMNS = 80
+_DEEPER = " " * 4
+
 _PATIENCE = 1.0
 _FRAME = 0.1
 _STAGES = {
@@ -37,21 +41,131 @@ _STAGES = {
 }
 
 
-def aligned(rows: Sequence[Line], indent: str = "") -> list[Line]:
-    """The rows with their cells in columns two blanks apart."""
-    widths: list[int] = []
-    for row in rows:
-        widths.extend([0] * (len(row) - len(widths)))
-        for column, (text, _) in enumerate(row):
-            widths[column] = max(widths[column], len(text))
+def width(stream: TextIO | None = None) -> int:
+    """Columns to fill: 80, or those of a terminal that has more."""
+    stream = stream or sys.stdout
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal():
+        columns = int(told)
+    elif stream.isatty():
+        columns = os.get_terminal_size(stream.fileno()).columns
+    else:
+        columns = 0
+    return max(columns, _COLUMNS)
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Line],
+    indent: str = "",
+    common: Sequence[str] = (),
+    below: int = 0,
+) -> list[Line]:
+    """Titles, and rows of a cell for each, in columns two blanks apart. The
+    last ones, ``below`` in number, have a line of their own in any case.
+
+    If that is too wide, those of the ``common`` columns in which all rows say
+    the same are told once, above, one after the other until it fits. What has
+    no room even then is on a line of its own below its row: no cell is ever
+    cut, nor broken.
+    """
+    full = width()
+    widths = [
+        max(len(title), *(len(row[column][0]) for row in rows))
+        for column, title in enumerate(head)
+    ]
+    columns = [column for column, wide in enumerate(widths) if wide]
+    last = [column for column in columns if column >= len(head) - below]
+    columns = columns[: len(columns) - len(last)]
+    said: list[Cell] = []
+    for title in common:
+        if len(indent) + sum(widths[c] + 2 for c in columns) - 2 <= full:
+            break
+        column = head.index(title)
+        if column in columns and len({row[column][0] for row in rows}) == 1:
+            columns.remove(column)
+            said.append((f"{'; ' if said else ''}{title}: ", "dim"))
+            said.append(rows[0][column])
+    lines = filled(said, [(indent, "")]) if said else []
+    parts = _parts(columns, widths, full - len(indent))
+    parts += [[column] for column in last]
+    titles: Line = [(title, "dim") for title in head]
+    for row in (titles, *rows):
+        for number, part in enumerate(parts):
+            cells: list[Cell] = [(indent + _DEEPER * bool(number), "")]
+            for column in part:
+                text, style = row[column]
+                blanks = " " * (widths[column] - len(text) + 2)
+                cells += (text, style), (blanks, "")
+            while cells and not cells[-1][0].strip():
+                cells.pop()
+            if cells or not number:
+                lines.append(cells)
+    return lines
+
+
+def _parts(
+    columns: Sequence[int], widths: Sequence[int], full: int
+) -> list[list[int]]:
+    """The columns that each line of a row has."""
+    parts: list[list[int]] = [[]]
+    used = 0
+    for column in columns:
+        if parts[-1] and used + widths[column] > full:
+            parts.append([])
+            used = len(_DEEPER)
+        parts[-1].append(column)
+        used += widths[column] + 2
+    return parts
+
+
+# A command in quotes is one word, for somebody may copy it.
+_WORD = re.compile(r"\(?'[^']+'\S*|\S+")
+
+
+def filled(
+    text: Line, lead: Line = (), stream: TextIO | None = None
+) -> list[Line]:
+    """Text behind a ``lead``, in lines that fit, the following ones as far
+    in as the first. A word that is too long has a line of its own, further
+    out."""
+    words: list[list[Cell]] = []
+    joined = False
+    for part, style in text:
+        for number, word in enumerate(_WORD.findall(part)):
+            if not number and joined and not part[0].isspace():
+                words[-1].append((word, style))
+            else:
+                words.append([(word, style)])
+        if part:
+            joined = not part[-1].isspace()
+    full = width(stream)
+    margin = used = sum(len(part) for part, _ in lead)
+    line: list[Cell] = list(lead)
     lines: list[Line] = []
-    for row in rows:
-        cells: list[Cell] = [(indent, "")]
-        for (text, style), width in zip(row, widths, strict=False):
-            cells += (text, style), (" " * (width - len(text) + 2), "")
-        while cells and not cells[-1][0].strip():
-            cells.pop()
-        lines.append(cells)
+    for number, cells in enumerate(words):
+        long = sum(len(part) for part, _ in cells)
+        if number and used + 1 + long > full:
+            lines.append(line)
+            used = max(0, min(margin, full - long))
+            line = [(" " * used, "")]
+        elif number:
+            line.append((" ", ""))
+            used += 1
+        line += cells
+        used += long
+    return [*lines, line]
+
+
+def row_of(cells: Line, indent: str = "") -> list[Line]:
+    """Cells two blanks apart, on as many lines as they take."""
+    widths = [len(text) for text, _ in cells]
+    lines: list[Line] = []
+    for part in _parts(range(len(cells)), widths, width() - len(indent)):
+        line: list[Cell] = [(indent + _DEEPER * bool(lines), "")]
+        for column in part:
+            line += cells[column], ("  ", "")
+        lines.append(line[:-1])
     return lines
 
 
@@ -78,15 +192,6 @@ def show(lines: Iterable[Line], stream: TextIO | None = None) -> None:
         segments.append(Segment.line())
     # Neither wrapped nor cut off: addresses are there to be copied.
     Console(file=stream).print(Segments(segments), end="", crop=False)
-
-
-def width() -> int | None:
-    """Columns of the terminal; None if there is none."""
-    if not sys.stdout.isatty():
-        return None
-    import shutil
-
-    return shutil.get_terminal_size().columns
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
@@ -116,32 +221,34 @@ def write(text: str, stream: TextIO | None = None) -> None:
 
 
 def complain(message: str) -> None:
-    show([[("ibhostdev: ", "bold red"), (message, "")]], sys.stderr)
+    _tell([(message, "")], ("ibhostdev: ", "bold red"))
 
 
 def warn(message: str) -> None:
-    show([[("warning: ", "bold yellow"), (message, "")]], sys.stderr)
+    _tell([(message, "")], ("warning: ", "bold yellow"))
 
 
 def explain(error: IbHostdevError) -> None:
     """An error with all it knows, to standard error."""
     device = f"{error.device}: " if error.device else ""
-    lines: list[Line] = [
-        [
-            ("ibhostdev: ", "bold red"),
-            (device, "bold"),
-            (error.message, ""),
-        ]
-    ]
+    _tell([(device, "bold"), (error.message, "")], ("ibhostdev: ", "bold red"))
     if error.attribute:
-        lines.append([("  attribute  ", "dim"), (error.attribute, "")])
+        _tell([(error.attribute, "")], ("  attribute  ", "dim"))
     if error.errno:
         name = errno.errorcode.get(error.errno, str(error.errno))
         text = f"{name}: {os.strerror(error.errno)}"
-        lines.append([("  errno      ", "dim"), (text, "")])
+        _tell([(text, "")], ("  errno      ", "dim"))
     if error.cure:
-        lines.append([("  cure       ", "dim"), (error.cure, "green")])
-    show(lines, sys.stderr)
+        _tell([(error.cure, "green")], ("  cure       ", "dim"))
+
+
+def _tell(text: Line, lead: Cell) -> None:
+    """To standard error: what is no terminal's has it on one line, as a log
+    or grep wants it."""
+    if sys.stderr.isatty():
+        show(filled(text, [lead], sys.stderr), sys.stderr)
+    else:
+        show([[lead, *text]], sys.stderr)
 
 
 @contextmanager

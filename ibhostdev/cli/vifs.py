@@ -110,7 +110,12 @@ def _read(
                 data = file.read(_LIMIT + 1)
     except OSError as error:
         raise InvalidInput(
-            "cannot be read", shown, "file", error.errno
+            "cannot be read",
+            shown,
+            "file",
+            error.errno,
+            "name a file that is there and that you may read, or - for "
+            "standard input",
         ) from None
     if len(data) > _LIMIT:
         raise InvalidInput(
@@ -145,7 +150,9 @@ def _given(
                 cure=f"the keys are {', '.join(keys)}",
             )
         if key in seen:
-            raise InvalidInput(f"{key} is there twice", where, key)
+            raise InvalidInput(
+                f"{key} is there twice", where, key, cure="leave one out"
+            )
         seen.add(key)
         if value is None:
             continue
@@ -292,7 +299,7 @@ def _objects(given: _Pairs, key: str, shown: str) -> list[_Pairs]:
 
 def _guid(value: object, where: str) -> Guid:
     if not isinstance(value, str):
-        raise InvalidInput("is no text", where, "guid")
+        raise InvalidInput("is no text", where, "guid", cure=_FORM)
     try:
         return Guid.parse(value)
     except InvalidInput as error:
@@ -341,6 +348,7 @@ def _yaml_entries(
                     "has several documents",
                     f"{shown}, line {_line(event)}",
                     "file",
+                    cure="write all entries into one list",
                 )
     except yaml.YAMLError as error:
         raise InvalidInput(

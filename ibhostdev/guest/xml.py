@@ -128,7 +128,11 @@ def _parse(text: str | bytes) -> Element:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         # The others are of encodings.
-        raise InvalidInput(f"is no XML: {error}", "domain XML") from None
+        raise InvalidInput(
+            f"is no XML: {error}",
+            "domain XML",
+            cure="give what 'virsh dumpxml' writes",
+        ) from None
 
 
 def _hostdevs(domain: Element) -> dict[PciAddress, str | None]:

@@ -135,7 +135,7 @@ class Request(NamedTuple):
         :raises InvalidInput: if it is too long, no JSON or no request
         """
         if len(data) > MAX_BYTES:
-            raise _wrong("request", f"has more than {MAX_BYTES} bytes")
+            raise _wrong("request", f"has more than {MAX_BYTES} bytes", _FEWER)
         try:
             plain = json.loads(data, object_pairs_hook=_no_twins)
         except (ValueError, RecursionError):
@@ -149,7 +149,11 @@ class Request(NamedTuple):
         if self.action == "plug":
             # What firmware that hangs is asked holds up those behind it.
             if self.until is not None and time.monotonic() > self.until:
-                raise TimedOut("the plug came too late; nothing was written")
+                raise TimedOut(
+                    "the plug came too late; nothing was written",
+                    cure="see in the kernel log whether firmware answers, "
+                    "then repeat it",
+                )
             return host.plug(
                 self.vifs,
                 policy=self.policy,
@@ -205,7 +209,7 @@ def read_answer(plain: object) -> BatchResult:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise IbHostdevError(
             f"the privileged side gave a malformed answer: {error}",
-            cure="install the same version of ibhostdev on both sides",
+            cure=_VERSIONS,
         ) from error
     if isinstance(outcome, IbHostdevError):
         raise outcome
@@ -224,8 +228,12 @@ def _spelled(where: Where) -> str:
     return where if isinstance(where, str) else f"vifs[{where[0]}]{where[1]}"
 
 
-def _wrong(where: Where, what: str) -> InvalidInput:
-    return InvalidInput(what, attribute=_spelled(where))
+_VERSIONS = "install the same version of ibhostdev on both sides"
+_FEWER = "ask for fewer at a time"
+
+
+def _wrong(where: Where, what: str, cure: str = _VERSIONS) -> InvalidInput:
+    return InvalidInput(what, attribute=_spelled(where), cure=cure)
 
 
 def culprit(error: IbHostdevError) -> int | None:
@@ -250,7 +258,7 @@ def _list(value: object, where: str, most: int) -> list[Any] | tuple[Any, ...]:
     if type(value) is not list and type(value) is not tuple:
         raise _wrong(where, "is no list")
     if len(value) > most:
-        raise _wrong(where, f"has more than {most} entries")
+        raise _wrong(where, f"has more than {most} entries", _FEWER)
     return value
 
 
@@ -260,7 +268,11 @@ def _name(value: object, where: Where) -> str | None:
     if type(value) is not str:
         raise _wrong(where, "is no text")
     if not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise _wrong(where, f"is no name of 1 to {MAX_NAME} characters")
+        raise _wrong(
+            where,
+            f"is no name of 1 to {MAX_NAME} characters",
+            "correct the name",
+        )
     return value
 
 
@@ -341,7 +353,7 @@ def _networks(value: object) -> Mapping[str, tuple[str, ...]] | None:
     if type(value) is not dict:
         raise _wrong(where, "is no mapping")
     if len(value) > MAX_NETWORKS:
-        raise _wrong(where, f"has more than {MAX_NETWORKS} entries")
+        raise _wrong(where, f"has more than {MAX_NETWORKS} entries", _FEWER)
     networks = {}
     for name, devices in value.items():
         found = [

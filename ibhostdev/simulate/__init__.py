@@ -95,7 +95,11 @@ def serve(
     try:
         specs = [HcaSpec(family, vfs, ports, netdev) for _ in range(pfs)]
     except ValueError as error:
-        raise InvalidInput(str(error), attribute="simulate") from None
+        raise InvalidInput(
+            str(error),
+            attribute="simulate",
+            cure="see 'ibhostdev simulate --help'",
+        ) from None
     # Blocked before the first thread starts, so that none of them is hit
     stops = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)

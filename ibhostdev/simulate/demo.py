@@ -60,6 +60,10 @@ class Stage:
             text = f"\x1b[{style}m{text}\x1b[0m"
         print(text, flush=True)
 
+    def explain(self, *lines: str) -> None:
+        for line in lines:
+            self.say(line, "2")
+
     def run(self, *arguments: str) -> float:
         """As typed by an operator, in sight; gives the seconds it took."""
         self.say(f"\n$ ibhostdev {shlex.join(arguments)}", "1")
@@ -139,11 +143,23 @@ def _play(stage: Stage) -> None:
         f"A simulated host: {_PFS} InfiniBand PFs with {_VFS} VFs each. "
         "No root, no hardware."
     )
+    stage.explain(
+        "A PF (Physical Function) is an adapter, its VFs (Virtual Functions)",
+        "are what guests are handed. Each needs an identity first: the GUID",
+        "that it shows to the fabric, told by the MAC that it is made of. The",
+        "driver does not tell those of new VFs: not known. Their policy is",
+        "down: they have no link.",
+    )
     stage.run("list")
     vifs = _vif_file(stage)
     wanted = {vif["pci"]: vif["mac"] for vif in vifs}
 
     stage.say(f"\n{len(vifs)} VIFs, {_EACH} on each PF, in one batch:")
+    stage.explain(
+        "A VIF is a guest's port: a VF, by its PCI address, and the MAC that",
+        "OpenStack has given it. After the plug each VF has its own identity,",
+        "the one in its row, and its link follows the adapter's.",
+    )
     stage.say("\n$ head -n 3 vifs.yaml", "1")
     with open(stage.folder / "vifs.yaml", encoding="ascii") as file:
         print("".join(file.readlines()[:3]), end="")
@@ -168,6 +184,7 @@ def _play(stage: Stage) -> None:
     _expect("the doctor's opinion", stage.ask("doctor")["ok"], True)
 
     stage.say("\nThe guests are gone:")
+    stage.explain("A VF that is idle is nobody's: no identity, no link.")
     stage.run("unplug", "--file", "vifs.yaml")
     stage.run("list")
     _expect("the VFs' identities", stage.macs(), {})

@@ -72,7 +72,7 @@ def test_for_people(start, tmp_path):
     assert (process.returncode, err) == (0, "")
     lines = out.splitlines()
     assert "127 of 127 VFs" in lines[0]
-    for column in ("one call", "quartiles", "call each", "times", "commands"):
+    for column in ("one call", "±", "call each", "times", "writes", "reads"):
         assert column in lines[2]
     plug = next(line for line in lines if line.startswith("plug  "))
     assert plug.split()[1] == "3"

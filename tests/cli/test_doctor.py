@@ -223,7 +223,7 @@ def test_a_guid_on_two_vfs(host, run):
     assert one["device"] == f"{host.vf(0, 0)}, {host.vf(1, 2)}"
     assert GUID in one["message"]
     # and the cure is one
-    assert one["cure"].startswith(f"ibhostdev unplug {GUID}")
+    assert one["cure"].startswith(f"'ibhostdev unplug {GUID}'")
     assert run("unplug", GUID).code == 0
     assert findings(run, "problem") == []
 
@@ -313,7 +313,7 @@ def test_locks_that_cannot_be_made(host, run, tmp_path):
     (tmp_path / "file").touch()
     done = run("doctor", "--run-dir", str(tmp_path / "file/run"))
     assert done.code == 1
-    assert f"{tmp_path}/file is no folder" in done.out
+    assert f"{tmp_path}/file is no folder" in " ".join(done.out.split())
 
 
 # -- a machine, of which only sysfs is laid out ---------------------------
@@ -393,7 +393,7 @@ def test_a_bridge_is_no_adapter(tmp_path):
 @pytest.mark.parametrize(
     ("there", "told"),
     [
-        ([], "mstconfig -d 0000:3b:00.0 set SRIOV_EN=1 NUM_OF_VFS=16 (of "),
+        ([], "mstconfig -d 0000:3b:00.0 set SRIOV_EN=1 NUM_OF_VFS=16' (of "),
         (["mstconfig"], "mstconfig -d 0000:3b:00.0 set"),
         (["mlxconfig"], "mlxconfig -d 0000:3b:00.0 set"),
         (["mlxconfig", "mstconfig"], "mstconfig -d 0000:3b:00.0 set"),
@@ -407,7 +407,7 @@ def test_a_cure_names_a_tool_that_is_here(tmp_path, monkeypatch, there, told):
     monkeypatch.setenv("PATH", str(tools))
     found = doctor.examine(machine(tmp_path), str(tmp_path), simulated=False)
     (one,) = (x for x in found if x.check == "adapters")
-    assert one.cure.startswith(told)
+    assert one.cure.startswith(f"'{told}")
     assert ("mstflint" in one.cure) == (not there)
 
 

@@ -138,9 +138,9 @@ def test_a_table_for_people(host, run):
     assert lines[1] == "  port 1 ACTIVE, SM lid 1, network default"
     assert MAC in lines[4]
     assert "follow" in lines[4]
-    assert f"node {GUID} port {ONES}" in lines[5]
-    assert lines[7] == ""
-    assert lines[8].startswith(host.pfs[1])
+    assert lines[6].strip() == f"node {GUID} port {ONES}"
+    assert lines[8] == ""
+    assert lines[9].startswith(host.pfs[1])
     assert not any(line != line.rstrip() for line in lines)
 
 

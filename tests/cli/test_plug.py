@@ -35,10 +35,11 @@ def test_plug_and_unplug_for_people(host, run):
     assert host.seen(0)[:2] == [plugged(1), plugged(2)]
     assert host.seen(1)[0] == plugged(3)
     lines = done.out.splitlines()
-    assert host.vf(0, 1) in lines[2]
-    assert MACS[2] in lines[2]
-    assert "not known, down" in lines[2]
-    assert lines[2].endswith("plugged")
+    (row,) = (line for line in lines if line.startswith(host.vf(0, 1)))
+    assert row.split()[1:3] == [MACS[2], "plugged"]
+    assert row.endswith("  not known, down  its own, follow")
+    # What is the same for all is said once.
+    assert lines[0] == "mechanism: mlx5_netlink"
     assert lines[-1] == "3 VIFs: 3 plugged"
 
     again = run("plug", *words(host, 1, 2))
@@ -201,8 +202,10 @@ def test_a_vf_fails_and_the_others_are_put_back(host, run):
     assert done.code == 1
     assert host.seen(0)[:2] == [IDLE, plugged(9, "up")]
     lines = done.out.splitlines()
-    assert lines[2].endswith("failed")
-    assert f"rolled back because of {host.vf(0, 1)}" in lines[1]
+    rows = {line.split()[0]: line for line in lines[1:]}
+    assert "  failed" in rows[host.vf(0, 1)]
+    why = f"rolled back because of {host.vf(0, 1)}"
+    assert why in rows[host.vf(0, 0)]
     assert lines[-1] == "3 VIFs: 1 failed, 2 as before because of that"
     warning, error, *_ = done.err.splitlines()
     assert f"had GUID {GUIDS[9]}" in warning
