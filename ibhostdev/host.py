@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from errno import EACCES, EPERM, EROFS
 from os import PathLike
 
-from ibhostdev import log, networks
+from ibhostdev import journal, log, networks
 from ibhostdev._native.host import Engine
 from ibhostdev._native.results import Results
 from ibhostdev._native.sysfs import Tree
@@ -37,7 +37,7 @@ from ibhostdev.inventory import (
 from ibhostdev.pci import PciAddress
 from ibhostdev.vendor import Command, Ebrctl, Run
 
-__all__ = ["Endpoint", "Host"]
+__all__ = ["Endpoint", "Host", "say"]
 
 _EBRCTL = Command()
 # The driver gives up on a firmware command after 60 s (mlx5 core/cmd.c).
@@ -59,7 +59,9 @@ class Host:
     may not say that a GUID is free elsewhere.
     ``ebrctl`` runs the vendor's program for PFs that nothing else serves,
     ``ebrctl_at_once`` calls at a time; with None there is none. mlx4's subnet
-    manager has ``settle_seconds`` to agree to GUIDs.
+    manager has ``settle_seconds`` to agree to GUIDs. ``journal`` is the socket
+    of systemd's journal that each identity given and taken is told to
+    (``ibhostdev.journal``).
 
     Instances may be shared by threads; several of them, in any processes,
     keep out of each other's way by the locks.
@@ -76,10 +78,12 @@ class Host:
         lock_seconds: float = _LOCK_SECONDS,
         settle_seconds: float = _SETTLE_SECONDS,
         networks_only_refuse: bool = False,
+        journal: str | None = None,
     ) -> None:
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
         self.run_dir = run_dir
+        self.journal = journal
         self._networks = {
             name: tuple(map(networks.normal, devices))
             for name, devices in (physical_networks or {}).items()
@@ -264,7 +268,7 @@ class Host:
             progress,
             until,
         )
-        return _report(made, warnings, dry_run)
+        return self._report(vifs, made, warnings, dry_run)
 
     def unplug(
         self,
@@ -301,7 +305,7 @@ class Host:
                     log.logger(__name__).debug(
                         "GUID %s is on no VF here: nothing to unplug", vif.guid
                     )
-        return _report(made, warnings, dry_run)
+        return self._report(vifs, made, warnings, dry_run)
 
     def restore(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
@@ -320,7 +324,7 @@ class Host:
             locks not be taken; nothing was touched
         """
         made, warnings = self._engine.restore(vifs, states)
-        return _report(made, warnings, False)
+        return self._report(vifs, made, warnings, False)
 
     def _check(self, mechanism: str | None) -> None:
         if mechanism is not None and mechanism not in self._mechanisms:
@@ -330,15 +334,45 @@ class Host:
                 cure=f"choose from {', '.join(self._mechanisms)}",
             )
 
+    def _report(
+        self,
+        vifs: Sequence[Vif],
+        made: Results,
+        warnings: tuple[str, ...],
+        dry_run: bool,
+    ) -> BatchResult:
+        """The result, or BatchFailed with it inside. The locks are free."""
+        result = BatchResult(made, warnings, made.errors)
+        if not dry_run:
+            for warning in warnings:
+                log.logger(__name__).warning("%s", warning)
+            say(result)
+            if self.journal is not None:
+                journal.tell(vifs, result.results, self._pfs, self.journal)
+        if not result.ok:
+            raise BatchFailed.of(result)
+        return result
 
-def _report(
-    made: Results, warnings: tuple[str, ...], dry_run: bool
-) -> BatchResult:
-    """The result, or BatchFailed with it inside."""
-    if not dry_run:
-        for warning in warnings:
-            log.logger(__name__).warning("%s", warning)
-    result = BatchResult(made, warnings, made.errors)
-    if not result.ok:
-        raise BatchFailed.of(result)
-    return result
+    def _pfs(self, vfs: Sequence[PciAddress]) -> dict[PciAddress, str]:
+        links = self.sysfs.readlink([f"{DEVICES}/{vf}/physfn" for vf in vfs])
+        return {
+            vf: base_name(link)
+            for vf, link in zip(vfs, links, strict=True)
+            if isinstance(link, str)
+        }
+
+
+def say(result: BatchResult) -> None:
+    """What was written to which VF, for who looks closely."""
+    if not log.debugging(__name__):
+        return
+    for one in result.results:
+        if one.changed:
+            log.logger(__name__).debug(
+                "%s: was %s; is %s; by %s%s",
+                one.pci,
+                "not known" if one.before is None else one.before.words,
+                "not known" if one.after is None else one.after.words,
+                one.mechanism,
+                "" if one.verified else ", not verified",
+            )

@@ -53,6 +53,26 @@ class VfState(NamedTuple):
                 return guid
         return None
 
+    @property
+    def words(self) -> str:
+        """All of it, for people."""
+        guids = [
+            f"{name} GUID {guid}"
+            for name, guid in (
+                ("node", self.node_guid),
+                ("port", self.port_guid),
+            )
+            if guid is not None
+        ]
+        known = self.node_guid or self.port_guid
+        if len(guids) == 2 and self.node_guid == self.port_guid:
+            guids = [f"GUID {known}"]
+        if self.policy is not None:
+            guids.append(f"policy {self.policy}")
+        if known is None:
+            guids.insert(0, "GUID not known")
+        return ", ".join(guids)
+
 
 class Netdev(NamedTuple):
     """An IPoIB network device of a PF, not one of its P_Key children."""

@@ -522,8 +522,10 @@ def bench(
     from ibhostdev.cli import bench as benches
 
     if names:
+        host = settings.connect()
+        host.journal = None  # identities that nobody ever had
         report = benches.on_vfs(
-            settings.connect(),
+            host,
             names,
             sizes,
             rounds,

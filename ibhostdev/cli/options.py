@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import click
 
 from ibhostdev import log
-from ibhostdev.batch import BatchResult, OnError, Progress
+from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress
 from ibhostdev.cli import terminal
 from ibhostdev.errors import CommandFailed, InvalidInput
-from ibhostdev.host import Host
+from ibhostdev.host import Host, say
+from ibhostdev.journal import SOCKET
 from ibhostdev.networks import parse_mappings
 from ibhostdev.privilege.request import Request
 
@@ -34,6 +35,7 @@ class Settings:
             return Host(
                 run_dir=self.locks,
                 physical_networks=self.physical_device_mappings,
+                journal=SOCKET,
             )
         from ibhostdev import simulate
 
@@ -80,7 +82,15 @@ class Settings:
         mappings = self.physical_device_mappings
         if mappings is not None:
             asked = asked._replace(physical_networks=mappings)
-        return Rootwrap(daemon=self.privilege == "rootwrap-daemon").call(asked)
+        rootwrap = Rootwrap(daemon=self.privilege == "rootwrap-daemon")
+        try:
+            result = rootwrap.call(asked)
+        except BatchFailed as error:
+            say(error.result)
+            raise
+        if not asked.dry_run:
+            say(result)
+        return result
 
     @property
     def locks(self) -> str:
@@ -187,7 +197,8 @@ def everywhere(first: bool) -> Callable[[_F], _F]:
             "--verbose",
             is_flag=True,
             callback=_log,
-            help="Say on standard error what is done.",
+            help="Say on standard error what is done, and what was written "
+            "to which VF.",
         ),
     )
 

@@ -4,6 +4,7 @@
 from typing import Any
 
 from ibhostdev.host import Host
+from ibhostdev.journal import SOCKET
 from ibhostdev.networks import parse_mappings
 from ibhostdev.vendor import Command
 
@@ -25,4 +26,5 @@ def host(options: Any, **parameters: Any) -> Host:
         parameters["ebrctl"] = Command(options.ebrctl_timeout)
         parameters.setdefault("ebrctl_at_once", options.ebrctl_concurrency)
     parameters.setdefault("run_dir", options.run_dir)
+    parameters.setdefault("journal", SOCKET)
     return Host(**parameters)

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from ibhostdev.cli.command import main
+from ibhostdev.cli.options import Settings
 from tests.testbed import Hca, Seen
 
 MACS = [f"fa:16:3e:00:00:{n:02x}" for n in range(16)]
@@ -480,3 +481,18 @@ def test_what_is_misused_is_told_as_all_errors_are(
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["message"].startswith(told)
     assert f"'ibhostdev{command} --help'" in error["cure"]
+
+
+def test_what_was_written_is_told_on_request(host, shell):
+    done = shell("-v", "plug", *words(host, 1))
+    assert done.code == 0
+    assert done.err == (
+        f"ibhostdev.host: {host.vf(0, 0)}: was GUID not known, policy down; "
+        f"is GUID {GUIDS[1]}, policy follow; by mlx5_netlink\n"
+    )
+    assert shell("plug", *words(host, 2)).err.startswith("warning: ")
+
+
+def test_of_a_simulated_host_the_journal_hears_nothing(host):
+    folder = host.command[host.command.index("--host") + 1]
+    assert Settings(host=folder).connect().journal is None
