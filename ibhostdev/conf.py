@@ -32,8 +32,9 @@ OPTS = [
 Which Physical Functions are behind which physical network.
 
 A list of ``<physical network>:<device>``, as eswitchd takes it. A device is
-the IPoIB network device of a Physical Function, its IB device or its PCI
-address; a network with several is there several times.
+the IPoIB network device of a Physical Function (by its name or an altname),
+its IB device or its PCI address; a network with several is there several
+times.
 
 Optional. With it, a port is refused on a Virtual Function that is not
 behind its physical network, and identities have to be unique for each

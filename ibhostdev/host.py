@@ -53,7 +53,8 @@ class Host:
     ``sysfs`` is its sysfs, ``netlink`` whom to talk netlink with, ``run_dir``
     where the locks of the PFs are, which are waited for ``lock_seconds`` at
     most. ``physical_networks`` maps Neutron's names for networks to the PFs
-    behind them, by IPoIB network device, IB device or PCI address; without it
+    behind them, by IPoIB network device (its name or an altname), IB device
+    or PCI address; without it
     no VIF is checked for its network and all PFs are taken for one fabric;
     so they are with ``networks_only_refuse``, for a mapping of somebody who
     may not say that a GUID is free elsewhere.
@@ -213,6 +214,11 @@ class Host:
         """
         self._check(mechanism)
         return self._engine.survey(pf, indices, mechanism)
+
+    def netdev_named(self, altname: str) -> str | None:
+        """The name of the network device that has an altname (``ip link
+        property``, since Linux 5.5); None if none has."""
+        return self._engine.netdev_named(altname)
 
     def asks_all(self, pf: Pf) -> bool:
         """Whether the kernel, when it was last asked about the PF's VFs by

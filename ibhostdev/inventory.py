@@ -75,11 +75,13 @@ class VfState(NamedTuple):
 
 
 class Netdev(NamedTuple):
-    """An IPoIB network device of a PF, not one of its P_Key children."""
+    """An IPoIB network device of a PF, not one of its P_Key children.
+    ``altnames`` are those by which the mapping of networks names it."""
 
     name: str
     ifindex: int
     port: int
+    altnames: tuple[str, ...] = ()
 
 
 class Port(NamedTuple):

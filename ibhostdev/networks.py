@@ -38,7 +38,11 @@ def of_ports(
     found: dict[int, list[str]] = {}
     for network, devices in networks.items():
         # By other names than a network device's, the first port is meant.
-        ports = {netdev.name: netdev.port for netdev in pf.netdevs}
+        ports = {
+            name: netdev.port
+            for netdev in pf.netdevs
+            for name in (netdev.name, *netdev.altnames)
+        }
         ports |= dict.fromkeys((pf.pci, pf.ib_device), pf.ports[0].number)
         for port in sorted({ports[one] for one in devices if one in ports}):
             found.setdefault(port, []).append(network)
@@ -52,7 +56,12 @@ def doubts(
     here = {
         name
         for pf in pfs
-        for name in (pf.pci, pf.ib_device, *(n.name for n in pf.netdevs))
+        for name in (
+            pf.pci,
+            pf.ib_device,
+            *(n.name for n in pf.netdevs),
+            *(altname for n in pf.netdevs for altname in n.altnames),
+        )
     }
     named = ", ".join(
         name

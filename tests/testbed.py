@@ -81,6 +81,9 @@ class Testbed(Protocol):
     def reset_counts(self) -> None: ...
     def write(self, path: str, value: object) -> None: ...
     def numvfs(self, pf: int, n: int) -> None: ...
+    def altname(self, pf: int, name: str) -> AbstractContextManager[None]:
+        """The PF's network device has an altname meanwhile."""
+
     def vf_netdevs(self, pf: int) -> AbstractContextManager[None]:
         """The PF's VFs, all on its driver, have network devices meanwhile."""
 

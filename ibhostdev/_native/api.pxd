@@ -103,6 +103,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
 
     struct ibh_netdev:
         char name[64]
+        char altnames[256]
         int ifindex
         unsigned int port
 
@@ -202,6 +203,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
                    ibh_mechanism forced, const unsigned int *indices,
                    size_t count, ibh_state *states, c_bool *told,
                    ibh_error **error)
+    int ibh_netdev_named(ibh_host *host, const char *altname, char *name)
     bint ibh_asks_all(ibh_host *host, const ibh_pf *pf,
                       unsigned int port)
     bint ibh_asks_files(ibh_host *host, const ibh_pf *pf,

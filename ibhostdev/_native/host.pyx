@@ -19,6 +19,7 @@ from ibhostdev._native.api cimport (
     c_bool,
     ibh_asks_all,
     ibh_asks_files,
+    ibh_netdev_named,
     ibh_batch,
     ibh_batch_free,
     ibh_choice,
@@ -265,6 +266,16 @@ cdef class Engine:
         finally:
             free(states)
             free(told)
+
+    def netdev_named(self, altname):
+        """The name of the network device that has an altname, or None."""
+        cdef bytes given = os.fsencode(altname)
+        cdef const char *text = given
+        cdef char name[64]
+        cdef int missing
+        with nogil:
+            missing = ibh_netdev_named(self.host, text, name)
+        return None if missing else text_of(name)
 
     def asks_all(self, pf):
         """Whether the kernel could not tell of the PF's VFs alone."""

@@ -314,6 +314,7 @@ cdef pf_of(const ibh_pf *pf):
                 text_of(pf.netdevs[i].name),
                 pf.netdevs[i].ifindex,
                 pf.netdevs[i].port,
+                tuple(text_of(pf.netdevs[i].altnames).split(",")[:-1]),
             )
             for i in range(pf.netdev_count)
         ]),

@@ -95,6 +95,10 @@ def _find(host: Host, pfs: Sequence[Pf], name: str) -> tuple[Pf, int | None]:
     try:
         address = PciAddress.parse(name)
     except InvalidInput:
+        netdev = host.netdev_named(name)
+        for pf in pfs:
+            if netdev in [n.name for n in pf.netdevs]:
+                return pf, None
         raise DeviceNotFound(
             "is the name of no InfiniBand PF here",
             name,

@@ -67,7 +67,8 @@ class Counts(NamedTuple):
 
 @dataclass
 class Netdev:
-    """A PF's IPoIB interface. ``fault`` is how netlink and ioctls see it:
+    """A PF's IPoIB interface. ``altnames`` are those that udev gives, and
+    others. ``fault`` is how netlink and ioctls see it:
     "" as it is, "absent" and "namespace" not at all, "other" as a device of
     another kind that has its name."""
 
@@ -75,6 +76,7 @@ class Netdev:
     ifindex: int
     port: int
     address: bytes
+    altnames: list[str]
     fault: str = ""
 
 
@@ -161,6 +163,20 @@ class Failure:
     seen: int = 0
 
 
+def _by_place(address: str, port: int) -> str:
+    """As udev names a network device after its place: ibp59s0."""
+    domain, bus, slot, function = (
+        int(part, 16) for part in address.replace(".", ":").split(":")
+    )
+    return (
+        "ib"
+        + (f"P{domain}" if domain else "")
+        + f"p{bus}s{slot}"
+        + (f"f{function}" if function else "")
+        + (f"d{port - 1}" if port > 1 else "")
+    )
+
+
 def _take(seconds: float) -> None:
     if seconds:
         time.sleep(seconds)
@@ -199,7 +215,10 @@ class Machine:
                 hardware += pf.port_guid(port).to_bytes(8, "big")
                 name = f"ib{self._netdevs}"
                 index = self._netdevs + 3  # after lo and an eth0
-                pf.netdevs.append(Netdev(name, index, port, hardware))
+                altname = _by_place(address, port)
+                pf.netdevs.append(
+                    Netdev(name, index, port, hardware, [altname])
+                )
                 self._netdevs += 1
         return pf
 

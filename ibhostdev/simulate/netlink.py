@@ -20,6 +20,7 @@ MINIMUM_TYPE = 0x10
 #: rtnetlink, as far as both ends speak it
 NEWLINK, GETLINK, SETLINK = 16, 18, 19
 IFLA_IFNAME, IFLA_PARENT_DEV_NAME = 3, 56
+IFLA_PROP_LIST, IFLA_ALT_IFNAME = 52, 53
 IFINFO = struct.Struct("=BxHiII")
 
 #: A write() to sysfs, acknowledged when its store function has ended: a plain

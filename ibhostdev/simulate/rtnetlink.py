@@ -23,8 +23,10 @@ from ibhostdev.simulate.netlink import (
     DUMP,
     GETLINK,
     IFINFO,
+    IFLA_ALT_IFNAME,
     IFLA_IFNAME,
     IFLA_PARENT_DEV_NAME,
+    IFLA_PROP_LIST,
     MINIMUM_TYPE,
     MULTI,
     NEWLINK,
@@ -131,19 +133,22 @@ class Rtnetlink:
         return links
 
     def _find(self, message: Message) -> Link:
-        """By index, else by name."""
+        """By index, else by name, which may be an altname."""
         if len(message.payload) < IFINFO.size:
             raise OSError(EINVAL, "short message")
         index = IFINFO.unpack_from(message.payload)[2]
         given = dict(attributes(message.payload[IFINFO.size :]))
-        name = given.get(IFLA_IFNAME, b"").split(b"\0")[0].decode("latin-1")
+        text = given.get(IFLA_IFNAME) or given.get(IFLA_ALT_IFNAME, b"")
+        name = text.split(b"\0")[0].decode("latin-1")
         if index <= 0 and not name:
             raise OSError(EINVAL, "neither index nor name")
         for link in self._links():
-            known = (1, "lo")
+            known, names = 1, ["lo"]
             if link:
-                known = (_index(link[1]), link[1].name)
-            if index == known[0] or (index <= 0 and name == known[1]):
+                known, names = _index(link[1]), [link[1].name]
+                if not link[1].fault:
+                    names += link[1].altnames
+            if index == known or (index <= 0 and name in names):
                 return link
         raise OSError(ENODEV, "no such device")
 
@@ -271,6 +276,11 @@ class Rtnetlink:
             stats = not mask & RTEXT_SKIP_STATS
             records = [self._record(vf, netdev, stats) for vf in vfs]
             parts.append(attribute(IFLA_VFINFO_LIST, b"".join(records)))
+        altnames = [
+            attribute(IFLA_ALT_IFNAME, altname.encode() + b"\0")
+            for altname in netdev.altnames
+        ]
+        parts.append(attribute(IFLA_PROP_LIST, b"".join(altnames)))
         name = pf.address.encode() + b"\0"
         parts.append(attribute(IFLA_PARENT_DEV_NAME, name))
         parts.append(attribute(IFLA_PARENT_DEV_BUS_NAME, b"pci\0"))

@@ -139,9 +139,13 @@ struct ibh_port {
 	char state[16];
 };
 
-/* An IPoIB network device of a PF, not one of its P_Key children. */
+#define IBH_ALTNAMES 256
+
+/* An IPoIB network device of a PF, not one of its P_Key children. `altnames`
+ * are those by which the host's mappings name it, each with a comma behind. */
 struct ibh_netdev {
 	char name[IBH_NAME];
+	char altnames[IBH_ALTNAMES];
 	int ifindex;
 	unsigned int port;
 };
@@ -188,7 +192,8 @@ struct ibh_vf {
 struct ibh_host;
 
 /* A physical network, Neutron's name for a fabric, and one device behind it:
- * the PCI address, IB device or IPoIB network device of a PF. */
+ * the PCI address, IB device or IPoIB network device of a PF, the last by its
+ * name or an altname. */
 struct ibh_mapping {
 	const char *network, *device;
 };
@@ -285,6 +290,10 @@ IBH_PUBLIC int ibh_vfs(struct ibh_host *host, const struct ibh_pf *pf,
 IBH_PUBLIC int ibh_locate(struct ibh_host *host, const struct ibh_pfs *pfs,
 			  struct ibh_pci pci, const struct ibh_pf **pf,
 			  struct ibh_vf *vf, struct ibh_error **error);
+
+/* The name of the network device that has an altname: 0, or -1 if none has. */
+IBH_PUBLIC int ibh_netdev_named(struct ibh_host *host, const char *altname,
+				char name[IBH_NAME]);
 
 /*
  * Which mechanism serves a PF on a port, IBH_NO_CHOICE if none does, and why

@@ -144,7 +144,9 @@ def test_a_table_for_people(host, run):
     assert not any(line != line.rstrip() for line in lines)
 
 
-@pytest.mark.parametrize("form", ["pci", "short", "upper", "ib", "netdev"])
+@pytest.mark.parametrize(
+    "form", ["pci", "short", "upper", "libvirt", "ib", "netdev", "altname"]
+)
 def test_a_pf_by_any_of_its_names(host, run, form):
     pci = host.pfs[1]
     name = {
@@ -152,7 +154,9 @@ def test_a_pf_by_any_of_its_names(host, run, form):
         "short": pci.removeprefix("0000:"),
         "upper": pci.upper(),
         "ib": "mlx5_1",
+        "libvirt": "pci_" + pci.replace(":", "_").replace(".", "_"),
         "netdev": "ib1",
+        "altname": "ibp94s0",
     }[form]
     (pf,) = run("list", name, "--json").json["pfs"]
     assert pf["pci"] == pci

@@ -115,7 +115,25 @@ static inline int receive_many(void *context, int socket, void *data,
 	return i ? (int)i : -ETIMEDOUT;
 }
 
+static inline int open_socket(void *context)
+{
+	(void)context;
+	if (peer.has_no_socket)
+		return -peer.has_no_socket;
+	peer.sockets++;
+	return SOCKET;
+}
+
+static inline void close_socket(void *context, int socket)
+{
+	(void)context;
+	EQUAL(socket, SOCKET);
+	peer.sockets--;
+}
+
 static const struct io io = {
+	.open = open_socket,
+	.close = close_socket,
 	.send = send_to_peer,
 	.receive = receive,
 	.receive_many = receive_many,

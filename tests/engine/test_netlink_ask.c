@@ -464,6 +464,64 @@ TEST(an_answer_that_never_fits_is_none)
 	tear_down();
 }
 
+/* ---- by name ----------------------------------------------------------- */
+
+static void by_altname(const struct message *request)
+{
+	const size_t head = NLMSG_ALIGN(sizeof(struct ifinfomsg));
+	const unsigned char *p = request->data + head;
+	size_t left = request->len - head, start;
+	struct attr attr;
+
+	EQUAL(request->type, RTM_GETLINK);
+	EQUAL(request->flags & NLM_F_DUMP, 0);
+	/* Nothing of VFs is asked for. */
+	EQUAL(next_attr(&p, &left, &attr), 1);
+	EQUAL(attr.type, ALT_IFNAME);
+	EQUAL(next_attr(&p, &left, &attr), 0);
+	if (attr.len != 7 || memcmp(attr.data, "ibp1s0", 7)) {
+		acknowledge(request->seq, -ENODEV);
+		return;
+	}
+	start = message(&bytes, RTM_NEWLINK, 0, request->seq);
+	link_head(&bytes, 5, 0);
+	attribute(&bytes, IFLA_IFNAME, "ib0", 4);
+	message_end(&bytes, start);
+	reply();
+}
+
+TEST(a_device_by_its_altname)
+{
+	char name[IBH_NAME], altname[ALT_NAME + 1] = "";
+	int ifindex;
+
+	set_up(by_altname);
+	EQUAL(netlink_named(&host, "ibp1s0", &ifindex, name), 0);
+	EQUAL(ifindex, 5);
+	CHECK(!strcmp(name, "ib0"));
+	EQUAL(netlink_named(&host, "ibp1s1", &ifindex, name), -ENODEV);
+	/* What is too long for a name is not asked for. */
+	memset(altname, 'x', ALT_NAME - 1);
+	EQUAL(netlink_named(&host, altname, &ifindex, name), -ENODEV);
+	EQUAL(peer.requests, 3);
+	altname[ALT_NAME - 1] = 'x';
+	EQUAL(netlink_named(&host, altname, &ifindex, name), -ENODEV);
+	EQUAL(peer.requests, 3);
+	EQUAL(peer.sockets, 0);
+	peer.answer = short_link;
+	EQUAL(netlink_named(&host, "ibp1s0", &ifindex, name), -EBADMSG);
+	peer.answer = nothing;
+	EQUAL(netlink_named(&host, "ibp1s0", &ifindex, name), -ETIMEDOUT);
+	peer.refuses = EPERM;
+	EQUAL(netlink_named(&host, "ibp1s0", &ifindex, name), -EPERM);
+	peer.refuses = 0;
+	EQUAL(peer.sockets, 0);
+	peer.has_no_socket = EMFILE;
+	EQUAL(netlink_named(&host, "ibp1s0", &ifindex, name), -EMFILE);
+	peer.has_no_socket = 0;
+	tear_down();
+}
+
 static void no_end(const struct message *request)
 {
 	(void)request;

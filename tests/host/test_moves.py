@@ -128,6 +128,59 @@ def test_a_network_is_mapped_by_any_name_of_a_pf(bed, by):
     assert bed.seen(0)[0].port == ONES
 
 
+@pytest.mark.parametrize(
+    "name", ["ibp77s0", "fabric-of-the-racks-one-to-forty"]
+)
+def test_a_network_is_mapped_by_an_altname(bed, name):
+    """As udev gives them, or an administrator, of up to 127 characters; they
+    come and go while a process runs."""
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    host = bed.connect(physical_networks={"red": [bed.pfs[0]], "blue": [name]})
+    here = [Vif.parse(bed.vf(1, 0), mac(1), "blue")]
+    elsewhere = [Vif.parse(bed.vf(0, 0), mac(2), "blue")]
+    with pytest.raises(WrongPhysicalNetwork, match=f"mapped to {name}"):
+        host.plug(here)
+    with bed.altname(1, name):
+        assert host.doubts() == []
+        assert [host.networks(pf) for pf in host.pfs] == [
+            {1: ["red"]},
+            {1: ["blue"]},
+        ]
+        host.plug(here)
+        with pytest.raises(WrongPhysicalNetwork, match="not on physical"):
+            host.plug(elsewhere)
+        assert bed.seen(1)[0].port == guid(1)
+        host.plug([Vif.parse(bed.vf(0, 0), mac(1), "red")])
+        host.unplug([Vif.parse(None, mac(1), "blue")])
+        assert [bed.seen(n)[0].port for n in (0, 1)] == [guid(1), ONES]
+    with bed.altname(0, name):
+        host.plug(elsewhere)
+        assert bed.seen(0)[0].port == guid(2)
+    assert len(host.doubts()) == 1
+    with pytest.raises(WrongPhysicalNetwork, match=f"mapped to {name}"):
+        host.plug(here)
+
+
+def test_two_altnames_of_one_device(bed):
+    bed.build(Hca("mlx5", vfs=2))
+    names = ["ibs77", "ibp77s0"]
+    host = bed.connect(
+        physical_networks={"red": names[:1], "blue": names[1:] * 2}
+    )
+    with bed.altname(0, names[0]), bed.altname(0, names[1]):
+        assert host.doubts() == []
+        host.plug([Vif.parse(bed.vf(0, 0), mac(1), "red")])
+        host.plug([Vif.parse(bed.vf(0, 1), mac(2), "blue")])
+    assert [one.port for one in bed.seen(0)] == [guid(1), guid(2)]
+
+
+def test_an_altname_of_another_device_is_no_pf(bed):
+    bed.build(Hca("mlx5", vfs=1))
+    host = bed.connect(physical_networks={"red": ["lo"]})
+    with pytest.raises(WrongPhysicalNetwork, match="mapped to lo"):
+        host.plug([Vif.parse(bed.vf(0, 0), mac(1), "red")])
+
+
 def test_a_vif_that_names_no_network_may_be_on_any(bed):
     bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
     host = bed.connect(

@@ -430,6 +430,16 @@ class KernelTestbed:
         write(self._used[pf].path / "sriov_numvfs", n)
 
     @contextlib.contextmanager
+    def altname(self, pf: int, name: str) -> Iterator[None]:
+        netdev = self._used[pf].netdevs()[0]
+        run("ip", "link", "property", "add", "dev", netdev, "altname", name)
+        try:
+            yield
+        finally:
+            run("ip", "link", "property", "del", "dev", netdev,
+                "altname", name)  # fmt: skip
+
+    @contextlib.contextmanager
     def vf_netdevs(self, pf: int) -> Iterator[None]:
         function = self._used[pf]
         vfs = [function.vf(n) for n in range(function.numvfs)]

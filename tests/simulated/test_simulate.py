@@ -336,6 +336,15 @@ def test_getlink_tells_of_the_vfs(bed: Bed, by: dict[str, Any]) -> None:
     assert vfs_of(link) == dict.fromkeys(range(4), (0, 0, 2))
 
 
+def test_getlink_takes_altnames_and_tells_them(bed: Bed) -> None:
+    """One is given by udev, after the place of the device."""
+    link = bed.link(index=0, name="ibp59s0", mask=0)
+    assert link.get_attr("IFLA_IFNAME") == "ib0"
+    altnames = link.get_attr("IFLA_PROP_LIST")
+    assert altnames.get_attrs("IFLA_ALT_IFNAME") == ["ibp59s0"]
+    assert bed.host.counts() == (0, 0, 0, 0)
+
+
 def test_getlink_without_the_filter_has_no_vf_data(bed: Bed) -> None:
     link = bed.link(mask=0)
     assert link.get_attr("IFLA_NUM_VF") is None

@@ -14,6 +14,7 @@ from ibhostdev.errors import (
     IbHostdevError,
     NoMechanism,
 )
+from ibhostdev.simulate.rtnetlink import Rtnetlink
 from tests.flavours import guid, mac, vifs
 from tests.simulated.trees import pf_folder, put
 from tests.testbed import Hca
@@ -358,6 +359,27 @@ def test_a_long_lived_host_sees_each_change(two):
     two.bind(two.vf(0, 0), "mlx5_core")
     (warning,) = host.unplug(vifs(two, 3)).warnings
     assert "sriov_drivers_autoprobe" in warning
+
+
+def test_only_who_maps_an_altname_has_it_looked_up(two, monkeypatch):
+    asked = []
+    answer = Rtnetlink.answer
+
+    def counted(self, datagram):
+        asked.append(datagram)
+        return answer(self, datagram)
+
+    monkeypatch.setattr(Rtnetlink, "answer", counted)
+    numbers = []
+    pf = two.connect().pfs[1]
+    for devices in [pf.pci], [pf.netdev.name, pf.ib_device], ["ibp94s0"]:
+        host = two.connect(physical_networks={"red": devices})
+        asked.clear()
+        for number in (1, 2):
+            host.plug([Vif.parse(two.vf(1, 0), mac(number), "red")])
+        numbers.append(len(asked))
+    assert two.seen(1)[0].port == guid(2)
+    assert numbers[0] == numbers[1] < numbers[2]
 
 
 @pytest.mark.parametrize("loaded", [True, False])

@@ -159,6 +159,13 @@ class SimulatedTestbed:
         self.write(path, n)
 
     @contextmanager
+    def altname(self, pf: int, name: str) -> Iterator[None]:
+        altnames = self._host.machine.pfs[pf].netdevs[0].altnames
+        altnames.append(name)
+        yield
+        altnames.remove(name)
+
+    @contextmanager
     def vf_netdevs(self, pf: int) -> Iterator[None]:
         vfs = [vf.address for vf in self._host.machine.pfs[pf].vfs]
         for number, vf in enumerate(vfs, 100):

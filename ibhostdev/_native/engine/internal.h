@@ -12,7 +12,8 @@
  *   topology.c    which PFs there are
  *   vf.c          which VFs there are, who drives them (paths: path.h)
  *   network.c     physical networks
- *   netlink.c     rtnetlink requests about VFs (messages: rtnetlink.h)
+ *   netlink_ask.c, netlink_set.c
+ *                 rtnetlink requests about VFs (messages: rtnetlink.h)
  *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
  *                 a mechanism each
  *   choose.c      which mechanism serves a PF
@@ -376,6 +377,11 @@ bool network_apart(const struct ibh_host *host, const char *network);
 /* The port on which a PF is behind a network, 0 if it is not. */
 unsigned int network_port(const struct ibh_host *host, const char *network,
 			  const struct ibh_pf *pf);
+/* Finds the altnames by which network devices of PFs are mapped; the kernel is
+ * asked for what is no other name of a PF. */
+void networks_find(struct ibh_host *host, const struct ibh_pfs *pfs);
+/* … and whether they are so still. */
+bool networks_hold(struct ibh_host *host, const struct ibh_pfs *pfs);
 /* A device that a network is mapped to and no PF has; NULL. */
 const char *network_missing(const struct ibh_host *host, const char *network,
 			    const struct ibh_pfs *pfs);
@@ -385,7 +391,7 @@ void network_devices(const struct ibh_pfs *pfs, char *text, size_t size);
 void network_names(const struct ibh_host *host, const char *of, char *text,
 		   size_t size);
 
-/* ---- netlink.c --------------------------------------------------------- */
+/* ---- netlink_ask.c, netlink_set.c -------------------------------------- */
 
 struct vf_set; /* rtnetlink.h */
 struct vf_info;
@@ -407,6 +413,12 @@ int dump_new(size_t most, struct dump **dump);
 void dump_add(struct dump *dump, int ifindex);
 void dump_again(struct dump *dump);
 void dump_free(struct dump *dump);
+/*
+ * The network device that has a name, which may be an altname of its: its
+ * index, and by which name sysfs has it.
+ */
+int netlink_named(struct ibh_host *host, const char *name, int *ifindex,
+		  char netdev[IBH_NAME]);
 /*
  * Sends RTM_SETLINKs: sets[0 … ends[0]), sets[ends[0] … ends[1]) and so on,
  * and puts 0 or a negative errno for each into answers. A message that

@@ -155,18 +155,38 @@ bool network_apart(const struct ibh_host *host, const char *network)
 	return !host->one_fabric && network_mapped(host, network);
 }
 
-static bool behind(const struct ibh_host *host, const char *network,
-		   const char *device)
+static bool has_altname(const struct ibh_netdev *netdev, const char *name)
 {
-	size_t i;
+	const char *at;
+	size_t len;
 
-	for (i = 0; i < host->mapping_count; i++)
-		if (!strcmp(host->mappings[i].device, device) &&
-		    !strcmp(host->mappings[i].network, network))
+	for (at = netdev->altnames; *at; at += len + 1) {
+		len = strcspn(at, ",");
+		if (len == strlen(name) && !memcmp(at, name, len))
 			return true;
+	}
 	return false;
 }
 
+/* Whether any name of a device, which may be a network device, is mapped to
+ * a network. */
+static bool behind(const struct ibh_host *host, const char *network,
+		   const char *device, const struct ibh_netdev *netdev)
+{
+	size_t i;
+
+	for (i = 0; i < host->mapping_count; i++) {
+		const struct ibh_mapping *one = &host->mappings[i];
+
+		if (!strcmp(one->network, network) &&
+		    (!strcmp(one->device, device) ||
+		     (netdev && has_altname(netdev, one->device))))
+			return true;
+	}
+	return false;
+}
+
+/* By a name that is in sysfs. */
 static bool has_name(const struct ibh_pf *pf, const char *device)
 {
 	unsigned int i;
@@ -177,16 +197,108 @@ static bool has_name(const struct ibh_pf *pf, const char *device)
 	return !strcmp(pf->address, device) || !strcmp(pf->ib_device, device);
 }
 
+static bool is_here(const struct ibh_pfs *pfs, const char *device)
+{
+	size_t i;
+
+	for (i = 0; i < pfs->count; i++)
+		if (has_name(pfs->pfs[i], device))
+			return true;
+	return false;
+}
+
+/* The network device of a PF that is known to have an altname; NULL. */
+static const struct ibh_netdev *with_altname(const struct ibh_pfs *pfs,
+					     const char *altname)
+{
+	unsigned int n;
+	size_t i;
+
+	for (i = 0; i < pfs->count; i++)
+		for (n = 0; n < pfs->pfs[i]->netdev_count; n++)
+			if (has_altname(&pfs->pfs[i]->netdevs[n], altname))
+				return &pfs->pfs[i]->netdevs[n];
+	return NULL;
+}
+
+/* … or has it by the kernel's word. Name and index have to be right, for
+ * sysfs may be of another namespace than netlink. */
+static const struct ibh_netdev *ask_for(struct ibh_host *host,
+					const struct ibh_pfs *pfs,
+					const char *altname)
+{
+	char name[IBH_NAME];
+	unsigned int n;
+	int ifindex;
+	size_t i;
+
+	if (netlink_named(host, altname, &ifindex, name))
+		return NULL;
+	for (i = 0; i < pfs->count; i++) {
+		for (n = 0; n < pfs->pfs[i]->netdev_count; n++) {
+			const struct ibh_netdev *at = &pfs->pfs[i]->netdevs[n];
+
+			if (at->ifindex == ifindex && !strcmp(at->name, name))
+				return at;
+		}
+	}
+	return NULL;
+}
+
+void networks_find(struct ibh_host *host, const struct ibh_pfs *pfs)
+{
+	size_t i, used;
+
+	for (i = 0; i < host->mapping_count; i++) {
+		const char *device = host->mappings[i].device;
+		struct ibh_netdev *netdev;
+
+		if (is_here(pfs, device) || with_altname(pfs, device))
+			continue;
+		/* They are being made. */
+		netdev = (struct ibh_netdev *)ask_for(host, pfs, device);
+		if (!netdev)
+			continue;
+		used = strlen(netdev->altnames);
+		if (used + strlen(device) + 1 < sizeof(netdev->altnames))
+			format(netdev->altnames + used,
+			       sizeof(netdev->altnames) - used, "%s,", device);
+	}
+}
+
+bool networks_hold(struct ibh_host *host, const struct ibh_pfs *pfs)
+{
+	size_t i;
+
+	for (i = 0; i < host->mapping_count; i++) {
+		const char *device = host->mappings[i].device;
+
+		if (!is_here(pfs, device) &&
+		    ask_for(host, pfs, device) != with_altname(pfs, device))
+			return false;
+	}
+	return true;
+}
+
+int ibh_netdev_named(struct ibh_host *host, const char *altname,
+		     char name[IBH_NAME])
+{
+	int ifindex;
+
+	return netlink_named(host, altname, &ifindex, name) ? -1 : 0;
+}
+
 unsigned int network_port(const struct ibh_host *host, const char *network,
 			  const struct ibh_pf *pf)
 {
 	unsigned int i;
 
 	for (i = 0; i < pf->netdev_count; i++)
-		if (behind(host, network, pf->netdevs[i].name))
+		if (behind(host, network, pf->netdevs[i].name,
+			   &pf->netdevs[i]))
 			return pf->netdevs[i].port;
-	if (behind(host, network, pf->address) ||
-	    behind(host, network, pf->ib_device))
+	if (behind(host, network, pf->address, NULL) ||
+	    behind(host, network, pf->ib_device, NULL))
 		return pf->ports[0].number;
 	return 0;
 }
@@ -194,17 +306,14 @@ unsigned int network_port(const struct ibh_host *host, const char *network,
 const char *network_missing(const struct ibh_host *host, const char *network,
 			    const struct ibh_pfs *pfs)
 {
-	size_t i, n;
+	size_t i;
 
 	for (i = 0; i < host->mapping_count; i++) {
 		const struct ibh_mapping *one = &host->mappings[i];
 
-		if (strcmp(one->network, network))
-			continue;
-		for (n = 0; n < pfs->count; n++)
-			if (has_name(pfs->pfs[n], one->device))
-				break;
-		if (n == pfs->count)
+		if (!strcmp(one->network, network) &&
+		    !is_here(pfs, one->device) &&
+		    !with_altname(pfs, one->device))
 			return one->device;
 	}
 	return NULL;

@@ -132,6 +132,17 @@ size_t build_getlink(unsigned char buf[LINK_REQUEST], uint32_t seq,
 	return put_end(buf, p);
 }
 
+size_t build_getname(unsigned char buf[NAME_REQUEST], uint32_t seq,
+		     const char *name)
+{
+	unsigned char *p;
+
+	p = put_header(buf, RTM_GETLINK, NLM_F_REQUEST, seq);
+	p = put_link(p, 0);
+	p = put_attr(p, ALT_IFNAME, name, strlen(name) + 1);
+	return put_end(buf, p);
+}
+
 /* ---- taking apart ------------------------------------------------------ */
 
 static void step_over(const unsigned char **p, size_t *left, size_t len)
@@ -197,13 +208,24 @@ static int take_u32(struct attr attr, uint32_t *number)
 	return 0;
 }
 
+/* What is too long is cut. */
+static void take_text(struct attr attr, char *text, size_t size)
+{
+	size_t len = strnlen((const char *)attr.data, attr.len);
+
+	if (len >= size)
+		len = size - 1;
+	memcpy(text, attr.data, len);
+	text[len] = '\0';
+}
+
 int parse_link(const struct message *message, struct link *link)
 {
 	const size_t head = NLMSG_ALIGN(sizeof(struct ifinfomsg));
 	const unsigned char *p;
 	struct ifinfomsg info;
 	struct attr attr;
-	size_t left, len;
+	size_t left;
 	int more;
 
 	memset(link, 0, sizeof(*link));
@@ -216,11 +238,10 @@ int parse_link(const struct message *message, struct link *link)
 	while ((more = next_attr(&p, &left, &attr)) > 0) {
 		switch (attr.type) {
 		case PARENT_DEV_NAME:
-			len = strnlen((const char *)attr.data, attr.len);
-			if (len >= sizeof(link->parent))
-				len = sizeof(link->parent) - 1;
-			memcpy(link->parent, attr.data, len);
-			link->parent[len] = '\0';
+			take_text(attr, link->parent, sizeof(link->parent));
+			break;
+		case IFLA_IFNAME:
+			take_text(attr, link->name, sizeof(link->name));
 			break;
 		case IFLA_NUM_VF:
 			if (take_u32(attr, &link->num_vf))

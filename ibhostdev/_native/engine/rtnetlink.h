@@ -20,10 +20,13 @@
 #define NLM_F_DUMP_INTR 0x10
 #endif
 
-/* Enumerators there, so they cannot be tested for by #ifndef: since 4.7 … */
+/* Enumerators there, so they cannot be tested for by #ifndef: since 4.7, … */
 #define VF_LINK_STATE 5
 #define VF_NODE_GUID 10
 #define VF_PORT_GUID 11
+/* … since 5.5, with ALTIFNAMSIZ, … */
+#define ALT_IFNAME 53
+#define ALT_NAME 128
 /* … and since 5.14. */
 #define PARENT_DEV_NAME 56
 
@@ -63,6 +66,7 @@ struct message {
  * be asked about (rtnl_fill_vf), so match by the vf field. */
 struct link {
 	int32_t ifindex;
+	char name[IBH_NAME];
 	uint32_t num_vf;
 	char parent[32]; /* PCI address of the PF, "" on older kernels */
 	struct attr vfs; /* IFLA_VFINFO_LIST; data is NULL if it has none */
@@ -75,7 +79,8 @@ struct link {
 	((size_t)(NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct ifinfomsg)) + \
 		  NLA_HDRLEN))
 #define SET_SIZE ((size_t)(2 * NLA_HDRLEN) + 16) /* at most, of a vf_set */
-#define LINK_REQUEST 64 /* bytes that hold any RTM_GETLINK */
+#define LINK_REQUEST 64 /* bytes that hold any RTM_GETLINK with VFs' data */
+#define NAME_REQUEST (40 + ALT_NAME) /* … and one by a name */
 
 /* A message's header at `buf`; its length comes at the end. What follows is
  * put at the address returned. */
@@ -94,6 +99,9 @@ ssize_t build_setlink(unsigned char *buf, size_t cap, uint32_t seq,
 /* RTM_GETLINK of one device, or of all, with the data of VFs. */
 size_t build_getlink(unsigned char buf[LINK_REQUEST], uint32_t seq,
 		     int ifindex, bool dump);
+/* … of one by any of its names, which is shorter than ALT_NAME, without. */
+size_t build_getname(unsigned char buf[NAME_REQUEST], uint32_t seq,
+		     const char *name);
 
 /* ---- taking apart ------------------------------------------------------ */
 

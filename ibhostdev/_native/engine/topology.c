@@ -208,7 +208,7 @@ static bool holds(struct ibh_host *host, const struct topology *topology)
 		    net_digest(host, pf) != topology->nets[i])
 			return false;
 	}
-	return true;
+	return networks_hold(host, &topology->public);
 }
 
 static struct ibh_error *read_topology(struct ibh_host *host,
@@ -241,6 +241,7 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 	for (i = 0; i < made->public.count; i++)
 		if (made->pfs[i].netdev_count < made->pfs[i].port_count)
 			made->nets[i] = net_digest(host, &made->pfs[i]);
+	networks_find(host, &made->public);
 	*topology = made;
 	return NULL;
 }

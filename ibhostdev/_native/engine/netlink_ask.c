@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* rtnetlink requests about the VFs behind a network device. Knows messages,
- * not what they are good for. */
+/* RTM_GETLINK: asks about the VFs behind a network device. Knows messages, not
+ * what they are good for. */
 #include "rtnetlink.h"
 
 /* An IFLA_VFINFO_LIST ends at 64 KiB, and little else is said of a device. */
@@ -12,15 +12,6 @@
 #define TRIES 3
 /* What comes of one request and is not what was asked for. */
 #define MOST_DATAGRAMS 65536
-
-/* What goes out in one send: the kernel answers each message at once, and
- * the answers must fit into the receive queue of an ordinary socket. */
-#define WINDOW_MESSAGES 64
-#define WINDOW_BYTES (96 * 1024)
-#define ACK_SIZE 64 /* its header, an errno and the request's header */
-#define PENDING 1
-
-/* ---- RTM_GETLINK ------------------------------------------------------- */
 
 /* A network device that is asked about, and the answer. */
 struct device {
@@ -38,7 +29,8 @@ struct question {
 	size_t size; /* of the buffer */
 	size_t need; /* more than that; 0: it was enough */
 	bool ended, interrupted;
-	struct device *devices;
+	struct link *by_name; /* one is asked for by name, and put here, */
+	struct device *devices; /* or these are */
 	size_t count;
 };
 
@@ -89,6 +81,10 @@ static int take_link(struct question *question, const struct message *message)
 
 	if (!link.ifindex)
 		return -EBADMSG;
+	if (question->by_name) {
+		*question->by_name = link;
+		return err;
+	}
 	device = find(question->devices, question->count, link.ifindex);
 	if (!device)
 		return 0;
@@ -331,163 +327,35 @@ int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
 	return 0;
 }
 
-/* ---- RTM_SETLINK ------------------------------------------------------- */
-
-struct window {
-	uint32_t seq; /* of the first message */
-	size_t count; /* of messages */
-	size_t size, used;
-	unsigned char *buf;
-	int *answers;
-	size_t pending;
-};
-
-static size_t start_of(const size_t *ends, size_t i)
+/* On a socket of its own: those of the host are under its mutex. */
+int netlink_named(struct ibh_host *host, const char *name, int *ifindex,
+		  char netdev[IBH_NAME])
 {
-	return i ? ends[i - 1] : 0;
-}
+	struct link link = { 0 };
+	struct question question = {
+		.host = host, .by_name = &link, .size = ANSWER_SIZE,
+	};
+	unsigned char request[NAME_REQUEST], *buf;
+	int socket, err;
 
-/* How many messages go into one, beginning with message `first`. */
-static void measure(struct window *window, const size_t *ends, size_t first,
-		    size_t count)
-{
-	size_t i, size;
-
-	window->count = window->size = 0;
-	for (i = first; i < count && window->count < WINDOW_MESSAGES; i++) {
-		size = ends[i] - start_of(ends, i);
-		if (size > SET_MAX)
-			size = 0; /* is not built */
-		size = NLMSG_ALIGN(SET_HEAD + size * SET_SIZE);
-		if (window->size + size > WINDOW_BYTES)
-			break;
-		window->size += size;
-		window->count++;
-	}
-}
-
-/* What no message can hold is answered here. */
-static void fill(struct window *window, int ifindex,
-		 const struct vf_set *sets, const size_t *ends, size_t first)
-{
-	size_t i, start;
-	ssize_t len;
-
-	window->used = window->pending = 0;
-	for (i = 0; i < window->count; i++) {
-		start = start_of(ends, first + i);
-		len = build_setlink(window->buf + window->used,
-				    window->size - window->used,
-				    window->seq + (uint32_t)i, ifindex,
-				    sets + start, ends[first + i] - start);
-		window->answers[i] = len < 0 ? (int)len : PENDING;
-		if (len < 0)
-			continue;
-		window->used += (size_t)len; /* a multiple of 4 */
-		window->pending++;
-	}
-}
-
-static void take_ack(struct window *window, const unsigned char *p,
-		     size_t left)
-{
-	struct message message;
-	uint32_t at;
-
-	if (next_message(&p, &left, &message) <= 0)
-		return;
-	at = message.seq - window->seq;
-	if (message.type != NLMSG_ERROR || at >= window->count ||
-	    window->answers[at] != PENDING)
-		return;
-	window->answers[at] = message_error(&message);
-	window->pending--;
-}
-
-static int receive_acks(struct ibh_host *host, int socket,
-			struct window *window)
-{
-	unsigned char acks[WINDOW_MESSAGES][ACK_SIZE];
-	size_t lengths[WINDOW_MESSAGES], datagrams = 0, len;
-	int n, i;
-
-	while (window->pending) {
-		n = host->io->receive_many(host->context, socket, acks,
-					   ACK_SIZE,
-					   (unsigned int)window->pending,
-					   lengths);
-		if (n < 0)
-			return n;
-		for (i = 0; i < n; i++) {
-			len = lengths[i];
-			if (len && ++datagrams > MOST_DATAGRAMS)
-				return -EBADMSG;
-			take_ack(window, acks[i],
-				 len < ACK_SIZE ? len : ACK_SIZE);
-		}
-	}
-	return 0;
-}
-
-static int send_window(struct ibh_host *host, int socket,
-		       struct window *window)
-{
-	size_t i;
-	int err = 0;
-
-	if (window->pending)
-		err = host->io->send(host->context, socket, window->buf,
-				     window->used);
-	if (!err)
-		err = receive_acks(host, socket, window);
-	for (i = 0; i < window->count && err; i++)
-		if (window->answers[i] == PENDING)
-			window->answers[i] = err;
-	return err;
-}
-
-static void answer_all(int *answers, size_t count, int answer)
-{
-	size_t i;
-
-	for (i = 0; i < count; i++)
-		answers[i] = answer;
-}
-
-void netlink_set(struct ibh_host *host, int ifindex,
-		 const struct vf_set *sets, const size_t *ends, size_t count,
-		 int *answers, bool (*stop)(void *context), void *context)
-{
-	struct window window;
-	bool good = true;
-	size_t at = 0;
-	int socket;
-
-	if (!count)
-		return;
-	socket = host_socket(host);
+	if (strlen(name) >= ALT_NAME)
+		return -ENODEV;
+	buf = malloc(question.size);
+	if (!buf)
+		return -ENOMEM;
+	socket = host->io->open(host->context);
 	if (socket < 0) {
-		answer_all(answers, count, socket);
-		return;
+		free(buf);
+		return socket;
 	}
-	for (; at < count; at += window.count) {
-		if (at && stop && stop(context)) {
-			answer_all(answers + at, count - at, -ECANCELED);
-			break;
-		}
-		measure(&window, ends, at, count);
-		window.seq = atomic_fetch_add(&host->seq,
-					      (unsigned int)window.count) + 1;
-		window.answers = answers + at;
-		window.buf = malloc(window.size);
-		if (!window.buf) {
-			answer_all(answers + at, count - at, -ENOMEM);
-			break;
-		}
-		fill(&window, ifindex, sets, ends, at);
-		if (send_window(host, socket, &window))
-			good = false;
-		free(window.buf);
-	}
-	host_socket_back(host, socket, good);
+	question.seq = atomic_fetch_add(&host->seq, 1) + 1;
+	err = host->io->send(host->context, socket, request,
+			     build_getname(request, question.seq, name));
+	if (!err)
+		err = receive_answer(&question, socket, buf);
+	host->io->close(host->context, socket);
+	free(buf);
+	*ifindex = link.ifindex;
+	strcpy(netdev, link.name);
+	return err;
 }
