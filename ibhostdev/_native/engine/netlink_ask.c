@@ -10,8 +10,6 @@
 #define DUMP_SIZE (256 * 1024)
 #define MOST_SIZE (4 * 1024 * 1024)
 #define TRIES 3
-/* What comes of one request and is not what was asked for. */
-#define MOST_DATAGRAMS 65536
 
 /* A network device that is asked about, and the answer. */
 struct device {

@@ -30,6 +30,9 @@
 /* … and since 5.14. */
 #define PARENT_DEV_NAME 56
 
+/* What comes of one request and is not what was asked for. */
+#define MOST_DATAGRAMS 65536
+
 /* One attribute of one VF, of those above: a GUID, which is in host byte
  * order on the wire, or a link state, which is an enum ibh_policy. */
 struct vf_set {
