@@ -162,8 +162,10 @@ class SimulatedTestbed:
     def altname(self, pf: int, name: str) -> Iterator[None]:
         altnames = self._host.machine.pfs[pf].netdevs[0].altnames
         altnames.append(name)
-        yield
-        altnames.remove(name)
+        try:
+            yield
+        finally:
+            altnames.remove(name)
 
     @contextmanager
     def vf_netdevs(self, pf: int) -> Iterator[None]:
@@ -189,8 +191,10 @@ class SimulatedTestbed:
     def away(self, vf: str) -> Iterator[None]:
         (name,) = os.listdir(self._sys(vf) / "net")
         self._hide_netdev(vf, name)
-        yield
-        self._show_netdev(vf, name)
+        try:
+            yield
+        finally:
+            self._show_netdev(vf, name)
 
     # ---- bad days -------------------------------------------------------
 
