@@ -8,6 +8,7 @@ for tests.
 
 import os
 import platform
+from contextlib import suppress
 from glob import glob
 
 from Cython.Build import cythonize
@@ -17,6 +18,7 @@ from setuptools.errors import LinkError
 
 ENGINE = "ibhostdev/_native/engine"
 INCLUDES = ["include", ENGINE]
+SOURCES = sorted(glob(f"{ENGINE}/*.c"))
 HEADERS = sorted([*glob("include/ibhostdev/*.h"), *glob(f"{ENGINE}/*.h")])
 SANITIZE = os.environ.get("IBHOSTDEV_SANITIZE", "")
 
@@ -80,25 +82,30 @@ class BuildExt(build_ext):
             extension.extra_compile_args[:0] = COMPILE
             extension.extra_link_args += LINK
             extension.extra_objects.append(engine)
+            extension.depends = [*extension.depends, *SOURCES]
         super().build_extensions()
 
     def build_engine(self) -> str:
         """A library of it, of which each module takes what it needs."""
         objects = self.compiler.compile(
-            sorted(glob(f"{ENGINE}/*.c")),
+            SOURCES,
             output_dir=self.build_temp,
             include_dirs=INCLUDES,
             extra_postargs=[*COMPILE, *STRICT],
             depends=HEADERS,
         )
-        self.compiler.create_static_lib(
-            objects, "engine", output_dir=self.build_temp
-        )
-        return str(
+        library = str(
             self.compiler.library_filename(
                 "engine", output_dir=self.build_temp
             )
         )
+        # It would keep what was compiled of a file that is no more.
+        with suppress(FileNotFoundError):
+            os.remove(library)
+        self.compiler.create_static_lib(
+            objects, "engine", output_dir=self.build_temp
+        )
+        return library
 
     def build_extension(self, ext: Extension) -> None:
         if not isinstance(ext, Program):
