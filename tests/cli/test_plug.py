@@ -496,3 +496,16 @@ def test_what_was_written_is_told_on_request(host, shell):
 def test_of_a_simulated_host_the_journal_hears_nothing(host):
     folder = host.command[host.command.index("--host") + 1]
     assert Settings(host=folder).connect().journal is None
+
+
+def test_two_guids_are_the_vifs_own(host, run, tmp_path):
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        f"- pci: {host.vf(0, 0)}\n"
+        f"  node_guid: {GUIDS[2]}\n  port_guid: {GUIDS[1]}\n"
+    )
+    done = run("plug", "--file", str(file))
+    assert done.code == 0
+    assert "its own, follow" in done.out
+    assert host.seen(0)[0] == Seen(GUIDS[2], GUIDS[1], "follow")
+    assert "half its own, follow" in run("plug", *words(host, 1)).out
