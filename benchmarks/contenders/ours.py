@@ -32,9 +32,9 @@ class Bulk(Base):
         self.host.unplug(vifs(targets))
 
     def list(self) -> None:
-        from ibhostdev.cli import listing
+        from ibhostdev.views import views
 
-        listing.views(self.host)
+        views(self.host)
 
 
 class Survey(Bulk):

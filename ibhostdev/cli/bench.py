@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ibhostdev.batch import BatchResult, Progress, Vif
-from ibhostdev.cli import firmware, listing, terminal
+from ibhostdev.cli import firmware, terminal
 from ibhostdev.cli.borrowing import Loan, borrow
 from ibhostdev.cli.terminal import Cell, Line, filled, table
 from ibhostdev.errors import InvalidInput, RollbackFailed
 from ibhostdev.guid import IDLE
 from ibhostdev.host import Host
 from ibhostdev.plain import error_to_plain
+from ibhostdev.views import views
 
 if TYPE_CHECKING:
     from ibhostdev.simulate.model import Counts
@@ -307,7 +308,7 @@ class _Bench:
             number,
             Subject("list", sum(pf.numvfs for pf in pfs)),
             self._ways[0],
-            lambda names: listing.views(self._loan.host, names),
+            lambda names: views(self._loan.host, names),
             [pf.pci for pf in pfs],
         )
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ibhostdev.batch import BatchFailed, BatchResult, OnError, Vif
-from ibhostdev.cli import listing
 from ibhostdev.errors import (
     DeviceInUse,
     IbHostdevError,
@@ -20,6 +19,7 @@ from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
 from ibhostdev.pci import PciAddress
+from ibhostdev.views import View, views
 
 _CURE = "name VFs that 'ibhostdev list' shows as idle"
 
@@ -87,7 +87,7 @@ class Loan:
 
     def _changed(self, pf: Pf) -> Iterator[PciAddress]:
         """VFs of a PF that are not what they were, as far as can be seen."""
-        (view,) = listing.views(self.host, [pf.pci])
+        (view,) = views(self.host, [pf.pci])
         for vf in self.vfs:
             if vf.pf.pci == pf.pci and (
                 view.error is not None
@@ -119,7 +119,7 @@ class Loan:
 
         :raises IbHostdevError: as borrow() does
         """
-        for view in listing.views(self.host, [vf.pci for vf in self.vfs]):
+        for view in views(self.host, [vf.pci for vf in self.vfs]):
             for vf in view.vfs:
                 _idle(view, vf)
 
@@ -134,7 +134,7 @@ def borrow(host: Host, names: Sequence[str] = ()) -> Loan:
     :raises NotVerified, NoMechanism: for one of which that cannot be told, or
         that could not be given back
     """
-    shown = listing.views(host)
+    shown = views(host)
     here = {vf.pci: (view, vf) for view in shown for vf in view.vfs}
     chosen = [PciAddress.parse(name) for name in names] or list(here)
     taken = {
@@ -154,7 +154,7 @@ def borrow(host: Host, names: Sequence[str] = ()) -> Loan:
             )
         if pci not in here:
             vfs[pci] = host.vf(pci)  # or it says why not
-            here[pci] = listing.views(host, [pci])[0], vfs[pci]
+            here[pci] = views(host, [pci])[0], vfs[pci]
         view, vfs[pci] = here[pci]
         before[pci] = _idle(view, vfs[pci])
         guid = _identity()
@@ -173,7 +173,7 @@ def _identity() -> Guid:
     return Guid.from_mac(octets.hex(":"))
 
 
-def _idle(view: listing.View, vf: Vf) -> VfState:
+def _idle(view: View, vf: Vf) -> VfState:
     """What a VF is that nobody has."""
     if view.error is not None:
         raise view.error
@@ -211,7 +211,7 @@ def _idle(view: listing.View, vf: Vf) -> VfState:
     return _state(view, vf)
 
 
-def _state(view: listing.View, vf: Vf) -> VfState:
+def _state(view: View, vf: Vf) -> VfState:
     """On the port that an identity is meant for."""
     numbers = [port.number for port in view.pf.ports[: len(view.states)]]
     state = view.state(vf, numbers.index(vf.pf.port))

@@ -23,6 +23,7 @@ from ibhostdev.interruption import Interrupted, interruptible
 from ibhostdev.inventory import Family, Policy
 from ibhostdev.plain import error_to_plain
 from ibhostdev.privilege.request import Request
+from ibhostdev.views import View, views
 
 if TYPE_CHECKING:
     from ibhostdev.guest.guests import Guests
@@ -103,7 +104,7 @@ def list_(
       group      the IOMMU group: VFs of one go to the same guest
       in …       the guest (domain) that has it
     """
-    shown = listing.views(settings.connect(), names)
+    shown = views(settings.connect(), names)
     uses = _uses(shown, uri, local=settings.host is None)
     if as_json:
         _write_json(listing.as_json(shown, uses))
@@ -119,9 +120,7 @@ def list_(
     return code
 
 
-def _uses(
-    shown: Sequence[listing.View], uri: str | None, local: bool
-) -> listing.Uses:
+def _uses(shown: Sequence[View], uri: str | None, local: bool) -> listing.Uses:
     """Which domain has which VF. Where nobody has asked for it, nothing that
     is wrong with libvirt is worth more than a word."""
     held = any(vf.in_use for view in shown for vf in view.vfs)
@@ -461,7 +460,8 @@ def doctor(settings: options.Settings, as_json: bool) -> int:
     problem; warnings and notes are none. With --privilege the rights are
     those of who is asked to plug.
     """
-    from ibhostdev.cli import doctor as doctors
+    from ibhostdev import doctor as doctors
+    from ibhostdev.cli import doctor as reports
 
     privileged = None
     if settings.privilege != "none":
@@ -474,9 +474,9 @@ def doctor(settings: options.Settings, as_json: bool) -> int:
         privileged=privileged,
     )
     if as_json:
-        _write_json(doctors.as_json(findings))
+        _write_json(reports.as_json(findings))
     else:
-        terminal.show(doctors.as_lines(findings))
+        terminal.show(reports.as_lines(findings))
     return Exit.FAILED if doctors.problems(findings) else Exit.DONE
 
 

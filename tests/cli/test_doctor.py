@@ -7,9 +7,8 @@ from functools import partial
 
 import pytest
 
-from ibhostdev import Host
+from ibhostdev import Host, doctor
 from ibhostdev.batch import BatchResult
-from ibhostdev.cli import doctor
 from ibhostdev.cli.options import Settings
 from ibhostdev.errors import AccessDenied
 from ibhostdev.privilege.request import Request
@@ -452,7 +451,7 @@ def test_no_adapter_at_all(tmp_path):
 def test_no_rights(tmp_path, monkeypatch):
     """Whoever runs the tests: what the kernel says is laid out."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setattr(doctor, "_lacks", lambda capability: True)
+    monkeypatch.setattr(doctor.rights, "_lacks", lambda capability: True)
     host = machine(tmp_path, sriov_totalvfs="8\n")
     found = doctor.examine(host, str(tmp_path), simulated=False)
     assert any(

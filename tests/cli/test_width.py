@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
+from ibhostdev import doctor
 from ibhostdev.batch import BatchResult, VfResult, Vif
-from ibhostdev.cli import doctor, listing, outcome, terminal
-from ibhostdev.cli.listing import View
+from ibhostdev.cli import doctor as report
+from ibhostdev.cli import listing, outcome, terminal
 from ibhostdev.errors import CommandFailed, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import (
@@ -23,6 +24,7 @@ from ibhostdev.inventory import (
     VfState,
 )
 from ibhostdev.pci import PciAddress
+from ibhostdev.views import View
 from tests.testbed import Hca
 
 WIDTH = 80
@@ -159,7 +161,7 @@ def test_a_cure_can_be_copied():
             "go on",
         )
     ]
-    lines = texts(doctor.as_lines(patient))
+    lines = texts(report.as_lines(patient))
     assert [line for line in lines if len(line) > WIDTH] == []
     command = (
         "'echo 0 > /sys/bus/pci/devices/0000:af:00.1/sriov_drivers_autoprobe'"

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from ibhostdev import BatchFailed, OnError, Policy, Vif, vendor
-from ibhostdev.cli import doctor, listing
+from ibhostdev import BatchFailed, OnError, Policy, Vif, doctor, vendor
+from ibhostdev.cli import listing
 from ibhostdev.ebrctl import PROGRAM
 from ibhostdev.errors import (
     AccessDenied,
@@ -26,6 +26,7 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.vendor import Answer, Command
+from ibhostdev.views import views
 from tests.flavours import ONES, guid, mac
 from tests.simulated.eswitchd import Eswitchd, named
 from tests.testbed import Hca, Seen
@@ -474,7 +475,7 @@ def test_doctor_and_list_say_that_it_serves_and_why(bed, eswitchd, listening):
     assert one.severity == "warning"
     assert "ebrctl serves" in one.message
     assert "no IPoIB network device" in one.message
-    (pf,) = listing.as_json(listing.views(host), {})["pfs"]
+    (pf,) = listing.as_json(views(host), {})["pfs"]
     assert pf["mechanism"] == "ebrctl"
     assert "no IPoIB network device" in pf["mechanism_reasons"]["mlx5_netlink"]
 

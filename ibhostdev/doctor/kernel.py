@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a kernel, or its drivers on this host, have peculiarities of."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from ibhostdev.doctor.findings import Finding, Patient, Severity, some
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import DEVICES, Vf
+
+
+def large_answers(patient: Patient) -> Iterator[Finding]:
+    """Kernels 5.5 to 6.14 cannot put many VFs into the answer about one
+    device (net/core/rtnetlink.c, rtnl_vfinfo_size), and no kernel more
+    than 277."""
+    for view in patient.views:
+        pf = view.pf
+        if view.mechanism != "mlx5_netlink" or pf.netdev is None:
+            continue
+        cure = "update the kernel to 6.15 or newer"
+        if patient.host.asks_files(pf):
+            yield Finding(
+                "large answers",
+                Severity.WARNING,
+                f"the kernel's answer about {pf.numvfs} VFs of "
+                f"{pf.netdev.name} cannot be used; MLNX_OFED's files are read "
+                "instead, but the Neutron agent, which reads by netlink, does "
+                "not see the GUIDs",
+                pf.pci,
+                "enable no more than 277 VFs of a PF, with a kernel of 6.15 "
+                "or newer",
+            )
+        elif patient.host.asks_all(pf):
+            yield Finding(
+                "large answers",
+                Severity.WARNING,
+                f"this kernel refuses to tell about {pf.numvfs} VFs of "
+                f"{pf.netdev.name} (EMSGSIZE); all network devices are asked "
+                "about instead, which is slower and disturbs other PFs",
+                pf.pci,
+                cure,
+            )
+        elif pf.numvfs < 16 <= pf.totalvfs and not patient.simulated:
+            release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+            if release and (5, 5) <= tuple(map(int, release.groups())) < (
+                6,
+                15,
+            ):
+                yield Finding(
+                    "large answers",
+                    Severity.NOTE,
+                    f"with 16 VFs or more kernel {os.uname().release} may "
+                    "refuse to tell about all of them at once (EMSGSIZE), "
+                    "which makes plugging slower",
+                    pf.pci,
+                    cure,
+                )
+
+
+def own_drivers(patient: Patient) -> Iterator[Finding]:
+    """VFs whose driver on this host goes on showing what they were."""
+    for view in patient.views:
+        before_plug, stale = [], []
+        here = [vf for vf in view.vfs if vf.driver == "mlx5_core"]
+        own = _own_identities(patient.host, here)
+        for vf, shown in zip(here, own, strict=True):
+            admin = view.state(vf).node_guid
+            if admin is None:
+                continue
+            if shown is None or shown == admin:
+                continue
+            if not admin.is_idle:
+                before_plug.append(vf.pci)
+            elif not shown.is_idle:
+                stale.append(vf.pci)
+        if before_plug:
+            yield Finding(
+                "own driver",
+                Severity.NOTE,
+                "this host's driver shows another identity than was plugged "
+                f"on {some(before_plug)}; a guest will see the right one",
+                view.pf.pci,
+                "to use such a VF on this host, unbind it from mlx5_core and "
+                "bind it again",
+            )
+        if stale:
+            yield Finding(
+                "own driver",
+                Severity.WARNING,
+                "idle VFs still show an identity on this host: " + some(stale),
+                view.pf.pci,
+                "unbind them from mlx5_core and bind them again",
+            )
+
+
+def _own_identities(host: Host, vfs: Sequence[Vf]) -> list[Guid | None]:
+    """The node GUID that each VF's own driver on this host took when it was
+    bound; None if it shows none."""
+    folders = [f"{DEVICES}/{vf.pci}/infiniband" for vf in vfs]
+    devices = [
+        # One, or none before the driver has it.
+        names[0] if isinstance(names, list) and names else "none"
+        for names in host.sysfs.listdir(folders)
+    ]
+    values = host.sysfs.read(
+        [
+            f"{folder}/{device}/node_guid"
+            for folder, device in zip(folders, devices, strict=True)
+        ]
+    )
+    return [_node_guid(value) for value in values]
+
+
+def _node_guid(value: bytes | int) -> Guid | None:
+    """From four groups of four digits."""
+    if isinstance(value, int):
+        return None
+    try:
+        return Guid(value.replace(b":", b""), 16)
+    except ValueError:
+        return None
