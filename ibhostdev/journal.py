@@ -11,7 +11,6 @@ are free. Nobody waits for the journal, and nothing fails for it: where there
 is none, or it does not take an entry, there is no entry.
 """
 
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -40,6 +39,8 @@ def tell(
     ]
     if not found:
         return
+    import socket  # takes as long to load as a plug
+
     with (
         suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal,
