@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -75,8 +75,9 @@ class Bed:
         return self.write(f"bus/pci/drivers/{driver}/unbind", device)
 
     def driver(self, device: str) -> str | None:
-        link = self.pci(device, "driver")
-        return link.readlink().name if link.is_symlink() else None
+        with suppress(FileNotFoundError):  # it may vanish just now
+            return self.pci(device, "driver").readlink().name
+        return None
 
     def identity(self, device: str) -> str:
         (file,) = self.pci(device, "").glob("infiniband/*/node_guid")
