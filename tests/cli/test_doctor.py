@@ -124,7 +124,7 @@ def test_vfs_without_a_driver_that_are_meant_to_be(host, run):
     # one that nobody has beside one that the host has
     (one,) = findings(run, "warning")
     assert vfs[1] in one["message"]
-    assert one["cure"].endswith("after echo 1 > /sys/" + path)
+    assert one["cure"].endswith(f"after 'echo 1 > /sys/{path}'")
     host.bind(vfs[0], "vfio-pci")
     assert findings(run, "warning") == []
     host.bind(vfs[0], None)
