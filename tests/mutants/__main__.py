@@ -9,15 +9,37 @@ import random
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.mutants import c, equal, python
-from tests.mutants.scratch import REPO, Broken, Killers, Scratch, scratches
+from tests.mutants import c, cython, equal, python
+from tests.mutants.scratch import (
+    REPO,
+    Broken,
+    Killers,
+    Scratch,
+    is_native,
+    scratches,
+)
 from tests.mutants.site import Site
 
-#: What plugs and unplugs.
+#: What plugs and unplugs, and what binds it to Python.
 ENGINE = ["ibhostdev/_native/engine"]
-_READERS = {".py": python.sites, ".c": c.sites, ".h": c.sites}
+ENGINE += [
+    f"ibhostdev/_native/{name}.pyx"
+    for name in ("arguments", "host", "results", "sysfs", "text")
+]
+#: First the contract; then the rest of the tests, but for the tools'.
+TESTS = ["tests/host", "tests/unit", "tests/simulated", "tests/ebrctl"]
+TESTS += ["tests/cli", "tests/engine", "--ignore=tests/unit/test_mutants.py"]
+TESTS += ["--ignore=tests/unit/test_benchmarks.py"]
+TESTS += ["--ignore=tests/cli/test_bench.py"]
+_READERS = {
+    ".py": python.sites,
+    ".c": c.sites,
+    ".h": c.sites,
+    ".pyx": cython.sites,
+}
 
 
 def find(names: Sequence[str]) -> list[Site]:
@@ -43,6 +65,7 @@ class Trial:
     """All mutants, each tried in one of the copies."""
 
     def __init__(self, sites: Sequence[Site]) -> None:
+        self._sites = sites
         self._due: queue.SimpleQueue[Site] = queue.SimpleQueue()
         for site in sites:
             self._due.put(site)
@@ -53,6 +76,12 @@ class Trial:
         self.alive: list[Site] = []
 
     def run(self, copies: Sequence[Scratch]) -> None:
+        """
+        :raises Broken: if the sources cannot be compiled as they are
+        """
+        if any(is_native(site) for site in self._sites):
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Scratch.prepare, copies))
         threads = [
             threading.Thread(target=self._work, args=(copy,))
             for copy in copies
@@ -105,7 +134,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--tests",
         action="append",
         metavar="PATH",
-        help="what pytest is to run, tests/host if nothing is named",
+        help="what pytest is to run; most of ./dev test if nothing is named",
     )
     add("--list", action="store_true", help="only show the places")
     add("--sample", type=int, metavar="N", help="N of them, by chance")
@@ -120,9 +149,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--limit",
         type=float,
-        default=180,
+        default=300,
         metavar="SECONDS",
-        help="one that takes longer is killed (%(default)s)",
+        help="a test that takes longer has failed (%(default)s)",
     )
     add("--workers", type=int, choices=(1, 2), default=2)
     add(
@@ -148,17 +177,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if gone and given.sources is ENGINE:
         print(f"{given.equal}: no such mutants: {gone}", file=sys.stderr)
         return 2
-    sites = [site for site in sites if equal.name(site) not in known]
     if given.sample is not None and given.sample < len(sites):
-        chosen = random.Random(given.seed).sample(sites, given.sample)
-        sites = sorted(chosen, key=sites.index)
+        sites = random.Random(given.seed).sample(sites, given.sample)
+    chosen = len(sites)
+    sites = [site for site in sites if equal.name(site) not in known]
     if given.list:
         print(*sites, f"{len(sites)} places", sep="\n")
         return 0
     trial = Trial(sites)
     os.chdir(REPO)
     try:
-        tests = given.tests or ["tests/host"]
+        tests = given.tests or TESTS
         with scratches(given.workers, tests, given.limit) as copies:
             trial.run(copies)
     except Broken as error:
@@ -167,7 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for site in trial.alive:
         print("", f"{site.path}:{site.line}", *equal.name(site), sep="\n")
     built = trial.tried - trial.unbuilt
-    print(f"\n{built} mutants, {len(trial.alive)} alive")
+    print(
+        f"\n{built} mutants, {len(trial.alive)} alive; besides, "
+        f"{chosen - len(sites)} equal, {trial.unbuilt} that do not compile"
+    )
     return int(len(trial.alive) > given.allow)
 
 

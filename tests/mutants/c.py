@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.mutants.site import TURNED, Site
+from tests.mutants.site import TURNED, Site, off_by_one
 
 _TOKEN = re.compile(
     rb"""
@@ -21,7 +21,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
-_INTEGER = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([uUlL]*)")
 _SWAPPED = {"&&": "||", "||": "&&"}
 _HEADS = ("if", "for", "while", "switch")
 _DROPPED = ("return", "continue", "break", "goto")
@@ -52,7 +51,7 @@ def sites(path: str, text: bytes) -> list[Site]:
 
 def _functions(tokens: list[_Token]) -> Iterator[tuple[str, int, int]]:
     """Name, opening and closing brace of each."""
-    depth = opened = 0
+    depth = opened = inside = 0
     name = ""
     for at, token in enumerate(tokens):
         if token.text == "{":
@@ -63,8 +62,13 @@ def _functions(tokens: list[_Token]) -> Iterator[tuple[str, int, int]]:
             depth -= 1
             if depth == 0 and tokens[opened - 1].text == ")":
                 yield name, opened, at
+        elif depth == 0 and token.text == ")":
+            inside -= 1
         elif depth == 0 and token.text == "(" and at:
-            name = tokens[at - 1].text
+            # Not those of a parameter that is a function itself.
+            if inside == 0:
+                name = tokens[at - 1].text
+            inside += 1
 
 
 _Edit = tuple[int, int, str, str]
@@ -101,11 +105,8 @@ class _Body:
             yield start, end, _SWAPPED[text], f"{_SWAPPED[text]} for {text}"
         elif text == "!":
             yield start, end, "", "! dropped"
-        elif number := _INTEGER.fullmatch(text):
-            digits, suffix = number.groups()
-            octal = digits.isdigit() and digits[0] == "0"
-            value = int(digits, 8 if octal else 0) + 1
-            yield start, end, f"{value}{suffix}", "constant off by one"
+        elif new := off_by_one(text):
+            yield start, end, new, "constant off by one"
 
     def _negated(self, opening: int) -> Iterator[_Edit]:
         """A condition in which no operator of its own can be turned."""

@@ -8,15 +8,26 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.mutants.native import COMPILER, Native
 from tests.mutants.site import Site
 
 REPO = Path(__file__).parents[2]
+# The engine's proof by enumeration fails for most mutants of the engine, and
+# takes a quarter of the time of tests/host.
+_ENUMERATE = ["-m", "tests.engine", "enumerate", "short"]
+# All tests, compared to one of them, at the most.
+_TESTS = 20
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py(?:::.*?)?)(?: - |$)", re.M)
+
+
+def is_native(site: Site) -> bool:
+    return not site.path.endswith(".py")
 
 
 class Broken(Exception):
@@ -49,10 +60,19 @@ class Scratch:
         self._first = folder / "first"
         self._tests = tests
         self._limit = limit
+        self._native: Native | None = None
         for name in _files():
             target = self._root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPO / name, target, follow_symlinks=False)
+
+    def prepare(self) -> None:
+        """Before any mutant that is compiled."""
+        self._native = Native(self._root)
+        try:
+            self._native.prepare()
+        except subprocess.CalledProcessError as error:
+            raise Broken(f"cannot be compiled: {error}") from None
 
     def try_out(self, site: Site, killers: Killers) -> str | None:
         """What killed the mutant; None if it lives, "" if it does not
@@ -60,21 +80,39 @@ class Scratch:
         path = self._root / site.path
         path.write_bytes(site.mutant)
         try:
-            if not self._build(path):
+            self._forget(path)
+            if not self._native or path.suffix == ".py":
+                return self.test(killers.order(site.path))
+            if not self._native.compile(path):
+                return ""
+            if killer := self._enumerate(path):
+                return killer
+            if not self._native.link(path):
                 return ""
             return self.test(killers.order(site.path))
         finally:
             path.write_bytes(site.text)
             self._forget(path)
+            if self._native:
+                self._native.restore()
+
+    def _enumerate(self, path: Path) -> str | None:
+        if path.suffix not in (".c", ".h"):
+            return None
+        code, _ = self._run(_ENUMERATE, until="enumerate --only")
+        if code is None:
+            return "enumerate, at the time limit"
+        return "enumerate" if code else None
 
     def test(self, first: Sequence[str] = ()) -> str | None:
         """The test that fails, or why there is none; None if all pass."""
         self._first.write_text("\n".join(first))
         command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         command += ["-p", "tests.mutants.order", *self._tests]
-        code, output = self._run(command)
-        if code is None:
-            return "the time limit"
+        code, output = self._run(command, self._limit * _TESTS)
+        if code in (None, -signal.SIGALRM, -signal.SIGPROF):
+            now = self._first.with_suffix(".now").read_text()
+            return f"{now}, at the time limit"
         if code == 0:
             return None
         failed = _FAILED.search(output)
@@ -82,20 +120,19 @@ class Scratch:
             return failed[1]
         return f"pytest: {(output.strip().splitlines() or ['?'])[-1]}"
 
-    def _build(self, path: Path) -> bool:
-        self._forget(path)
-        if path.suffix == ".py":
-            return True
-        build = ["setup.py", "--quiet", "build_ext", "--inplace"]
-        return self._run(build)[0] == 0
-
     def _forget(self, path: Path) -> None:
         """What Python compiled goes by the second and the size."""
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
             compiled.unlink()
 
-    def _run(self, command: Sequence[str]) -> tuple[int | None, str]:
-        """Exit code, None if the time was over, and the output."""
+    def _run(
+        self,
+        command: Sequence[str],
+        limit: float | None = None,
+        until: str | None = None,
+    ) -> tuple[int | None, str]:
+        """Exit code, None if the time was over, and the output; it is ended
+        as failed where the output has a text."""
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=self._root,
@@ -103,6 +140,8 @@ class Scratch:
             | {
                 "PYTHONPATH": str(self._root),
                 "MUTANTS_FIRST": str(self._first),
+                "MUTANTS_LIMIT": str(self._limit),
+                "CC": COMPILER,
                 "COLUMNS": "1000",
                 # A mutant is a start of Python: a third of its time.
                 "PYTHONDONTWRITEBYTECODE": "",
@@ -113,20 +152,36 @@ class Scratch:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # To be ended with all that it has started.
-            start_new_session=True,
+            # To be ended with all that it has started; in the same session,
+            # which may be one that lets others go first.
+            process_group=0,
         )
-        code = None
+        over = threading.Event()
+        timer = threading.Timer(
+            limit or self._limit, _end, [process.pid, over]
+        )
+        timer.start()
+        assert process.stdout
+        output, code = [], None
         try:
-            output, _ = process.communicate(timeout=self._limit)
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            output = ""
+            for line in process.stdout:
+                output.append(line)
+                if until and until in line:
+                    return 1, "".join(output)
+            code = process.wait()
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            timer.cancel()
+            _end(process.pid)
             process.wait()
-        return code, output
+            process.stdout.close()
+        return None if over.is_set() else code, "".join(output)
+
+
+def _end(group: int, over: threading.Event | None = None) -> None:
+    if over:
+        over.set()
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _files() -> list[str]:

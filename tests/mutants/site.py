@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One place of a source where it can be made wrong, and how."""
 
+import re
 from dataclasses import dataclass
 
 #: Each comparison with what it says when it is turned.
@@ -12,6 +13,17 @@ TURNED = {
     "in": "not in",
 }
 TURNED |= {turned: plain for plain, turned in TURNED.items()}
+_INTEGER = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([uUlL]*)")
+
+
+def off_by_one(text: str) -> str | None:
+    """The next integer, with what stands behind it; None if it is none."""
+    number = _INTEGER.fullmatch(text)
+    if not number:
+        return None
+    digits, suffix = number.groups()
+    octal = digits.isdigit() and digits[0] == "0"
+    return f"{int(digits, 8 if octal else 0) + 1}{suffix}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.mutants import __main__ as tool
-from tests.mutants import c, equal, python, scratch
+from tests.mutants import c, cython, equal, python, scratch
 
 PYTHON = b"""
 def look(a, b):
@@ -23,7 +23,7 @@ C = b"""
 #include <errno.h> /* if (a == b) */
 static const int table[] = { 1, 2 };
 
-static int look(struct one *a, int b)
+static int look(struct one *a, int (*b)(void))
 {
 	const char *text = "a && b";
 
@@ -37,6 +37,28 @@ static int look(struct one *a, int b)
 out:
 	return 0x10;
 }
+"""
+
+CYTHON = b"""
+from libc.string cimport memset
+
+cdef class One:
+    cdef int number
+
+    def __init__(self, other, size):
+        cdef int least = <int>size if size else 1
+        if not other and least < <int>self.number:
+            raise ValueError(
+                "less",
+            )
+        if other:
+            memset(&self.number, 0, sizeof(int))
+        for one in other:
+            if one is not None or one not in other:
+                return
+
+cdef int look(One one) except -1:
+    return one.number >= 2
 """
 
 
@@ -77,10 +99,80 @@ def test_c():
     ]
 
 
+def test_cython():
+    head = "- if not other and least < <int>self.number:"
+    loop = "- if one is not None or one not in other:"
+    assert made(cython.sites("look.pyx", CYTHON)) == [
+        (
+            "constant off by one",
+            "- cdef int least = <int>size if size else 1",
+            "+ cdef int least = <int>size if size else 2",
+        ),
+        (
+            "not dropped",
+            head,
+            "+ if  other and least < <int>self.number:",
+        ),
+        (
+            "or for and",
+            head,
+            "+ if not other or least < <int>self.number:",
+        ),
+        (
+            "< turned",
+            head,
+            "+ if not other and least >= <int>self.number:",
+        ),
+        (
+            "raise dropped",
+            "- raise ValueError(",
+            '- "less",',
+            "- )",
+            "+ pass",
+        ),
+        ("not added", "- if other:", "+ if not (other):"),
+        ("call dropped", "- memset(&self.number, 0, sizeof(int))", "+ pass"),
+        (
+            "constant off by one",
+            "- memset(&self.number, 0, sizeof(int))",
+            "+ memset(&self.number, 1, sizeof(int))",
+        ),
+        (
+            "is not turned",
+            loop,
+            "+ if one is None or one not in other:",
+        ),
+        (
+            "and for or",
+            loop,
+            "+ if one is not None and one not in other:",
+        ),
+        (
+            "not in turned",
+            loop,
+            "+ if one is not None or one in other:",
+        ),
+        ("return dropped", "- return", "+ pass"),
+        (
+            ">= turned",
+            "- return one.number >= 2",
+            "+ return one.number < 2",
+        ),
+        (
+            "constant off by one",
+            "- return one.number >= 2",
+            "+ return one.number >= 3",
+        ),
+    ]
+
+
 def test_where_it_is():
     site = python.sites("look.py", PYTHON)[3]
     assert str(site) == "look.py:4 look: raise dropped"
     assert c.sites("look.c", C)[0].within == "look"
+    within = [site.within for site in cython.sites("look.pyx", CYTHON)]
+    assert set(within[:-2]) == {"One.__init__"}
+    assert set(within[-2:]) == {"look"}
 
 
 @pytest.fixture
@@ -123,7 +215,7 @@ def test_what_lives_is_told(tree, capsys):
     )
     code, said = run(capsys, "look.py", "--equal", str(known))
     assert code == 0
-    assert "1 mutants, 0 alive" in said.out
+    assert "1 mutants, 0 alive; besides, 1 equal" in said.out
 
 
 def test_tests_that_fail_anyway(tree, capsys):
