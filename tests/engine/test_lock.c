@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 
 #define WAITERS 40
@@ -263,6 +264,51 @@ TEST(who_waits_is_asked_whether_to_stop)
 	EQUAL(asked, 3);
 	EQUAL(descriptors(), before);
 	CHECK(!is_queued(1));
+	lock_drop(lock);
+	tear_down();
+}
+
+struct seen {
+	int asked;
+	bool told; /* the kernel is to tell of the file's being closed */
+};
+
+static int look_around(void *context)
+{
+	struct seen *seen = context;
+	char path[64], link[64];
+	ssize_t len;
+	int fd;
+
+	for (fd = 0; fd < 64; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		len = readlink(path, link, sizeof(link) - 1);
+		link[len < 0 ? 0 : len] = '\0';
+		seen->told |= strstr(link, "inotify") != NULL;
+	}
+	return ++seen->asked == 20;
+}
+
+TEST(who_waits_sleeps_and_is_told_when_it_is_free)
+{
+	struct waiting waiting = until(240000);
+	struct rusage before, after;
+	struct seen seen = { 0 };
+	bool waited;
+	int lock, some = inotify_init1(IN_CLOEXEC);
+
+	close(some);
+	set_up();
+	lock = take(&waited);
+	waiting.stop = look_around;
+	waiting.context = &seen;
+	CHECK(!getrusage(RUSAGE_THREAD, &before));
+	EQUAL(lock_take(folder, NAME, &waiting, &waited), -EINTR);
+	CHECK(!getrusage(RUSAGE_THREAD, &after));
+	/* The first look and the last are without a sleep. */
+	CHECK(after.ru_nvcsw - before.ru_nvcsw >= seen.asked - 2);
+	/* Where there is no inotify to be had it is looked at more often. */
+	CHECK(seen.told || some < 0);
 	lock_drop(lock);
 	tear_down();
 }
