@@ -216,6 +216,17 @@ def test_a_mapping_of_what_is_not_here_is_doubted(bed):
     assert "there are: " in caught.value.cure
 
 
+def test_a_network_that_is_nowhere_is_told_of_once(bed):
+    """… and no terminal does what its name says."""
+    network = "red\x9b31m"
+    bed.build(Hca("mlx5", vfs=1))
+    host = bed.connect(physical_networks={network: ["ib77"]})
+    (told,) = host.unplug(
+        [Vif.parse(None, mac(number), network) for number in (8, 9)]
+    ).warnings
+    assert "physical network 'red??31m'" in told
+
+
 def test_a_pf_without_vfs_is_no_obstacle(bed):
     """mlx5 shows nothing to be asked there, and nobody has to be locked
     out."""

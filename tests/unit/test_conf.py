@@ -50,8 +50,9 @@ def test_mappings_are_read_as_eswitchd_takes_them(tmp_path, value):
 )  # fmt: skip
 def test_what_is_no_mapping_is_refused(tmp_path, value):
     options = parse(tmp_path, f"physical_device_mappings = {value}")
-    with pytest.raises(errors.InvalidInput, match="NETWORK:DEVICE"):
+    with pytest.raises(errors.InvalidInput, match="NETWORK:DEVICE") as caught:
         networks(options)
+    assert caught.value.errno is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_what_eswitchd_finds_for_itself_has_to_be_named(text):
     with pytest.raises(errors.InvalidInput, match="eswitchd's word") as caught:
         parse_mappings([text])
     assert "name the device" in caught.value.cure
+    assert caught.value.errno is None
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,9 @@ def test_what_eswitchd_finds_for_itself_has_to_be_named(text):
      "a:../ib0", "a:b:c", "a:ib0;reboot", "a:ib0#b"],
 )  # fmt: skip
 def test_what_is_no_name_is_refused(text):
-    with pytest.raises(errors.InvalidInput, match="is no name of"):
+    with pytest.raises(errors.InvalidInput, match="is no name of") as caught:
         parse_mappings([text])
+    assert caught.value.errno is None
 
 
 @pytest.mark.parametrize("text", ["a:ib\0", "a:\udc80"])
