@@ -61,5 +61,5 @@ def test_nothing_is_kept(bed, allocated, call):
 
     times(_TIMES // 10)
     before = times(_TIMES // 10)
-    # A list of what is kept for each VF is longer than this, each time.
-    assert times(_TIMES) - before < _TIMES * _VFS * 8
+    # The smallest piece that malloc() gives is larger.
+    assert times(_TIMES) - before < _TIMES * 16
