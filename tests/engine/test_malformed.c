@@ -217,8 +217,8 @@ TEST(an_errno_is_believed_within_bounds)
 	} cases[] = {
 		{ 0, 0 },	      { -EIO, -EIO },
 		{ -4095, -4095 },     { -4096, -EBADMSG },
-		{ 5, -EBADMSG },      { INT32_MIN, -EBADMSG },
-		{ INT32_MAX, -EBADMSG },
+		{ 1, -EBADMSG },      { 5, -EBADMSG },
+		{ INT32_MIN, -EBADMSG }, { INT32_MAX, -EBADMSG },
 	};
 	struct message message = { .type = NLMSG_ERROR };
 	size_t i;

@@ -18,6 +18,7 @@ PROGRAM = Path("ibhostdev/ebrctl/bin/ebrctl")
 COMPILER = "gcc -w"
 _FLAGS = ["-std=gnu11", "-O1", "-fPIC", "-fvisibility=hidden", "-pthread"]
 _LINK = ["-pthread", "-Wl,--exclude-libs,ALL"]
+_MODULE = "module_"  # the engine has files of the modules' names
 _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
@@ -106,7 +107,7 @@ class Native:
         )
 
     def _cythonize(self, source: Path) -> None:
-        made = self._built / f"module_{source.stem}.c"
+        made = self._built / f"{_MODULE}{source.stem}.c"
         directives = ["auto_pickle=False", "embedsignature=True"]
         directives += ["freethreading_compatible=True"]
         options = [word for one in directives for word in ("-X", one)]
@@ -130,6 +131,8 @@ class Native:
         include = ["-Iinclude", f"-I{ENGINE}", f"-I{NATIVE}"]
         include += [f"-I{sysconfig.get_path('include')}"]
         flags = [*_FLAGS, f'-DVERSION="{self._version}"', *include]
+        if source.stem.startswith(_MODULE):
+            flags.append("-O0")  # what Cython makes is long
         made = self._object(source.stem)
         self._run(*COMPILER.split(), *flags, "-c", source, "-o", made)
 
@@ -141,7 +144,7 @@ class Native:
         made, target = self._built / "linked" / name, self._target(name)
         made.parent.mkdir(exist_ok=True)
         kind = [] if name == PROGRAM.name else ["-shared"]
-        own = name if name == PROGRAM.name else f"module_{name}"
+        own = name if name == PROGRAM.name else f"{_MODULE}{name}"
         inputs = [self._object(own), self._built / "libengine.a"]
         self._run(*COMPILER.split(), *kind, *_LINK, *inputs, "-o", made)
         target.parent.mkdir(exist_ok=True)

@@ -143,6 +143,13 @@ def test_what_a_port_cannot_tell(two):
     assert (one.sm_lid, one.state) == (31, "INIT")
 
 
+@pytest.mark.parametrize("text", ["0x1f garbage", "31", "0x100000000"])
+def test_a_lid_that_is_none(two, text):
+    put(port(two) / "sm_lid", text)
+    (one,) = two.connect().pfs[0].ports
+    assert one.sm_lid == 0
+
+
 def test_folders_that_are_no_ports(two):
     shutil.copytree(port(two), port(two).with_name("gsi"))
     (one,) = two.connect().pfs[0].ports
@@ -165,6 +172,17 @@ def test_children_and_ethernet_are_no_netdevs_of_the_pf(two):
     assert [one.name for one in host.pfs[0].netdevs] == own
     host.plug(vifs(two, 1))
     assert two.seen(0)[0].port == guid(1)
+
+
+def test_netdevs_are_in_the_order_of_their_ports(bed):
+    """Whatever their names are."""
+    bed.build(Hca("mlx4", vfs=1, ports=2))
+    for name, port in (("ib0", 1), ("ib1", 0)):
+        put(pf_folder(bed) / "net" / name / "dev_port", str(port))
+    (pf,) = bed.connect().pfs
+    assert [(one.name, one.port) for one in pf.netdevs] == [
+        ("ib1", 1), ("ib0", 2),
+    ]  # fmt: skip
 
 
 def test_the_netdev_of_the_second_port_is_not_the_first_s(two):
