@@ -2,8 +2,11 @@
 """Trees that are not quite what the drivers of today make."""
 
 import errno
+import fcntl
 import logging
 import shutil
+import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,6 +16,7 @@ from ibhostdev.errors import (
     DeviceNotFound,
     IbHostdevError,
     NoMechanism,
+    TimedOut,
 )
 from ibhostdev.simulate.rtnetlink import Rtnetlink
 from tests.flavours import guid, mac, vifs
@@ -499,3 +503,23 @@ def test_an_identity_that_is_garbage(two, text):
     two.reset_counts()
     host.unplug(vifs(two, 1))
     assert two.counts().probe == 1
+
+
+@pytest.mark.parametrize("order", [(0, 6), (6, 0)])
+def test_locks_are_waited_for_in_one_order_over_all_domains(bed, order):
+    """Whoever names which first: two batches would wait for each other."""
+    bed.build(*[Hca("mlx5", vfs=1)] * 7)
+    first, second = bed.pfs[0], bed.pfs[6]
+    assert first[5:] == second[5:]
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+    with ExitStack() as held:
+        for pf in (first, second):
+            lock = held.enter_context(open(f"{host.run_dir}/{pf}.lock", "a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        late = time.monotonic() + 1
+        batch = [Vif.parse(bed.vf(pf, 0), mac(pf + 1)) for pf in order]
+        with pytest.raises(TimedOut) as caught:
+            host.plug(batch, until=late)
+    assert first in str(caught.value)
+    assert second not in str(caught.value)
