@@ -21,6 +21,7 @@ class Hca:
     vfs: int = 8
     ports: int = 1  # mlx4 may have 2
     netdev: bool = True  # False: no IPoIB netdev of the PF in reach
+    total: int = 0  # VFs that it can have at least
 
 
 @dataclass(frozen=True)

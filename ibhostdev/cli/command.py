@@ -566,6 +566,12 @@ def bench(
     help="Of each PF.",
 )
 @click.option(
+    "--total-vfs",
+    type=click.IntRange(0),
+    metavar="N",
+    help="How many VFs each PF can have.  [default: those it has]",
+)
+@click.option(
     "--family",
     type=click.Choice([str(family) for family in Family]),
     default=str(Family.MLX5),
@@ -587,6 +593,7 @@ def simulate(
     folder: str,
     pfs: int,
     vfs: int,
+    total_vfs: int | None,
     family: str,
     ports: int,
     no_netdev: bool,
@@ -609,6 +616,7 @@ def simulate(
         folder,
         pfs=pfs,
         vfs=vfs,
+        total_vfs=total_vfs,
         family=family,
         ports=ports,
         netdev=not no_netdev,

@@ -78,9 +78,11 @@ def serve(
     ports: int = 1,
     netdev: bool = True,
     iommu: bool = True,
+    total_vfs: int | None = None,
     ready: Callable[[SimulatedHost], None] | None = None,
 ) -> None:
-    """Serve a host of ``pfs`` equal adapters until SIGINT or SIGTERM.
+    """Serve a host of ``pfs`` equal adapters until SIGINT or SIGTERM. Each
+    boots with ``vfs`` VFs, and can have ``total_vfs``; None: no more.
 
     Call it from the main thread; ``ready`` is called when the host can be
     used. The folder stays when it ends. Raises InvalidInput for a folder
@@ -93,7 +95,9 @@ def serve(
     from ibhostdev.simulate.server import SimulatedHost
 
     try:
-        specs = [HcaSpec(family, vfs, ports, netdev) for _ in range(pfs)]
+        specs = [
+            HcaSpec(family, vfs, ports, netdev, total_vfs) for _ in range(pfs)
+        ]
     except ValueError as error:
         raise InvalidInput(
             str(error),

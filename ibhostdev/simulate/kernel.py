@@ -295,7 +295,7 @@ class Kernel:
         pf, count = self.pf(device), _integer(value)
         if not 0 <= count < 1 << 16:
             raise OSError(EINVAL, "no 16-bit number")
-        if count > pf.spec.vfs:
+        if count > pf.spec.total:
             raise OSError(ERANGE, "more than sriov_totalvfs")
         with pf.lock:
             if count == len(pf.vfs):
@@ -330,7 +330,13 @@ class Kernel:
             pf.vfs = vfs
             for vf in vfs:
                 self.layout.add_vport(vf)
+        birth = self.machine.births.pop(pf.address, None)
         for vf in vfs:
+            if birth and vf.index == birth.after:
+                self._disable(pf)
+                raise OSError(birth.errno, "VFs cannot be made")
+            if self.machine.birth_delay:
+                time.sleep(self.machine.birth_delay)
             with vf.lock:
                 with self.machine.lock:
                     self.layout.add_vf(vf)

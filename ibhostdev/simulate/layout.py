@@ -193,7 +193,7 @@ class Layout:
 
     def add_pf(self, pf: Pf) -> None:
         path = self.device(pf, pf.address)
-        self._files(path, sriov_totalvfs=pf.spec.vfs)
+        self._files(path, sriov_totalvfs=pf.spec.total)
         self._files(path, sriov_offset=1, sriov_stride=1)
         number = 0x1003 if pf.spec.mlx4 else 0x101B
         knobs = {"sriov_numvfs": 0, "sriov_drivers_autoprobe": 1}

@@ -26,21 +26,31 @@ VFIO = ("vfio-pci", "mlx5_vfio_pci")
 @dataclass(frozen=True)
 class HcaSpec:
     """One adapter as it is wanted: ``family`` is "mlx5" (a stock kernel),
-    "mlx5-ofed" (MLNX_OFED's sysfs files too) or "mlx4"."""
+    "mlx5-ofed" (MLNX_OFED's sysfs files too) or "mlx4". It boots with ``vfs``
+    VFs, and can have ``total_vfs``; None: no more than these."""
 
     family: str = "mlx5"
     vfs: int = 16
     ports: int = 1
     netdev: bool = True
+    total_vfs: int | None = None
 
     def __post_init__(self) -> None:
         if self.family not in ("mlx5", "mlx5-ofed", "mlx4"):
             raise ValueError(f"no such family of HCA: {self.family!r}")
         limit = MLX4_ENTRIES - 1 if self.mlx4 else 1024
-        if not 0 <= self.vfs <= limit:
-            raise ValueError(f"an HCA has 0 to {limit} VFs, not {self.vfs}")
+        if not 0 <= self.total <= limit:
+            raise ValueError(f"an HCA has 0 to {limit} VFs, not {self.total}")
+        if not 0 <= self.vfs <= self.total:
+            raise ValueError(
+                f"an HCA that can have {self.total} VFs has not {self.vfs}"
+            )
         if not 1 <= self.ports <= (2 if self.mlx4 else 1):
             raise ValueError("an HCA has one port, an mlx4 may have two")
+
+    @property
+    def total(self) -> int:
+        return self.vfs if self.total_vfs is None else self.total_vfs
 
     @property
     def mlx4(self) -> bool:
@@ -155,6 +165,15 @@ class Pf:
 
 
 @dataclass
+class Birth:
+    """The next VFs of a PF are not made: it ends with an errno after so many
+    of them, and the kernel takes these back."""
+
+    errno: int
+    after: int
+
+
+@dataclass
 class Failure:
     """Changing commands of a VF fail from the ``first``-th on."""
 
@@ -190,11 +209,13 @@ class Machine:
         self.lock = threading.RLock()  # short: never held over a delay
         self.command_delay = 0.0
         self.probe_delay = 0.0
+        self.birth_delay = 0.0
         self.sm_silent = False
         self.emsgsize_from = 0  # VFs; 0: a healthy kernel
         self.deny_netlink = 0
         self.deaf: dict[str, int] = {}  # errno by the PF's address
         self.deny_sysfs = 0
+        self.births: dict[str, Birth] = {}  # by the PF's address
         self._failing: dict[str, Failure] = {}
         self.failing_queries: dict[str, int] = {}
         self._free: dict[str, list[int]] = {}
@@ -248,7 +269,7 @@ class Machine:
         """A PF driver starts with an empty memory."""
         pf.driver = pf.spec.driver
         pf.ibdev = self.take_ibdev(pf.spec.driver[:4])
-        pf.contexts = [Context() for _ in range(pf.spec.vfs)]
+        pf.contexts = [Context() for _ in range(pf.spec.total)]
         for port in pf.states if pf.spec.mlx4 else ():
             guids = [pf.port_guid(port)] + [0] * (MLX4_ENTRIES - 1)
             pf.aliases[port] = Alias(guids, guids.copy())
@@ -263,6 +284,7 @@ class Machine:
         with self.lock:
             self._failing.clear()
             self.failing_queries.clear()
+            self.births.clear()
 
     def sm_refuses(self, vf: str) -> bool:
         failure = self._failing.get(vf)

@@ -22,7 +22,7 @@ from inotify_simple import INotify, flags
 from ibhostdev.errors import AccessDenied, CommandFailed, InvalidInput
 from ibhostdev.simulate.kernel import Kernel
 from ibhostdev.simulate.layout import Layout
-from ibhostdev.simulate.model import Counts, HcaSpec, Machine
+from ibhostdev.simulate.model import Birth, Counts, HcaSpec, Machine
 from ibhostdev.simulate.netlink import (
     HELLO,
     MAXIMUM,
@@ -253,10 +253,19 @@ class SimulatedHost:
         self.machine.heal()
         self.sm_silent(False)
 
-    def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
-        """Seconds that a firmware command, a VF driver's probe take."""
+    def fail_numvfs(self, pf: str, errno: int, after: int = 0) -> None:
+        """The next VFs of a PF are not made: ``sriov_numvfs`` ends with an
+        errno when ``after`` of them are there, which go again."""
+        self.machine.births[pf] = Birth(errno, after)
+
+    def delay(
+        self, command: float = 0.0, probe: float = 0.0, birth: float = 0.0
+    ) -> None:
+        """Seconds that a firmware command, a VF driver's probe, the making
+        of a VF take."""
         self.machine.command_delay = command
         self.machine.probe_delay = probe
+        self.machine.birth_delay = birth
 
     def counts(self) -> Counts:
         self._react()

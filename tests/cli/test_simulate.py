@@ -63,6 +63,19 @@ def test_a_host_to_work_on(
     assert main(["list", "--host", folder]) == 1
 
 
+def test_fewer_vfs_than_there_could_be(tmp_path, capsys):
+    import json
+
+    folder = str(tmp_path / "host")
+    options = ["--pfs", "1", "--vfs", "0", "--total-vfs", "64"]
+    with served(folder, *options):
+        assert main(["list", "--json", "--host", folder]) == 0
+        (pf,) = json.loads(capsys.readouterr().out)["pfs"]
+        assert (pf["numvfs"], pf["totalvfs"], pf["vfs"]) == (0, 64, [])
+    assert main(["simulate", folder, "--vfs", "3", "--total-vfs", "2"]) == 2
+    assert "can have 2 VFs" in capsys.readouterr().err
+
+
 def test_no_iommu(tmp_path, capsys):
     folder = str(tmp_path / "host")
     with served(folder, "--pfs", "1", "--vfs", "2", "--no-iommu"):

@@ -258,7 +258,7 @@ class KernelTestbed:
             list(some)
             for some in itertools.combinations(self._all, len(hcas))
             if all(
-                function.totalvfs >= hca.vfs
+                function.totalvfs >= max(hca.vfs, hca.total)
                 for function, hca in zip(some, hcas, strict=True)
             )
         ]

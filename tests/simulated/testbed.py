@@ -58,7 +58,10 @@ class SimulatedTestbed:
     def build(self, *hcas: Hca) -> None:
         self._clear()
         self._builds += 1
-        specs = [HcaSpec(h.family, h.vfs, h.ports, h.netdev) for h in hcas]
+        specs = [
+            HcaSpec(h.family, h.vfs, h.ports, h.netdev, max(h.vfs, h.total))
+            for h in hcas
+        ]
         self.host = SimulatedHost(self.folder, specs).start()
         self.pfs = [pf.address for pf in self._host.machine.pfs]
         folder = str(self.folder)
