@@ -2,17 +2,16 @@
 """VIFs as a shell user writes them: arguments, and files of them."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ibhostdev import document
 from ibhostdev.batch import Vif
 from ibhostdev.cli import terminal
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid, shortened
 from ibhostdev.pci import PciAddress
 
-_LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
 _GUIDS = ("guid", "node_guid", "port_guid")
 _KEYS = ("pci", "mac", *_GUIDS, "physical_network")
 _FORM = (
@@ -101,35 +100,7 @@ def _read(
     name: str, keys: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Entries, each with the place where it stands."""
-    shown = "standard input" if name == "-" else name
-    try:
-        if name == "-":
-            data = sys.stdin.buffer.read(_LIMIT + 1)
-        else:
-            with open(name, "rb") as file:
-                data = file.read(_LIMIT + 1)
-    except OSError as error:
-        raise InvalidInput(
-            "cannot be read",
-            shown,
-            "file",
-            error.errno,
-            "name a file that is there and that you may read, or - for "
-            "standard input",
-        ) from None
-    if len(data) > _LIMIT:
-        raise InvalidInput(
-            f"has more than {_LIMIT >> 20} MiB",
-            shown,
-            "file",
-            cure="split it: one batch at a time",
-        )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"is not UTF-8 at byte {error.start}", shown, "file", cure=_FORM
-        ) from None
+    text, shown = document.read(name, _FORM)
     for where, entry in _entries(text, shown):
         yield where, _given(entry, where, keys)
 
@@ -196,20 +167,20 @@ def _note(identity: str | None) -> None:
 def _entries(text: str, shown: str) -> _Entries:
     try:
         # Most JSON is YAML too, but not all: tabs.
-        document = json.loads(text, object_pairs_hook=_Pairs)
+        given = json.loads(text, object_pairs_hook=_Pairs)
     except ValueError:
         for number, (line, entry) in enumerate(_yaml_entries(text, shown), 1):
             yield f"{shown}, line {line}, entry {number}", entry
         return
     except RecursionError:
         raise _no_list(shown) from None
-    if isinstance(document, _Pairs):
-        yield from _listed(document, shown)
+    if isinstance(given, _Pairs):
+        yield from _listed(given, shown)
         return
-    if not isinstance(document, list):
+    if not isinstance(given, list):
         raise _no_list(shown)
     for number, (line, entry) in enumerate(
-        zip(_json_lines(text), document, strict=True), 1
+        zip(_json_lines(text), given, strict=True), 1
     ):
         yield (
             f"{shown}, line {line}, entry {number}",
@@ -336,9 +307,9 @@ def _yaml_entries(
             for key in events:
                 if isinstance(key, yaml.MappingEndEvent):
                     break
-                value = next(events) if _is_text(key) else None
+                value = next(events) if document.is_text(key) else None
                 entry.append((_plain(key), _plain(value)))
-                if not _is_text(value):
+                if not document.is_text(value):
                     yield line, entry  # and it is refused
                     return
             yield line, entry
@@ -351,50 +322,16 @@ def _yaml_entries(
                     cure="write all entries into one list",
                 )
     except yaml.YAMLError as error:
-        raise InvalidInput(
-            f"is neither YAML nor JSON: {_problem(error)}",
-            f"{shown}{_place(error, text)}",
-            "file",
-            cure=_FORM,
-        ) from None
+        raise document.malformed(error, text, shown, _FORM) from None
 
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _problem(error: Any) -> str:
-    # What is no character at all has a reason, the rest a problem.
-    what = getattr(error, "problem", None) or getattr(error, "reason", None)
-    return str(what or "it is no text")
-
-
-def _place(error: Any, text: str) -> str:
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:
-        return f", line {mark.line + 1}, column {mark.column + 1}"
-    position = getattr(error, "position", None)
-    if position is None:
-        return ""
-    # libyaml counts octets.
-    *lines, last = text.encode()[:position].split(b"\n")
-    column = len(last.decode(errors="replace"))
-    return f", line {len(lines) + 1}, column {column + 1}"
-
-
-def _is_text(event: Any) -> bool:
-    return isinstance(getattr(event, "value", None), str)
-
-
 def _plain(event: Any) -> object:
-    """The text of a scalar, None for YAML's null; anything else cannot be a
-    key or a value here."""
-    if not _is_text(event):
-        return ...
-    value = event.value
-    if not event.style and value in ("", "~", "null", "Null", "NULL"):
-        return None
-    return value
+    """What cannot be a key or a value here is neither text nor null."""
+    return document.plain(event) if document.is_text(event) else ...
 
 
 def _no_list(shown: str) -> InvalidInput:

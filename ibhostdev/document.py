@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that people write, YAML or JSON, with the place of everything in
+them: what is wrong is said with its line and column.
+
+All is text: YAML takes 52:54:00:12:34:56 for a number to the base of 60.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ibhostdev.errors import InvalidInput
+
+_LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
+_DEPTH = 16  # of what is in what is in …
+
+
+class Scalar(NamedTuple):
+    """A text; None is YAML's null."""
+
+    text: str | None
+    line: int
+    column: int
+
+
+class Listing(NamedTuple):
+    items: "tuple[Node, ...]"
+    line: int
+    column: int
+
+
+class Mapping(NamedTuple):
+    """Keys and values as they stand there, a key maybe twice."""
+
+    items: "tuple[tuple[Node, Node], ...]"
+    line: int
+    column: int
+
+
+Node = Scalar | Listing | Mapping
+
+
+def read(name: str, cure: str) -> tuple[str, str]:
+    """A file's text, ``-`` being standard input, and its name for people.
+
+    :raises InvalidInput: if it cannot be read, is no text or too long
+    """
+    shown = "standard input" if name == "-" else name
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(_LIMIT + 1)
+        else:
+            with open(name, "rb") as file:
+                data = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise InvalidInput(
+            "cannot be read",
+            shown,
+            "file",
+            error.errno,
+            "name a file that is there and that you may read, or - for "
+            "standard input",
+        ) from None
+    if len(data) > _LIMIT:
+        raise InvalidInput(
+            f"has more than {_LIMIT >> 20} MiB",
+            shown,
+            "file",
+            cure="split it: one batch at a time",
+        )
+    try:
+        return data.decode("utf-8-sig"), shown
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"is not UTF-8 at byte {error.start}", shown, "file", cure=cure
+        ) from None
+
+
+def parse(text: str, shown: str, cure: str) -> Node:
+    """The one document of a text; an empty one is null.
+
+    :raises InvalidInput: for what is neither YAML nor JSON, is nested too
+        deep, has references, or several documents
+    """
+    import yaml
+
+    if text.lstrip()[:1] in ("{", "["):
+        # JSON may have tabs between its parts, and only there.
+        text = text.replace("\t", " ")
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    try:
+        events = yaml.parse(text, loader)
+        for event in events:
+            if isinstance(event, yaml.StreamEndEvent):
+                return Scalar(None, 1, 1)
+            if isinstance(event, yaml.DocumentStartEvent):
+                break
+        node = _node(next(events), events, shown, cure, _DEPTH)
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                raise _several(event, shown)
+        return node
+    except yaml.YAMLError as error:
+        raise malformed(error, text, shown, cure) from None
+
+
+def _node(
+    event: Any, events: Iterator[Any], shown: str, cure: str, depth: int
+) -> Node:
+    import yaml
+
+    mark = event.start_mark
+    line, column = mark.line + 1, mark.column + 1
+    if is_text(event):
+        return Scalar(plain(event), line, column)
+    if isinstance(event, yaml.AliasEvent) or not depth:
+        raise InvalidInput(
+            "refers to another place" if depth else "is nested too deep",
+            f"{shown}, line {line}, column {column}",
+            "file",
+            cure=cure,
+        )
+
+    def inner(event: Any) -> Node:
+        return _node(event, events, shown, cure, depth - 1)
+
+    if isinstance(event, yaml.SequenceStartEvent):
+        items = []
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            items.append(inner(event))
+        return Listing(tuple(items), line, column)
+    pairs = []
+    while not isinstance(event := next(events), yaml.MappingEndEvent):
+        key = inner(event)
+        pairs.append((key, inner(next(events))))
+    return Mapping(tuple(pairs), line, column)
+
+
+def _several(event: Any, shown: str) -> InvalidInput:
+    return InvalidInput(
+        "has several documents",
+        f"{shown}, line {event.start_mark.line + 1}",
+        "file",
+        cure="write all entries into one list",
+    )
+
+
+def malformed(error: Any, text: str, shown: str, cure: str) -> InvalidInput:
+    """What a YAMLError says, with its place."""
+    # What is no character at all has a reason, the rest a problem.
+    what = getattr(error, "problem", None) or getattr(error, "reason", None)
+    return InvalidInput(
+        f"is neither YAML nor JSON: {what or 'it is no text'}",
+        f"{shown}{_place(error, text)}",
+        "file",
+        cure=cure,
+    )
+
+
+def _place(error: Any, text: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f", line {mark.line + 1}, column {mark.column + 1}"
+    position = getattr(error, "position", None)
+    if position is None:
+        return ""
+    # libyaml counts octets.
+    *lines, last = text.encode()[:position].split(b"\n")
+    column = len(last.decode(errors="replace"))
+    return f", line {len(lines) + 1}, column {column + 1}"
+
+
+def is_text(event: Any) -> bool:
+    return isinstance(getattr(event, "value", None), str)
+
+
+def plain(event: Any) -> str | None:
+    """The text of a scalar, None for YAML's null."""
+    value: str = event.value
+    if not event.style and value in ("", "~", "null", "Null", "NULL"):
+        return None
+    return value
