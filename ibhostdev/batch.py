@@ -120,6 +120,14 @@ class VfResult(NamedTuple):
     error: IbHostdevError | None = None
 
 
+class Outcome(NamedTuple):
+    """What became of a device that was to be made otherwise: whether it was,
+    and what went wrong."""
+
+    changed: bool
+    error: IbHostdevError | None
+
+
 class BatchResult:
     """One result for each VIF, in the order of the call.
 
@@ -195,5 +203,5 @@ class BatchFailed(IbHostdevError):
 
 
 Progress = Callable[[str, int, int], None]
-"""Called, one call at a time, with a stage ("write", "verify", "rebind"), and
-how many VFs of how many are through with it."""
+"""Called, one call at a time, with a stage ("write", "verify", "rebind",
+"make", "bind"), and how many VFs of how many are through with it."""

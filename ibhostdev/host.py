@@ -4,6 +4,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from errno import EACCES, EPERM, EROFS
+from itertools import starmap
 from os import PathLike
 
 from ibhostdev import journal, log, networks
@@ -15,6 +16,7 @@ from ibhostdev.batch import (
     BatchResult,
     Link,
     OnError,
+    Outcome,
     Progress,
     Vif,
 )
@@ -24,6 +26,7 @@ from ibhostdev.errors import (
     DeviceNotFound,
     InvalidInput,
 )
+from ibhostdev.guid import Guid
 from ibhostdev.inventory import (
     DEVICES,
     MECHANISMS,
@@ -331,6 +334,34 @@ class Host:
         """
         made, warnings = self._engine.restore(vifs, states)
         return self._report(vifs, made, warnings, False)
+
+    # -- VFs made, and their drivers ----------------------------------
+
+    def make(
+        self,
+        numbers: Sequence[tuple[PciAddress, int]],
+        progress: Progress | None = None,
+    ) -> list[Outcome]:
+        """Give PFs so many VFs each, all at once. A PF that has them is left
+        alone; one with others loses those first, unless a guest has one.
+
+        :raises DeviceNotFound: for what is no PF here; nothing was touched
+        """
+        return list(starmap(Outcome, self._engine.make(numbers, progress)))
+
+    def drive(
+        self,
+        wishes: Sequence[tuple[PciAddress, str | None, Guid | None]],
+        progress: Progress | None = None,
+    ) -> list[Outcome]:
+        """Bind VFs to drivers, many at once: the one that is named, "" being
+        none, or with None the one that the kernel gives a VF that has none.
+        A VF on its own driver that shows another node GUID than this, if one
+        is given, is bound anew. One in a guest's hands stays.
+
+        :raises InvalidInput: for what cannot be a driver; nothing was touched
+        """
+        return list(starmap(Outcome, self._engine.drive(wishes, progress)))
 
     def _check(self, mechanism: str | None) -> None:
         if mechanism is not None and mechanism not in self._mechanisms:

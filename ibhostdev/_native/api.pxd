@@ -221,6 +221,8 @@ cdef extern from "ibhostdev/engine.h" nogil:
         IBH_WRITE
         IBH_VERIFY
         IBH_REBIND
+        IBH_MAKE
+        IBH_BIND
 
     enum ibh_link:
         IBH_LINK_RAISED
@@ -268,3 +270,23 @@ cdef extern from "ibhostdev/engine.h" nogil:
                     const ibh_state *states, size_t count, ibh_batch **batch,
                     ibh_error **error)
     void ibh_batch_free(ibh_batch *batch)
+
+    # -- VFs made, and their drivers
+    struct ibh_making:
+        ibh_pci pf
+        unsigned int vfs
+        bint changed
+        ibh_error *error
+
+    int ibh_make(ibh_host *host, ibh_making *makings, size_t count,
+                 const ibh_how *how, ibh_error **error)
+
+    struct ibh_driving:
+        ibh_pci vf
+        const char *driver
+        uint64_t node_guid
+        bint changed
+        ibh_error *error
+
+    int ibh_drive(ibh_host *host, ibh_driving *drivings, size_t count,
+                  const ibh_how *how, ibh_error **error)

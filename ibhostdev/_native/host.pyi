@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ibhostdev._native.results import Results
 from ibhostdev.batch import Link, Progress, Vif
 from ibhostdev.errors import DeviceNotFound, IbHostdevError
+from ibhostdev.guid import Guid
 from ibhostdev.inventory import Pf, Policy, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.vendor import Ebrctl
@@ -35,6 +36,16 @@ class Engine:
     def netdev_named(self, altname: str) -> str | None: ...
     def asks_all(self, pf: Pf) -> bool: ...
     def asks_files(self, pf: Pf) -> bool: ...
+    def make(
+        self,
+        numbers: Sequence[tuple[PciAddress, int]],
+        progress: Progress | None,
+    ) -> list[tuple[bool, IbHostdevError | None]]: ...
+    def drive(
+        self,
+        wishes: Sequence[tuple[PciAddress, str | None, Guid | None]],
+        progress: Progress | None,
+    ) -> list[tuple[bool, IbHostdevError | None]]: ...
     def plug(
         self,
         vifs: Sequence[Vif],

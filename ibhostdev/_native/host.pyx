@@ -24,6 +24,8 @@ from ibhostdev._native.api cimport (
     ibh_batch_free,
     ibh_choice,
     ibh_choose,
+    ibh_drive,
+    ibh_driving,
     ibh_error,
     ibh_error_free,
     ibh_error_new,
@@ -35,6 +37,8 @@ from ibhostdev._native.api cimport (
     ibh_how,
     ibh_link,
     ibh_locate,
+    ibh_make,
+    ibh_making,
     ibh_mapping,
     ibh_mechanism,
     ibh_options,
@@ -91,7 +95,7 @@ cdef extern from "<unistd.h>" nogil:
     int gettid()
 
 # As enum ibh_stage counts.
-cdef tuple _stages = ("write", "verify", "rebind")
+cdef tuple _stages = ("write", "verify", "rebind", "make", "bind")
 # As enum ibh_link does.
 cdef tuple _links = ("raised", "kept", "lowered")
 
@@ -338,6 +342,66 @@ cdef class Engine:
         memset(&how, 0, sizeof(how))
         return self.run(RESTORE, vifs, states, &how, None, None, None)
 
+    # -- VFs made, and their drivers ----------------------------------
+
+    def make(self, numbers, progress):
+        """For each PF's address and number of VFs whether they were made,
+        and why not."""
+        cdef ibh_how how
+        cdef ibh_error *error = NULL
+        cdef size_t count = len(numbers), i
+        cdef int failed
+        cdef _Watch watch = _Watch(progress, None)
+        cdef ibh_making *makings = <ibh_making *>calloc(
+            count + 1, sizeof(ibh_making)
+        )
+        if makings is NULL:
+            raise MemoryError
+        try:
+            for i, (pf, vfs) in enumerate(numbers):
+                fill_pci(&makings[i].pf, pf)
+                makings[i].vfs = vfs
+            _watched(&how, watch)
+            with nogil:
+                failed = ibh_make(self.host, makings, count, &how, &error)
+            done = [] if failed else [
+                (bool(makings[i].changed), _maybe(makings[i].error))
+                for i in range(count)
+            ]
+            return _ended(watch, error, done)
+        finally:
+            free(makings)
+
+    def drive(self, wishes, progress):
+        """For each VF's address, driver and node GUID whether it was bound
+        or unbound, and why not."""
+        cdef ibh_how how
+        cdef ibh_error *error = NULL
+        cdef size_t count = len(wishes), i
+        cdef int failed
+        cdef _Watch watch = _Watch(progress, None)
+        cdef ibh_driving *drivings = <ibh_driving *>calloc(
+            count + 1, sizeof(ibh_driving)
+        )
+        if drivings is NULL:
+            raise MemoryError
+        try:
+            for i, (vf, driver, guid) in enumerate(wishes):
+                fill_pci(&drivings[i].vf, vf)
+                if driver is not None:
+                    drivings[i].driver = encoded(driver, "driver")
+                drivings[i].node_guid = guid or 0
+            _watched(&how, watch)
+            with nogil:
+                failed = ibh_drive(self.host, drivings, count, &how, &error)
+            done = [] if failed else [
+                (bool(drivings[i].changed), _maybe(drivings[i].error))
+                for i in range(count)
+            ]
+            return _ended(watch, error, done)
+        finally:
+            free(drivings)
+
     cdef run(self, Job job, vifs, states, ibh_how *how, mechanism, progress,
              until):
         cdef Vifs given = Vifs(vifs, states)
@@ -388,6 +452,24 @@ cdef class Engine:
         finally:
             ibh_error_free(error)
             ibh_batch_free(batch)
+
+
+cdef void _watched(ibh_how *how, _Watch watch):
+    memset(how, 0, sizeof(how[0]))
+    how.context = <void *>watch
+    if watch.main or watch.progress is not None:
+        how.stop = _stop
+    if watch.progress is not None:
+        how.progress = _progress
+
+
+cdef _ended(_Watch watch, ibh_error *error, done):
+    if watch.raised is not None:
+        ibh_error_free(error)
+        raise watch.raised
+    if error is not NULL:
+        raise _taken(error)
+    return done
 
 
 cdef void _note(raised, Results results):
@@ -585,6 +667,10 @@ cdef _taken(ibh_error *error):
         return error_of(error)
     finally:
         ibh_error_free(error)
+
+
+cdef _maybe(ibh_error *error):
+    return None if error is NULL else _taken(error)
 
 
 cdef unsigned int _milliseconds(double seconds) noexcept:

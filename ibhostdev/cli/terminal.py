@@ -35,6 +35,8 @@ _STAGES = {
     "write": "writing",
     "verify": "verifying",
     "rebind": "binding anew",
+    "make": "making VFs",
+    "bind": "binding",
     "attach": "attaching",
     "detach": "detaching",
     "measure": "measuring",

@@ -346,7 +346,14 @@ struct ibh_vif {
 	const char *network; /* physical; NULL is any */
 };
 
-enum ibh_stage { IBH_WRITE, IBH_VERIFY, IBH_REBIND };
+enum ibh_stage {
+	IBH_WRITE,
+	IBH_VERIFY,
+	IBH_REBIND,
+	IBH_MAKE,
+	IBH_BIND,
+	IBH_STAGES
+};
 
 /*
  * What a plug makes of the link where no policy is given, and where VFs have
@@ -431,5 +438,44 @@ IBH_PUBLIC int ibh_restore(struct ibh_host *host, const struct ibh_vif *vifs,
 			   struct ibh_batch **batch, struct ibh_error **error);
 
 IBH_PUBLIC void ibh_batch_free(struct ibh_batch *batch);
+
+/* ---- VFs made, and their drivers --------------------------------------- */
+
+/* How many VFs a PF is to have. `changed` says that it has others than
+ * before, or none; `error`, to be freed by the caller, why not these. */
+struct ibh_making {
+	struct ibh_pci pf;
+	unsigned int vfs;
+	bool changed;
+	struct ibh_error *error;
+};
+
+/*
+ * Make VFs on PFs, on several at once; one that has so many is left alone.
+ * The kernel changes a number of VFs only by taking all away, so a PF with a
+ * VF in a guest's hands is refused. Of `how` its functions count. Returns -1
+ * if nothing could be begun.
+ */
+IBH_PUBLIC int ibh_make(struct ibh_host *host, struct ibh_making *makings,
+			size_t count, const struct ibh_how *how,
+			struct ibh_error **error);
+
+/*
+ * The driver that a VF is to be on: "" for none, NULL for the one that the
+ * kernel gives it, if it has none. One that is on its own driver already and
+ * shows another identity than `node_guid` (0: it may show any) is bound anew.
+ */
+struct ibh_driving {
+	struct ibh_pci vf;
+	const char *driver;
+	uint64_t node_guid;
+	bool changed;
+	struct ibh_error *error; /* to be freed by the caller */
+};
+
+/* Bind VFs to drivers, many at once; never one in a guest's hands. */
+IBH_PUBLIC int ibh_drive(struct ibh_host *host, struct ibh_driving *drivings,
+			 size_t count, const struct ibh_how *how,
+			 struct ibh_error **error);
 
 #endif

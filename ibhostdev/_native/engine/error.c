@@ -2,9 +2,6 @@
 /* Errors as values, and the words of all of them. */
 #include "internal.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 #define TEXT_SIZE 768
 
 struct words {
@@ -193,6 +190,26 @@ static const struct words words[T_LAST] = {
 			    "identity",
 			    "echo {2} > /sys/" DRIVERS "/{1}/unbind, and to "
 			    "bind then" },
+	[T_VFS_KEPT] = { IBH_DEVICE_IN_USE,
+			 "cannot have {1} VFs in place of {2}: a guest has {3}",
+			 "detach the VFs from their guests first" },
+	[T_NOT_MADE] = { BY_ERRNO, "cannot be {1}",
+			 "see in the kernel log what was missing: firmware "
+			 "(SRIOV_EN, NUM_OF_VFS of mlxconfig), or room on the "
+			 "PCI bus (pci=realloc)" },
+	[T_NOT_SHOWN] = { IBH_TIMED_OUT,
+			  "{1} of {2} VFs have shown up within {3} s",
+			  "look into the kernel log, and try again" },
+	[T_GUEST_DRIVES] = { IBH_DEVICE_IN_USE,
+			     "a guest has the VF: it stays on {1}",
+			     "detach it from the guest first" },
+	[T_NO_DRIVER] = { IBH_COMMAND_FAILED, "there is no driver {1}",
+			  "modprobe {1}" },
+	[T_NOT_DRIVEN] = { BY_ERRNO, "could not be bound to {1}", HCA_LOG },
+	[T_NOT_RELEASED] = { BY_ERRNO, "{1} does not let go of it", HCA_LOG },
+	[T_OTHER_DRIVER] = { IBH_NOT_VERIFIED,
+			     "is on {1}, though {2} was to have it",
+			     "see who else binds VFs on this host" },
 	[T_NO_SERVER] = { IBH_NOT_RUNNING,
 			  "no server answers for this simulated host",
 			  "start it: ibhostdev simulate {1}" },
@@ -267,62 +284,6 @@ static const struct ibh_error no_memory = {
 static struct ibh_error *out_of_memory(void)
 {
 	return (struct ibh_error *)(uintptr_t)&no_memory;
-}
-
-void format(char *text, size_t size, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (vsnprintf(text, size, format, args) < 0)
-		text[0] = '\0';
-	va_end(args);
-}
-
-/* Bytes of the character at `c` in UTF-8; 0 if it is none. */
-static size_t character(const unsigned char *c)
-{
-	/* For the first octet, what the second has at least and at most: no
-	 * character has a longer form than it needs. */
-	unsigned char least = 0x80, most = 0xbf;
-	size_t i, len = *c < 0x80 ? 1 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : 4;
-
-	if (len == 1)
-		return 1;
-	if (*c < 0xc2 || *c > 0xf4)
-		return 0;
-	if (*c == 0xe0)
-		least = 0xa0;
-	else if (*c == 0xed)
-		most = 0x9f;
-	else if (*c == 0xf0)
-		least = 0x90;
-	else if (*c == 0xf4)
-		most = 0x8f;
-	if (c[1] < least || c[1] > most)
-		return 0;
-	for (i = 2; i < len; i++)
-		if ((c[i] & 0xc0) != 0x80)
-			return 0;
-	return len;
-}
-
-/* A terminal that does not read UTF-8 takes bytes for C1 controls that are
- * no character of it, too. */
-void printable(char *text)
-{
-	unsigned char *c = (unsigned char *)text;
-	size_t len;
-
-	for (; *c; c += len) {
-		len = character(c);
-		if (!len || *c < 0x20 || *c == 0x7f) {
-			*c = '?';
-			len = 1;
-		} else if (*c == 0xc2 && c[1] < 0xa0) { /* C1 controls */
-			c[1] = *c = '?';
-		}
-	}
 }
 
 /* {1} to {3} in `template` become the arguments. */

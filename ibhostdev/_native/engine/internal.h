@@ -2,7 +2,8 @@
 /*
  * What the files of the engine share. From the bottom up:
  *
- *   error.c       errors as values, and the texts of all of them
+ *   text.c        text that fits, and is fit to be shown
+ *   error.c       errors as values, and the words of all of them
  *   system.c      struct io on the real system: sysfs, netlink sockets
  *   simulated.c   the same where a process stands in for the kernel
  *   lock.c        the locks of PFs, first come, first served
@@ -22,6 +23,8 @@
  *                 the steps of a batch
  *   run.c         all of them, in their order
  *   report.c      what became of a batch
+ *   make.c        VFs made
+ *   drive.c       VFs given to drivers
  *
  * Functions that can fail return NULL or 0 for success and else the error,
  * which then is the caller's; or an errno, negative, where it is a system
@@ -117,6 +120,15 @@ enum text {
 	T_NO_LONGER_VF, /* {1} PF */
 	T_NOT_BOUND, /* {1} driver, {2} VF */
 	T_NOT_UNBOUND, /* likewise */
+	/* making VFs, and giving them drivers */
+	T_VFS_KEPT, /* {1} wanted, {2} there, {3} VF */
+	T_NOT_MADE, /* {1} number of VFs */
+	T_NOT_SHOWN, /* {1} seen, {2} wanted, {3} seconds */
+	T_GUEST_DRIVES, /* {1} driver */
+	T_NO_DRIVER, /* {1} driver */
+	T_NOT_DRIVEN, /* {1} driver */
+	T_NOT_RELEASED, /* {1} driver */
+	T_OTHER_DRIVER, /* {1} seen, {2} wanted */
 	T_NO_SERVER,
 	T_MEMORY,
 	T_LAST,
@@ -132,6 +144,9 @@ struct ibh_error *fail(enum text what, const char *device,
 struct ibh_error *error_of(struct ibh_error *error, const char *device,
 			   const char *attribute);
 struct ibh_error *error_copy(const struct ibh_error *error);
+
+/* ---- text.c ------------------------------------------------------------ */
+
 /* Text with what could move a terminal's cursor taken out. */
 void printable(char *text);
 /* snprintf() whose result, cut, is whole: -1 never, NUL always. */
@@ -635,7 +650,7 @@ struct run {
 	pthread_t caller;
 	pthread_mutex_t mutex; /* of progress */
 	atomic_bool stopped;
-	size_t due, done[3]; /* progress, by stage */
+	size_t due, done[IBH_STAGES]; /* progress */
 };
 
 /* The steps. An error of these ends the batch, with nothing written. */
@@ -741,6 +756,14 @@ struct ibh_state overlaid(const struct ibh_state *state,
 /* Whether a VF is what it was; what could not be shown was idle. */
 bool same_state(const struct ibh_state *before, const struct ibh_state *after);
 bool same_pkeys(const struct ibh_state *a, const struct ibh_state *b);
+
+/* drive.c: writes a VF's address to a file of its driver's, bind or unbind,
+ * several times while firmware is not ready; a negative errno. */
+int drive_poke(struct ibh_host *host, const char *driver, const char *action,
+	       const char *address);
+/* What a link of a device's leads to: a length or a negative errno. */
+ssize_t drive_target(struct ibh_host *host, const char *address,
+		     const char *link, char name[IBH_NAME]);
 
 /* run.c: whether somebody wants it to end. */
 bool stopped(struct run *run);

@@ -8,12 +8,9 @@
  * until it is bound again, which takes 0.3 to 0.5 s of waiting for firmware:
  * so only those that need it, and many at once.
  */
-#include "path.h"
+#include "internal.h"
 
 #define AT_ONCE 32
-/* Firmware may still be initialising the function. */
-#define TRIES 5
-#define PAUSE_MS 200
 
 struct due {
 	const struct ibh_pf *pf;
@@ -122,39 +119,6 @@ static void find(struct rebinding *all)
 
 /* ---- how --------------------------------------------------------------- */
 
-static bool is_passing(int err)
-{
-	return err == -EIO || err == -EAGAIN || err == -EBUSY ||
-	       err == -ETIMEDOUT;
-}
-
-static int poke(struct ibh_host *host, const struct due *due,
-		const char *action)
-{
-	struct path path = { 0 };
-	int tries, err;
-
-	path_add(&path, DRIVERS "/");
-	path_add(&path, due->vf->driver);
-	path_add(&path, action);
-	for (tries = 1;; tries++) {
-		err = host_write(host, path.text, due->address);
-		if (!is_passing(err) || tries == TRIES)
-			return err;
-		host->io->sleep(host->context, PAUSE_MS);
-	}
-}
-
-/* What a link of the VF's leads to: a length or a negative errno. */
-static ssize_t target(struct ibh_host *host, const struct due *due,
-		      const char *link, char name[IBH_NAME])
-{
-	struct path path;
-
-	path_device(&path, due->address, link);
-	return host_base(host, path.text, name, IBH_NAME);
-}
-
 static struct ibh_error *not_bound(const struct due *due, enum text what,
 				   const char *step, ssize_t err)
 {
@@ -170,11 +134,11 @@ static struct ibh_error *rebind(struct run *run, const struct due *due)
 
 	/* Once more, right before: a PF has no physfn, and unbinding one
 	 * takes the fabric from every guest of the host. */
-	if (target(host, due, "/physfn", name) < 0 ||
+	if (drive_target(host, due->address, "/physfn", name) < 0 ||
 	    strcmp(name, due->pf->address))
 		return fail(T_NO_LONGER_VF, due->address, "physfn", 0,
 			    due->pf->address, NULL, NULL);
-	err = target(host, due, "/driver", name);
+	err = drive_target(host, due->address, "/driver", name);
 	if (err < 0 && err != -ENOENT)
 		return not_bound(due, T_NOT_UNBOUND, "driver", err);
 	/* Nothing is locked here: somebody may have taken it, and seen it
@@ -182,13 +146,13 @@ static struct ibh_error *rebind(struct run *run, const struct due *due)
 	if (err < 0 || strcmp(name, due->vf->driver) ||
 	    !is_stale(run, due->vf, due->guid, due->certain))
 		return NULL;
-	err = poke(host, due, "/unbind");
+	err = drive_poke(host, due->vf->driver, "/unbind", due->address);
 	if (err == -ENODEV)
 		return NULL; /* likewise */
 	if (err)
 		return not_bound(due, T_NOT_UNBOUND, "unbind", err);
-	err = poke(host, due, "/bind");
-	if (!err || target(host, due, "/driver", name) >= 0)
+	err = drive_poke(host, due->vf->driver, "/bind", due->address);
+	if (!err || drive_target(host, due->address, "/driver", name) >= 0)
 		return NULL; /* or somebody took it in between */
 	return not_bound(due, T_NOT_BOUND, "bind", err);
 }
