@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: subcommands, exit codes, signals."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ibhostdev import descriptors, log
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
-from ibhostdev.cli import listing, options, outcome, terminal, vifs
-from ibhostdev.cli.outcome import Exit
+from ibhostdev.cli import (
+    listing,
+    options,
+    outcome,
+    provisioning,
+    terminal,
+    vifs,
+)
+from ibhostdev.cli.outcome import EXIT_CODES, Exit
+from ibhostdev.cli.outcome import write_json as _write_json
 from ibhostdev.errors import (
     CommandFailed,
     IbHostdevError,
@@ -29,14 +36,6 @@ if TYPE_CHECKING:
     from ibhostdev.guest.guests import Guests
     from ibhostdev.guest.results import GuestsResult
 
-EXIT_CODES = """\b
-Exit codes:
-  0    done
-  1    a VF failed; the results tell what became of the others
-  2    bad input; nothing was touched
-  3    no rights
-  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM; what a batch
-       had written by then was put back"""
 BATCH_EXIT_CODES = EXIT_CODES + ", unless it had --on-error continue"
 
 
@@ -626,13 +625,11 @@ def simulate(
     return Exit.DONE
 
 
+for command in provisioning.COMMANDS:
+    cli.add_command(command)
+
+
 # -- the process ----------------------------------------------------------
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    # The one control character that JSON may have as it is.
-    text = json.dumps(value, indent=2).replace("\x7f", "\\u007f")
-    terminal.write(f"{text}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What became of a batch: for programs, for people, and as an exit code."""
 
+import json
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 from ibhostdev.batch import BatchFailed, BatchResult, VfResult, Vif
+from ibhostdev.cli import terminal
 from ibhostdev.cli.listing import state_json, text
 from ibhostdev.cli.terminal import Cell, Line, table
 from ibhostdev.errors import (
@@ -19,6 +21,15 @@ from ibhostdev.errors import (
 )
 from ibhostdev.inventory import EBRCTL, VfState
 from ibhostdev.plain import error_to_plain
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a VF failed; the results tell what became of the others
+  2    bad input; nothing was touched
+  3    no rights
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM; what a batch
+       had written by then was put back"""
 
 
 class Exit(IntEnum):
@@ -70,6 +81,12 @@ def not_searched(one: VfResult) -> bool:
 
 
 # -- for programs ---------------------------------------------------------
+
+
+def write_json(value: dict[str, Any]) -> None:
+    # The one control character that JSON may have as it is.
+    text = json.dumps(value, indent=2).replace("\x7f", "\\u007f")
+    terminal.write(f"{text}\n")
 
 
 def failure_json(error: dict[str, Any] | None) -> dict[str, Any]:

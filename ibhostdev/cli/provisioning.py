@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ibhostdev apply`` and what else is about the host as it is to be."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ibhostdev.cli import options, terminal
+from ibhostdev.cli.listing import identity, state_json, text
+from ibhostdev.cli.outcome import EXIT_CODES, Exit, exit_code, write_json
+from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.errors import AccessDenied, IbHostdevError
+from ibhostdev.plain import error_to_plain
+
+if TYPE_CHECKING:
+    from ibhostdev.provision.report import (
+        Claims,
+        PfReport,
+        Report,
+        VfReport,
+    )
+
+FILE = "/etc/ibhostdev/host.yaml"
+NO_LIBVIRT = "none"
+
+_connect = click.option(
+    "--connect",
+    "uri",
+    metavar="URI",
+    help="The libvirt to ask what its domains have; none: not to ask any.  "
+    "[default: the local one, if it is there]",
+)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--file",
+    metavar="FILE",
+    default=FILE,
+    show_default=True,
+    help="YAML or JSON list of PFs, or what 'list --json' has written; - for "
+    "standard input.",
+)
+@click.option(
+    "--pf",
+    "names",
+    metavar="PF",
+    multiple=True,
+    help="Only this one of the file's PFs; repeat it for several.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be done, write nothing.",
+)
+@_connect
+@options.json
+@options.everywhere(first=False)
+@click.pass_obj
+def apply(
+    settings: options.Settings,
+    file: str,
+    names: Sequence[str],
+    dry_run: bool,
+    uri: str | None,
+    as_json: bool,
+) -> int:
+    """Make the host what a file says: its VFs, their identities and drivers.
+
+    \b
+    - pf: 0000:3b:00.0
+      vfs: 16
+      driver: vfio-pci
+      guids: derived
+
+    VFs are made with no driver on them, get their identities all in one
+    batch, and are bound then. Applied again it writes nothing. What a guest
+    has, and PFs that the file does not name, are left alone.
+    """
+    from ibhostdev.provision.apply import apply as apply_
+    from ibhostdev.provision.found import pf_named
+    from ibhostdev.provision.reading import from_file
+
+    wishes = from_file(file)
+    host = settings.connect()
+    if names:
+        pfs = host.pfs
+        chosen = {pf.pci for pf in pfs for name in names
+                  if pf_named([pf], name)}  # fmt: skip
+        wishes = [
+            wish
+            for wish in wishes
+            if (pf := pf_named(pfs, wish.pf)) and pf.pci in chosen
+        ]
+    total = sum(wish.vfs or 0 for wish in wishes)
+    with terminal.progress(total, "make") as progress:
+        report = apply_(
+            host,
+            wishes,
+            _claims(settings, uri),
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if as_json:
+        write_json(report_json(report))
+    else:
+        terminal.show(report_lines(report, dry_run))
+    return _tell(report)
+
+
+COMMANDS = (apply,)
+
+
+def _claims(settings: options.Settings, uri: str | None) -> "Claims":
+    """What libvirt's domains want. Where nobody has asked for it, nothing
+    that is wrong with libvirt is worth more than a word."""
+    from ibhostdev import log
+    from ibhostdev.guest import connection
+    from ibhostdev.provision.report import Claims
+
+    if uri == NO_LIBVIRT or (
+        uri is None and (settings.host is not None or not connection.at_hand())
+    ):
+        return Claims()
+    from ibhostdev.guest.claims import claims
+
+    try:
+        conn = connection.connect(uri or connection.URI, read_only=True)
+        try:
+            return Claims(*claims(conn))
+        finally:
+            conn.close()
+    except IbHostdevError as error:
+        if uri is not None:
+            raise
+        log.logger("ibhostdev").debug("not asked: %s", error)
+        return Claims()
+
+
+def _tell(report: "Report") -> Exit:
+    for warning in report.warnings:
+        terminal.warn(warning)
+    errors = report.errors
+    for error in errors:
+        terminal.explain(error)
+    if not errors:
+        return Exit.DONE
+    if all(isinstance(error, AccessDenied) for error in errors):
+        return Exit.NO_RIGHTS
+    return max(Exit.FAILED, *map(exit_code, errors[:1]))
+
+
+# -- for programs ---------------------------------------------------------
+
+
+def report_json(report: "Report") -> dict[str, Any]:
+    return {
+        "ok": not report.errors,
+        "changed": report.changed,
+        "pfs": [_pf_json(pf) for pf in report.pfs],
+        "results": [_vf_json(vf) for vf in report.vfs],
+        "warnings": report.warnings,
+        "notes": report.notes,
+        "error": None,
+    }
+
+
+def _pf_json(pf: "PfReport") -> dict[str, Any]:
+    return {
+        "pci": pf.pci,
+        "vfs_before": pf.vfs_before,
+        "vfs": pf.vfs,
+        "autoprobe_before": pf.autoprobe_before,
+        "autoprobe": pf.autoprobe,
+        "changed": pf.changed,
+        "error": error_to_plain(pf.error),
+    }
+
+
+def _vf_json(vf: "VfReport") -> dict[str, Any]:
+    return {
+        "pf": vf.pf,
+        "index": vf.index,
+        "pci": vf.pci,
+        "guid": text(vf.guid),
+        "ok": vf.error is None,
+        "before": state_json(vf.before),
+        "after": state_json(vf.after),
+        "mechanism": vf.mechanism,
+        "changed": vf.changed,
+        "verified": vf.verified,
+        "driver_before": vf.driver_before,
+        "driver": vf.driver,
+        "bound": vf.bound,
+        "error": error_to_plain(vf.error),
+    }
+
+
+# -- for people -----------------------------------------------------------
+
+
+def report_lines(report: "Report", dry_run: bool) -> list[Line]:
+    """What changed, and a closing line."""
+    lines: list[Line] = []
+    for pf in report.pfs:
+        vfs = [vf for vf in report.vfs if vf.pf == pf.pci]
+        rows = [_row(vf) for vf in vfs if vf.changed or vf.bound or vf.error]
+        lines += [_heading(pf), *aligned(rows, "  ")]
+    lines += [[("note: ", "bold"), (note, "")] for note in report.notes]
+    return [*lines, _summary(report, dry_run)]
+
+
+def _heading(pf: "PfReport") -> Line:
+    cells: list[Cell] = [(pf.pci, "bold cyan")]
+    if pf.vfs_before == pf.vfs:
+        cells.append((f"  {pf.vfs} VFs", ""))
+    else:
+        cells.append((f"  {pf.vfs_before} → {pf.vfs} VFs", "green"))
+    if pf.autoprobe_before != pf.autoprobe:
+        cells.append((f"  autoprobe {'on' if pf.autoprobe else 'off'}", ""))
+    if pf.error is not None:
+        cells.append(("  failed", "bold red"))
+    return cells
+
+
+def _row(vf: "VfReport") -> Line:
+    who = "idle" if vf.guid is None else vf.guid.mac or str(vf.guid)
+    before: Cell = ("-", "dim")
+    if vf.before is not None:
+        before = identity(vf.before)
+    driver = vf.driver or "-"
+    if vf.driver_before is not None and vf.driver_before != vf.driver:
+        driver = f"{vf.driver_before or '-'} → {driver}"
+    return [
+        (f"{vf.index:3}", ""),
+        (vf.pci or "to be made", ""),
+        before,
+        ("→" if vf.changed else " ", "dim"),
+        (who, "bold" if vf.guid is not None else "dim"),
+        (driver, ""),
+        ("failed", "bold red") if vf.error else ("", ""),
+    ]
+
+
+def _summary(report: "Report", dry_run: bool) -> Line:
+    if not report.pfs:
+        return [("nothing to do: no PF was named", "")]
+    failed = len(report.errors)
+    if not report.changed and not failed:
+        return [("all is as it is to be: nothing was written", "green")]
+    counts = [
+        (
+            sum(vf.changed and vf.error is None for vf in report.vfs),
+            "identities",
+        ),
+        (
+            sum(vf.bound and vf.error is None for vf in report.vfs),
+            "drivers",
+        ),
+        (failed, "failures"),
+    ]
+    told = ", ".join(f"{count} {word}" for count, word in counts if count)
+    pfs = f"{len(report.pfs)} PF" + "s" * (len(report.pfs) > 1)
+    what = "would be written" if dry_run else "written"
+    return [(f"{pfs}: {told or 'their VFs'} {what}", "")]

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a wish means on a host: its PF, and who its VFs are to be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ibhostdev.batch import Vif
+from ibhostdev.errors import DeviceNotFound, InvalidInput
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import Family, Pf
+from ibhostdev.provision.wish import Identity, PfWish
+
+
+@dataclass(slots=True)
+class Found:
+    """A PF with what is wanted of it. ``identities`` are of those VFs that
+    are to be somebody's, by index."""
+
+    wish: PfWish
+    pf: Pf
+    identities: Mapping[int, Identity] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def vfs(self) -> int:
+        """How many VFs it is to have."""
+        return self.pf.numvfs if self.wish.vfs is None else self.wish.vfs
+
+    @property
+    def makes(self) -> bool:
+        """Whether its VFs have to be made, and those that it has to go."""
+        return self.vfs != self.pf.numvfs
+
+    def vif(self, index: int) -> Vif:
+        return Vif(
+            self.pf.vf_address(index),
+            self.identities[index].guid,
+            self.wish.physical_network,
+        )
+
+
+def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
+    """The PFs that are meant, each once, and their VFs' identities.
+
+    :raises DeviceNotFound: for a name that is no PF's here
+    :raises InvalidInput: for what its PF cannot be, by line and column
+    """
+    pfs = host.pfs
+    found = [Found(wish, _pf(pfs, wish)) for wish in wishes]
+    seen: dict[str, PfWish] = {}
+    for one in found:
+        other = seen.setdefault(one.pf.pci, one.wish)
+        if other is not one.wish:
+            raise one.wish.place.refuse(
+                f"{one.wish.pf} is the PF {one.pf.pci} again, which is "
+                f"{other.pf} in line {other.place.line}",
+                "pf",
+                "one entry for each PF",
+            )
+        _check(one)
+    _share_out(found, pfs)
+    return found
+
+
+def pf_named(pfs: Sequence[Pf], name: str) -> Pf | None:
+    """By PCI address, IB device, network device, or GUID of its port."""
+    for pf in pfs:
+        names = {pf.pci, pf.ib_device, *(one.name for one in pf.netdevs)}
+        names |= {str(port.guid) for port in pf.ports if port.guid}
+        if name in names:
+            return pf
+    return None
+
+
+def _pf(pfs: Sequence[Pf], wish: PfWish) -> Pf:
+    pf = pf_named(pfs, wish.pf)
+    if pf is None:
+        here = ", ".join(f"{one.pci} {one.ib_device}" for one in pfs)
+        raise DeviceNotFound(
+            f"{wish.pf} is no InfiniBand PF here",
+            str(wish.place),
+            "pf",
+            cure=f"there are: {here or 'none; see ibhostdev doctor'}",
+        )
+    return pf
+
+
+def _check(one: Found) -> None:
+    pf, wish = one.pf, one.wish
+    if one.makes and pf.family is Family.MLX4:
+        raise wish.place.refuse(
+            f"{pf.pci} has {pf.numvfs} VFs, and its driver makes others only "
+            "when it is loaded",
+            "vfs",
+            "give mlx4_core another num_vfs in /etc/modprobe.d",
+        )
+    if one.vfs > pf.totalvfs:
+        raise wish.place.refuse(
+            f"{pf.pci} can have {pf.totalvfs} VFs and not {one.vfs}",
+            "vfs",
+            f"ask for fewer, or mlxconfig -d {pf.pci} set SRIOV_EN=1 "
+            f"NUM_OF_VFS={one.vfs}",
+        )
+    if wish.driver in ("mlx4_core", "mlx5_core") and wish.driver != pf.driver:
+        raise wish.place.refuse(
+            f"the VFs of {pf.pci} are none of {wish.driver}'s",
+            "driver",
+            f"write {pf.driver}",
+        )
+    if wish.policy is not None and pf.family is Family.MLX4:
+        raise wish.place.refuse(
+            f"{pf.pci} is an mlx4, whose VFs have no policy",
+            "policy",
+            "leave it out",
+        )
+
+
+def _share_out(found: Sequence[Found], pfs: Sequence[Pf]) -> None:
+    """Who each VF is to be. A GUID that two would have is refused, and one
+    that is a PF's own."""
+    taken: dict[Guid, str] = {}
+    for pf in pfs:
+        own = [pf.node_guid, *(port.guid for port in pf.ports)]
+        taken |= {guid: f"the PF {pf.pci}" for guid in own if guid}
+    for one in found:
+        wish = one.wish
+        identities: dict[int, Identity] = {}
+        for index in range(one.vfs):
+            try:
+                identity = wish.guids.of(one.pf, index)
+                if identity is None:
+                    continue
+                identity.guid.require_identity()
+            except InvalidInput as error:
+                raise wish.place.refuse(
+                    error.message, "guids", error.cure or ""
+                ) from None
+            guid = identity.guid
+            me = f"VF {index} of {one.pf.pci}"
+            if guid in taken:
+                raise wish.place.refuse(
+                    f"GUID {guid} would be that of {me} and of {taken[guid]}",
+                    "guids",
+                    "give each VF a GUID of its own",
+                )
+            taken[guid] = me
+            policy = identity.policy or wish.policy
+            identities[index] = Identity(guid, policy)
+        one.identities = identities
+        left = wish.guids.beyond(one.vfs)
+        if left:
+            one.notes.append(
+                f"{one.pf.pci} has {one.vfs} VFs, and the last {left} of them "
+                "get no GUID: there are no more"
+            )

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ibhostdev apply``: what it prints and how it ends."""
+
+import json
+
+import pytest
+
+from tests.flavours import guid
+from tests.testbed import Hca
+
+
+@pytest.fixture
+def empty(bed):
+    bed.build(Hca(vfs=0, total=8), Hca(vfs=0, total=8))
+    return bed
+
+
+@pytest.fixture
+def file(empty, tmp_path):
+    path = tmp_path / "host.yaml"
+    path.write_text(
+        f"- {{pf: {empty.pfs[0]}, vfs: 2, driver: mlx5_core, "
+        f"guids: [{guid(1)}]}}\n- {{pf: ib1, vfs: 1, guids: derived}}\n"
+    )
+    return str(path)
+
+
+def test_for_people(empty, run, file):
+    done = run("apply", "--file", file, "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    assert f"{empty.pfs[0]}  0 → 2 VFs" in done.out
+    assert "to be made" in done.out
+    assert "2 PFs: 2 identities, 3 drivers would be written" in done.out
+    assert empty.seen(0) == []
+    done = run("apply", "--file", file)
+    assert (done.code, done.err) == (0, "")
+    row = next(line for line in done.out.splitlines() if "fa:16" in line)
+    assert row.split() == [
+        "0", empty.vf(0, 0), "not", "known", "→", "fa:16:3e:00:00:01",
+        "-", "→", "mlx5_core",
+    ]  # fmt: skip
+    assert "note: 0000:3b:00.0 has 2 VFs, and the last 1" in done.out
+    assert done.out.endswith("2 PFs: 2 identities, 3 drivers written\n")
+    done = run("apply", "--file", file)
+    assert done.code == 0
+    assert "nothing was written" in done.out
+
+
+def test_for_programs(empty, run, file):
+    done = run("apply", "--file", file, "--json")
+    assert done.code == 0
+    assert (done.json["ok"], done.json["changed"]) == (True, True)
+    assert [pf["vfs"] for pf in done.json["pfs"]] == [2, 1]
+    first = done.json["results"][0]
+    assert (first["pci"], first["guid"]) == (empty.vf(0, 0), guid(1))
+    assert first["driver"] == "mlx5_core"
+    assert first["after"]["port_guid"] == guid(1)
+    assert run("apply", "--file", file, "--json").json["changed"] is False
+
+
+def test_one_pf_of_the_file(empty, run, file):
+    """As udev asks for it: whichever else is there or not."""
+    with open(file, "a") as more:
+        more.write("- {pf: ib9, vfs: 3}\n")
+    assert run("apply", "--file", file).code == 2
+    assert run("apply", "--file", file, "--pf", empty.pfs[1]).code == 0
+    assert [len(empty.seen(pf)) for pf in (0, 1)] == [0, 1]
+    done = run("apply", "--file", file, "--pf", "ib7")
+    assert (done.code, done.out) == (0, "nothing to do: no PF was named\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("- {pf: ib0, vfs: 2}\n- {pf: ib1, vfs: x}", "line 2, column 18"),
+        ("- {pf: ib0, vfs: 2}\n- {pf: ib5}", "line 2, column 8"),
+    ],
+)
+def test_a_bad_file_touches_nothing(empty, run, tmp_path, text, told):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    done = run("apply", "--file", str(path))
+    assert done.code == 2
+    assert told in done.err
+    assert empty.seen(0) == []
+    failed = run("apply", "--file", str(path), "--json")
+    assert told in failed.json["error"]["device"]
+
+
+def test_no_file(empty, run, tmp_path):
+    done = run("apply", "--file", str(tmp_path / "none"))
+    assert done.code == 2
+    assert "cannot be read" in done.err
+
+
+def test_what_list_writes_is_applied(empty, run, shell, file, tmp_path):
+    assert run("apply", "--file", file).code == 0
+    before = run("list", "--json").out
+    done = shell("apply", "--file", "-", "--json", text=before)
+    assert done.code == 0
+    assert done.json["changed"] is False
+    for pf in (0, 1):
+        empty.numvfs(pf, 0)
+    assert shell("apply", "--file", "-", text=before).code == 0
+    # but for what was zero, which is all ones or zero now
+    after = run("list", "--json").out
+    assert owners(after) == owners(before)
+
+
+def owners(text):
+    return [
+        (vf["pci"], vf["mac"], vf["driver"], vf["policy"])
+        for pf in json.loads(text)["pfs"]
+        for vf in pf["vfs"]
+    ]
+
+
+def test_some_vfs_of_a_pf_are_no_host(empty, run, file, tmp_path):
+    assert run("apply", "--file", file).code == 0
+    part = tmp_path / "part.json"
+    part.write_text(run("list", "--json", empty.vf(0, 1)).out)
+    done = run("apply", "--file", str(part))
+    assert done.code == 2
+    assert "does not have all VFs of its PF" in done.err
