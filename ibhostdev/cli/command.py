@@ -448,17 +448,47 @@ def libvirt_hook(
 
 
 @cli.command()
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Find VFs instead with an identity that neither host.yaml nor a "
+    "libvirt domain claims, and that no guest has.",
+)
+@click.option("--fix", is_flag=True, help="With --sweep: make them idle.")
+@click.option(
+    "--file", metavar="FILE", help="With --sweep: another host.yaml."
+)
+@click.option(
+    "--connect",
+    "uri",
+    metavar="URI",
+    help="With --sweep: the libvirt to ask what its domains have.",
+)
 @options.privilege
 @options.json
 @options.everywhere(first=False)
 @click.pass_obj
-def doctor(settings: options.Settings, as_json: bool) -> int:
+def doctor(
+    settings: options.Settings,
+    sweep: bool,
+    fix: bool,
+    file: str | None,
+    uri: str | None,
+    as_json: bool,
+) -> int:
     """Find what would keep a plug from working here, or make it slow.
 
     Each finding comes with its cure. Exit code 1 says that there is a
     problem; warnings and notes are none. With --privilege the rights are
     those of who is asked to plug.
     """
+    if (fix or file or uri) and not sweep:
+        raise click.UsageError(
+            "--fix, --file and --connect go with --sweep.",
+            click.get_current_context(),
+        )
+    if sweep:
+        return provisioning.sweep(settings, file, uri, fix, as_json)
     from ibhostdev import doctor as doctors
     from ibhostdev.cli import doctor as reports
 

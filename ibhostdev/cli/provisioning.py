@@ -1,25 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """``ibhostdev apply`` and what else is about the host as it is to be."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ibhostdev.batch import BatchFailed, BatchResult
 from ibhostdev.cli import options, terminal
 from ibhostdev.cli.listing import identity, state_json, text
-from ibhostdev.cli.outcome import EXIT_CODES, Exit, exit_code, write_json
+from ibhostdev.cli.outcome import (
+    EXIT_CODES,
+    Exit,
+    as_lines,
+    exit_code,
+    write_json,
+)
+from ibhostdev.cli.outcome import as_json as as_json_
 from ibhostdev.cli.terminal import Cell, Line, aligned
 from ibhostdev.errors import AccessDenied, IbHostdevError
+from ibhostdev.guid import Guid
+from ibhostdev.pci import PciAddress
 from ibhostdev.plain import error_to_plain
 
 if TYPE_CHECKING:
+    from ibhostdev.guest.claims import Wanted
+    from ibhostdev.host import Host
+    from ibhostdev.provision.found import Found
     from ibhostdev.provision.report import (
         Claims,
         PfReport,
         Report,
         VfReport,
     )
+    from ibhostdev.provision.restoring import Stale
 
 FILE = "/etc/ibhostdev/host.yaml"
 NO_LIBVIRT = "none"
@@ -109,33 +124,230 @@ def apply(
     return _tell(report)
 
 
-COMMANDS = (apply,)
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--file",
+    metavar="FILE",
+    default="-",
+    help="A new file to write to.  [default: standard output]",
+)
+@options.everywhere(first=False)
+@click.pass_obj
+def save(settings: options.Settings, file: str) -> int:
+    """Write a host.yaml that says what is there: apply of it changes nothing.
+
+    \b
+    ibhostdev save --file /etc/ibhostdev/host.yaml
+    """
+    from ibhostdev.provision import saving
+
+    text = saving.as_yaml(settings.connect())
+    if file == "-":
+        terminal.write(text)
+    else:
+        saving.write(text, file)
+    return Exit.DONE
 
 
-def _claims(settings: options.Settings, uri: str | None) -> "Claims":
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--file",
+    metavar="FILE",
+    help=f"As apply has it.  [default: {FILE}, if it is there]",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be written, write nothing.",
+)
+@_connect
+@options.json
+@options.everywhere(first=False)
+@click.pass_obj
+def restore(
+    settings: options.Settings,
+    file: str | None,
+    dry_run: bool,
+    uri: str | None,
+    as_json: bool,
+) -> int:
+    """Give VFs the identities back that this host is known to want.
+
+    After a PF was reset, its driver reloaded or its firmware updated: what
+    host.yaml says, and the metadata of libvirt's domains that run or start by
+    themselves, is compared with what is there, and mended in one batch. What
+    is right already is not written. Nova's guests get theirs by a restart of
+    nova-compute.
+    """
+    from ibhostdev.provision.restoring import restore as restore_
+
+    host = settings.connect()
+    vifs = [
+        vif
+        for one in _domains(settings, uri)
+        if one.runs or one.starts
+        for vif in one.vifs
+    ]
+    found = _found(settings, host, file)
+    total = len(vifs) + sum(len(one.identities) for one in found)
+    with terminal.progress(total) as progress:
+        restored = restore_(
+            host, found, vifs, dry_run=dry_run, progress=progress
+        )
+    result = restored.result
+    if as_json:
+        write_json(as_json_(restored.vifs, result))
+    else:
+        terminal.show(as_lines(restored.vifs, result, "restored", dry_run))
+    for warning in (*restored.notes, *result.warnings):
+        terminal.warn(warning)
+    return _failures(result)
+
+
+COMMANDS = (apply, save, restore)
+
+
+def sweep(
+    settings: options.Settings,
+    file: str | None,
+    uri: str | None,
+    fix: bool,
+    as_json: bool,
+) -> int:
+    """Of doctor: VFs with an identity that nobody claims."""
+    from ibhostdev.provision import restoring
+    from ibhostdev.provision.report import Claims
+
+    host = settings.connect()
+    domains = _domains(settings, uri)
+    wanted = {
+        vif.pci: vif.guid
+        for one in _found(settings, host, file)
+        for vif in map(one.vif, one.identities)
+        if vif.pci is not None
+    }
+    guids: dict[Guid, str] = {}
+    devices: dict[PciAddress, str] = {}
+    for domain in domains:
+        name = f"domain {domain.domain}"
+        devices |= dict.fromkeys(domain.devices, name)
+        for vif in domain.vifs:
+            guids[vif.guid] = name
+            if vif.pci is not None:
+                wanted[vif.pci] = vif.guid
+    found = restoring.stale(host, wanted, Claims(guids, devices))
+    result = BatchResult(())
+    if fix:
+        try:
+            result = restoring.sweep(host, found)
+        except BatchFailed as error:
+            result = error.result
+    failed = {one.pci: one.error for one in result.results}
+    if as_json:
+        write_json(
+            {
+                "stale": [
+                    {
+                        "pci": one.vf.pci,
+                        "guid": text(one.guid),
+                        "claimed_by": one.note or None,
+                        "fixed": fix and failed.get(one.vf.pci) is None,
+                        "error": error_to_plain(failed.get(one.vf.pci)),
+                    }
+                    for one in found
+                ]
+            }
+        )
+    else:
+        terminal.show(_stale_lines(found, fix))
+    for warning in result.warnings:
+        terminal.warn(warning)
+    return _failures(result) if fix or not found else Exit.FAILED
+
+
+def _stale_lines(found: "Sequence[Stale]", fix: bool) -> list[Line]:
+    if not found:
+        return [[("no VF has an identity that nobody claims", "green")]]
+    rows: list[Line] = [
+        [
+            (one.vf.pci, ""),
+            (one.guid.mac or str(one.guid), "bold"),
+            (f"claimed by {one.note} for another VF" if one.note else "", ""),
+        ]
+        for one in found
+    ]
+    vfs = f"{len(found)} VF" + "s" * (len(found) > 1)
+    end = (
+        f"{vfs}: made idle"
+        if fix
+        else f"{vfs} with an identity that nobody claims: --fix makes them "
+        "idle. What Nova's guests want is not known here: first restart "
+        "nova-compute where there is one"
+    )
+    return [*aligned(rows), [(end, "")]]
+
+
+def _failures(result: BatchResult) -> Exit:
+    if result.ok:
+        return Exit.DONE
+    for cause in result.failures:
+        terminal.explain(cause)
+    return exit_code(BatchFailed.of(result))
+
+
+def _found(
+    settings: options.Settings, host: "Host", file: str | None
+) -> "list[Found]":
+    """What a file wants; without one, host.yaml if it is there. That is
+    about this machine."""
+    from ibhostdev.provision.found import find
+    from ibhostdev.provision.reading import from_file
+
+    if file is None and settings.host is None and os.path.exists(FILE):
+        file = FILE
+    return [] if file is None else find(host, from_file(file))
+
+
+def _domains(
+    settings: options.Settings, uri: str | None
+) -> "Sequence[Wanted]":
     """What libvirt's domains want. Where nobody has asked for it, nothing
     that is wrong with libvirt is worth more than a word."""
     from ibhostdev import log
     from ibhostdev.guest import connection
-    from ibhostdev.provision.report import Claims
 
     if uri == NO_LIBVIRT or (
         uri is None and (settings.host is not None or not connection.at_hand())
     ):
-        return Claims()
-    from ibhostdev.guest.claims import claims
+        return ()
+    from ibhostdev.guest.claims import wanted
 
     try:
         conn = connection.connect(uri or connection.URI, read_only=True)
         try:
-            return Claims(*claims(conn))
+            return wanted(conn)
         finally:
             conn.close()
     except IbHostdevError as error:
         if uri is not None:
             raise
         log.logger("ibhostdev").debug("not asked: %s", error)
-        return Claims()
+        return ()
+
+
+def _claims(settings: options.Settings, uri: str | None) -> "Claims":
+    """Which domain an identity is for, whether it runs or not, and which
+    running one has a VF."""
+    from ibhostdev.provision.report import Claims
+
+    guids: dict[Guid, str] = {}
+    vfs: dict[PciAddress, str] = {}
+    for one in _domains(settings, uri):
+        name = f"domain {one.domain}"
+        guids |= {vif.guid: name for vif in one.vifs}
+        if one.runs:
+            vfs |= dict.fromkeys(one.devices, name)
+    return Claims(guids, vfs)
 
 
 def _tell(report: "Report") -> Exit:

@@ -9,7 +9,6 @@ from ibhostdev.errors import InvalidInput
 from ibhostdev.guest import connection
 from ibhostdev.guest.connection import Connection
 from ibhostdev.guest.xml import read_domain
-from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
 
 
@@ -64,16 +63,3 @@ def wanted(conn: Connection) -> list[Wanted]:
     except module.libvirtError as error:
         raise connection.explain(error, "", None, None) from error
     return found
-
-
-def claims(conn: Connection) -> tuple[dict[Guid, str], dict[PciAddress, str]]:
-    """Which domain an identity is for, whether it runs or not, and which
-    running one has a VF."""
-    guids: dict[Guid, str] = {}
-    vfs: dict[PciAddress, str] = {}
-    for one in wanted(conn):
-        name = f"domain {one.domain}"
-        guids |= {vif.guid: name for vif in one.vifs}
-        if one.runs:
-            vfs |= dict.fromkeys(one.devices, name)
-    return guids, vfs

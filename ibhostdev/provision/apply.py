@@ -26,11 +26,10 @@ from ibhostdev.pci import PciAddress
 from ibhostdev.provision.found import Found, find
 from ibhostdev.provision.marks import Mark, Marks
 from ibhostdev.provision.report import Claims, PfReport, Report, VfReport
+from ibhostdev.provision.restoring import idle
 from ibhostdev.provision.wish import NO_DRIVER, PfWish
 
 _NOBODY = Claims()
-_NONE = VfState(IDLE, IDLE, Policy.DOWN)
-_NONE_MLX4 = VfState(port_guid=IDLE)
 
 
 def apply(
@@ -239,7 +238,6 @@ class _Work:
         for one in self._ready():
             if one.pf.pci not in self.marked:
                 continue
-            idle = _NONE_MLX4 if one.pf.family is Family.MLX4 else _NONE
             try:
                 states = self.host.survey(one.pf, range(one.pf.numvfs))
             except IbHostdevError as error:
@@ -261,10 +259,12 @@ class _Work:
                         f"{self.claims.guids[owner]} claims it"
                     )
                     continue
-                left.append((Vif(report.pci, owner), idle, report))
+                left.append(
+                    (Vif(report.pci, owner), idle(one.pf.family), report)
+                )
         # A GUID is named once in a batch; a fault may have left it twice.
         while left:
-            first = {vif.guid: (vif, idle, r) for vif, idle, r in left}
+            first = {one[0].guid: one for one in left}
             batch = list(first.values())
             left = [one for one in left if one not in batch]
             vifs, idles, reports = zip(*batch, strict=True)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""host.yaml, written from what is there: applied it changes nothing."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from ibhostdev.errors import AccessDenied, CommandFailed, InvalidInput
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
+from ibhostdev.parallel import each
+from ibhostdev.provision.wish import NO_DRIVER, derived
+
+_HEAD = """\
+# The host as it is to be; see ibhostdev apply --help.
+"""
+
+
+def as_yaml(host: Host) -> str:
+    """What 'ibhostdev apply' makes the host what it is now by.
+
+    :raises IbHostdevError: if the VFs' states cannot be read
+    """
+    entries = each(host.pfs, lambda pf: "\n".join(_entry(host, pf)) + "\n")
+    return _HEAD + ("\n".join(entries) if entries else "[]\n")
+
+
+def write(text: str, file: str) -> None:
+    """The file as a whole or not at all.
+
+    :raises InvalidInput: if it is there already
+    :raises AccessDenied, CommandFailed: if it cannot be written
+    """
+    new = f"{file}.{os.getpid()}"
+    try:
+        with open(new, "x", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        try:
+            os.link(new, file)
+        finally:
+            os.unlink(new)
+    except FileExistsError:
+        raise InvalidInput(
+            "is there already",
+            file,
+            "file",
+            cure="remove it first, or write to standard output",
+        ) from None
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        raise (AccessDenied if denied else CommandFailed)(
+            "cannot be written", file, "file", error.errno
+        ) from error
+
+
+def _entry(host: Host, pf: Pf) -> Iterator[str]:
+    vfs = host.vfs(pf)
+    states = host.survey(pf, range(pf.numvfs)) if pf.numvfs else {}
+    names = ", ".join([pf.ib_device, *(one.name for one in pf.netdevs)])
+    yield f"- pf: '{pf.pci}'  # {names}"
+    yield f"  vfs: {pf.numvfs}"
+    if not pf.autoprobe:
+        yield "  autoprobe: no"
+    driver = _driver(pf, vfs)
+    if driver is not None:
+        yield f"  driver: {driver}"
+    policies = {
+        state.policy for state in states.values() if state.owner is not None
+    }
+    for policy in policies & {Policy.UP, Policy.DOWN}:
+        if len(policies) == 1:
+            yield f"  policy: {policy}"
+    yield from _guids(pf, states, len(policies) > 1)
+
+
+def _driver(pf: Pf, vfs: Sequence[Vf]) -> str | None:
+    """None for what the kernel does by itself, and where they have several.
+    VFs in a guest's hands are where libvirt has put them."""
+    drivers = {vf.driver or NO_DRIVER for vf in vfs if not vf.in_use}
+    own = pf.driver if pf.autoprobe else NO_DRIVER
+    return drivers.pop() if len(drivers) == 1 and own not in drivers else None
+
+
+def _guids(
+    pf: Pf, states: Mapping[int, VfState], mixed: bool
+) -> Iterator[str]:
+    owners = [states.get(index, VfState()).owner for index in range(pf.numvfs)]
+    if not any(owners):
+        return
+    if not mixed and all(owners):
+        guids = [guid for guid in owners if guid is not None]
+        if _are_derived(pf, guids):
+            yield "  guids: derived"
+            return
+        if len(guids) > 2 and all(b - a == 1 for a, b in pairwise(guids)):
+            yield f"  guids: {{from: '{guids[0]}', to: '{guids[-1]}'}}"
+            return
+    yield "  guids:"
+    for index, guid in enumerate(owners):
+        yield _guid(guid, states.get(index, VfState()), pf, mixed)
+
+
+def _are_derived(pf: Pf, guids: Sequence[Guid]) -> bool:
+    try:
+        return guids == [derived(pf, index) for index in range(pf.numvfs)]
+    except InvalidInput:
+        return False
+
+
+def _guid(guid: Guid | None, state: VfState, pf: Pf, mixed: bool) -> str:
+    if guid is None:
+        return "  - idle"
+    both = {state.node_guid, state.port_guid}
+    if pf.family is not Family.MLX4 and both != {guid}:
+        node = "not known" if state.node_guid is None else state.node_guid
+        return f"  - idle  # node GUID {node}, port GUID {state.port_guid}"
+    if mixed and state.policy not in (Policy.FOLLOW, None):
+        return f"  - {{guid: '{guid}', policy: {state.policy}}}"
+    return f"  - '{guid}'"
