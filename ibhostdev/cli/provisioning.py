@@ -65,6 +65,14 @@ _connect = click.option(
     help="Only this one of the file's PFs; repeat it for several.",
 )
 @click.option(
+    "--wait",
+    "seconds",
+    type=click.FloatRange(0),
+    default=0,
+    metavar="SECONDS",
+    help="For PFs that are not there yet, at boot.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Show what would be done, write nothing.",
@@ -77,6 +85,7 @@ def apply(
     settings: options.Settings,
     file: str,
     names: Sequence[str],
+    seconds: float,
     dry_run: bool,
     uri: str | None,
     as_json: bool,
@@ -94,11 +103,12 @@ def apply(
     has, and PFs that the file does not name, are left alone.
     """
     from ibhostdev.provision.apply import apply as apply_
-    from ibhostdev.provision.found import pf_named
+    from ibhostdev.provision.found import pf_named, wait
     from ibhostdev.provision.reading import from_file
 
     wishes = from_file(file)
     host = settings.connect()
+    wait(host, names or [wish.pf for wish in wishes], seconds)
     if names:
         pfs = host.pfs
         chosen = {pf.pci for pf in pfs for name in names

@@ -7,6 +7,7 @@ as it is to stay, drivers bound, many at once. So no VF is bound twice.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from errno import EACCES, EPERM, EROFS
 from functools import partial
 
@@ -53,14 +54,15 @@ def apply(
     :raises GuidConflict: for a GUID that a VF has whose PF no wish names;
         likewise
     """
-    work = _Work(host, find(host, wishes), claims, progress)
-    work.spare_guests()
-    work.spare_others()
-    if dry_run:
-        work.foresee()
-    else:
-        work.carry_out()
-    return work.report()
+    with nullcontext() if dry_run else Marks(host.run_dir).alone():
+        work = _Work(host, find(host, wishes), claims, progress)
+        work.spare_guests()
+        work.spare_others()
+        if dry_run:
+            work.foresee()
+        else:
+            work.carry_out()
+        return work.report()
 
 
 class _Work:

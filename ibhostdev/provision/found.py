@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 
 from ibhostdev.batch import Vif
 from ibhostdev.errors import DeviceNotFound, InvalidInput
@@ -10,6 +11,8 @@ from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf
 from ibhostdev.provision.wish import Identity, PfWish
+
+_LOOK = 0.2  # seconds
 
 
 @dataclass(slots=True)
@@ -61,6 +64,18 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
         _check(one)
     _share_out(found, pfs)
     return found
+
+
+def wait(host: Host, names: Sequence[str], seconds: float) -> None:
+    """Until the PFs of these names can be worked on: their InfiniBand ports
+    and network devices come after their driver, by other modules. Not longer
+    than so; what is missing then is told by who needs it."""
+    end = monotonic() + seconds
+    while monotonic() < end:
+        pfs = [pf_named(host.pfs, name) for name in names]
+        if all(pf is not None and host.choose(pf)[0] for pf in pfs):
+            return
+        sleep(_LOOK)
 
 
 def pf_named(pfs: Sequence[Pf], name: str) -> Pf | None:

@@ -9,11 +9,13 @@ reboot, as are the VFs.
 
 import json
 import os
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from errno import EACCES, EPERM, EROFS
+from fcntl import LOCK_EX, flock
 from typing import NamedTuple
 
-from ibhostdev.errors import AccessDenied, CommandFailed
+from ibhostdev.errors import AccessDenied, CommandFailed, IbHostdevError
 from ibhostdev.pci import PciAddress
 
 
@@ -33,6 +35,25 @@ class Marks:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other calls out, which would take marks for left behind.
+
+        :raises AccessDenied, CommandFailed: if the folder is not writable
+        """
+        path = os.path.join(self._folder, "apply.lock")
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise _unwritable(error, path) from error
+        try:
+            flock(lock, LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def _path(self, pf: PciAddress) -> str:
         return os.path.join(self._folder, f"{pf}.making")
@@ -58,14 +79,18 @@ class Marks:
                 json.dump([mark.autoprobe, vfs], file)
             os.replace(f"{path}.new", path)
         except OSError as error:
-            denied = isinstance(error, PermissionError)
-            raise (AccessDenied if denied else CommandFailed)(
-                "cannot be written",
-                path,
-                errno=error.errno,
-                cure="the folder for locks has to be writable",
-            ) from error
+            raise _unwritable(error, path) from error
 
     def drop(self, pf: PciAddress) -> None:
         with suppress(OSError):
             os.unlink(self._path(pf))
+
+
+def _unwritable(error: OSError, path: str) -> IbHostdevError:
+    denied = error.errno in (EACCES, EPERM, EROFS)
+    return (AccessDenied if denied else CommandFailed)(
+        "cannot be written",
+        path,
+        errno=error.errno,
+        cure="the folder for locks has to be writable for who applies",
+    )

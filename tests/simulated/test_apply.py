@@ -12,6 +12,7 @@ import pytest
 
 from ibhostdev import Vif
 from ibhostdev.errors import AccessDenied, CommandFailed, TimedOut
+from ibhostdev.parallel import each
 from ibhostdev.provision.apply import apply
 from ibhostdev.provision.reading import from_file
 from ibhostdev.simulate.model import FOLLOW
@@ -187,3 +188,23 @@ def test_firmware_that_fails_for_one_vf(bed, wishes):
         for name in os.listdir(bed.connect().run_dir)
         if not name.endswith(".making")
     ]
+
+
+def test_several_calls_at_once(bed, wishes):
+    """As at boot, for the host and for each PF: one after the other."""
+    bed.host.delay(birth=0.01, probe=0.01)
+    bed.reset_counts()
+    reports = each(range(4), lambda _: apply(bed.connect(), wishes))
+    assert [report.errors for report in reports] == [[]] * 4
+    assert sum(report.changed for report in reports) == 1
+    assert bed.counts().probe == 3
+    assert [one[1] for one in state(bed)] == [True, True]
+    assert not apply(bed.connect(), wishes).changed
+
+
+def test_a_folder_of_locks_that_is_not_to_be_had(bed, wishes, tmp_path):
+    (tmp_path / "file").touch()
+    host = bed.connect(run_dir=str(tmp_path / "file" / "run"))
+    with pytest.raises(CommandFailed, match=r"apply\.lock"):
+        apply(host, wishes)
+    assert [one[0] for one in state(bed)] == [0, 0]
