@@ -18,7 +18,7 @@ from ibhostdev.cli.outcome import (
     write_json,
 )
 from ibhostdev.cli.outcome import as_json as as_json_
-from ibhostdev.cli.terminal import Cell, Line, aligned
+from ibhostdev.cli.terminal import Cell, Line, table
 from ibhostdev.errors import AccessDenied, IbHostdevError
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
@@ -294,7 +294,8 @@ def _stale_lines(found: "Sequence[Stale]", fix: bool) -> list[Line]:
         "idle. What Nova's guests want is not known here: first restart "
         "nova-compute where there is one"
     )
-    return [*aligned(rows), [(end, "")]]
+    head = ("PCI address", "identity", "claims")
+    return [*table(head, rows), [(end, "")]]
 
 
 def _failures(result: BatchResult) -> Exit:
@@ -422,13 +423,18 @@ def _vf_json(vf: "VfReport") -> dict[str, Any]:
 # -- for people -----------------------------------------------------------
 
 
+_HEAD = ("VF", "PCI address", "before", "identity", "driver", "outcome")
+
+
 def report_lines(report: "Report", dry_run: bool) -> list[Line]:
     """What changed, and a closing line."""
     lines: list[Line] = []
     for pf in report.pfs:
         vfs = [vf for vf in report.vfs if vf.pf == pf.pci]
         rows = [_row(vf) for vf in vfs if vf.changed or vf.bound or vf.error]
-        lines += [_heading(pf), *aligned(rows, "  ")]
+        lines.append(_heading(pf))
+        if rows:
+            lines += table(_HEAD, rows, "  ", ("driver", "before"))
     lines += [[("note: ", "bold"), (note, "")] for note in report.notes]
     return [*lines, _summary(report, dry_run)]
 
@@ -455,10 +461,9 @@ def _row(vf: "VfReport") -> Line:
     if vf.driver_before is not None and vf.driver_before != vf.driver:
         driver = f"{vf.driver_before or '-'} → {driver}"
     return [
-        (f"{vf.index:3}", ""),
+        (f"{vf.index}", ""),
         (vf.pci or "to be made", ""),
         before,
-        ("→" if vf.changed else " ", "dim"),
         (who, "bold" if vf.guid is not None else "dim"),
         (driver, ""),
         ("failed", "bold red") if vf.error else ("", ""),

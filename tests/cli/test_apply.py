@@ -36,7 +36,7 @@ def test_for_people(empty, run, file):
     assert (done.code, done.err) == (0, "")
     row = next(line for line in done.out.splitlines() if "fa:16" in line)
     assert row.split() == [
-        "0", empty.vf(0, 0), "not", "known", "→", "fa:16:3e:00:00:01",
+        "0", empty.vf(0, 0), "not", "known", "fa:16:3e:00:00:01",
         "-", "→", "mlx5_core",
     ]  # fmt: skip
     assert "note: 0000:3b:00.0 has 2 VFs, and the last 1" in done.out

@@ -134,10 +134,10 @@ def test_the_sweep_knows_who_had_it(bed, define, run):
     code, out, _ = run("doctor", "--sweep")
     assert code == 1
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines[:2]] == [
+    assert [line.split()[0] for line in lines[1:3]] == [
         bed.vf(0, 1), bed.vf(0, 2),
     ]  # fmt: skip
-    assert "claimed by domain web1 for another VF" in lines[1]
-    assert "2 VFs with an identity" in lines[2]
+    assert "claimed by domain web1 for another VF" in lines[2]
+    assert "2 VFs with an identity" in lines[3]
     assert run("doctor", "--sweep", "--fix")[0] == 0
     assert [one.port for one in bed.seen(0)] == [guid(1), ONES, ONES, guid(4)]

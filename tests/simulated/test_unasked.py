@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from ibhostdev import BatchFailed, Policy, Vif
-from ibhostdev.cli.doctor import examine
+from ibhostdev.doctor import examine
 from ibhostdev.errors import IbHostdevError
 from tests.flavours import guid, mac, vifs
 from tests.testbed import Hca, Seen

@@ -16,14 +16,17 @@ PROGRAMS = Path("tests/engine")
 
 # What each needs besides itself.
 FILES = {
-    "lock": ["lock", "error"],
+    "lock": ["lock", "error", "text"],
     "malformed": ["rtnetlink"],
     "messages": ["rtnetlink"],
-    "netlink_ask": ["netlink", "rtnetlink"],
-    "netlink_set": ["netlink", "rtnetlink"],
+    "netlink_ask": ["netlink_ask", "rtnetlink"],
+    "netlink_set": ["netlink_set", "rtnetlink"],
     "parallel": ["parallel"],
-    "simulated": ["simulated", "system", "rtnetlink", "lock", "error"],
-    "system": ["system", "lock", "netlink", "rtnetlink", "error"],
+    "simulated": ["simulated", "system", "rtnetlink", "lock", "error", "text"],
+    "system": [
+        *("system", "lock", "error", "text"),
+        *("netlink_ask", "netlink_set", "rtnetlink"),
+    ],
 }
 # Where memory is to be short, as a test wants it, no sanitizer can run.
 UNCHECKED = {"parallel"}

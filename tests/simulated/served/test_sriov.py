@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ibhostdev.simulate import HcaSpec
+from ibhostdev.simulate.model import HcaSpec
 from tests.simulated.served.bed import (
     GUID,
     NODE,
