@@ -4,7 +4,9 @@
 import errno
 import fcntl
 import logging
+import os
 import shutil
+import threading
 import time
 from contextlib import ExitStack
 
@@ -402,6 +404,49 @@ def test_only_who_maps_an_altname_has_it_looked_up(two, monkeypatch):
         numbers.append(len(asked))
     assert two.seen(1)[0].port == guid(2)
     assert numbers[0] == numbers[1] < numbers[2]
+
+
+def test_a_netdev_that_comes_while_the_pfs_are_read(two):
+    """After its own PF's network devices were listed."""
+    net = pf_folder(two) / "net"
+    net.rename(net.with_name("gone"))
+    gate = two.sys / "bus/pci/devices" / two.pfs[1] / "sriov_totalvfs"
+    number = gate.read_text()
+    gate.unlink()
+    os.mkfifo(gate)
+    host = two.connect()
+    refused = []
+
+    def plug():
+        try:
+            host.plug(vifs(two, 1))
+        except NoMechanism as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=plug)
+    thread.start()
+    with gate.open("w") as written:  # it is being read by now
+        net.with_name("gone").rename(net)
+        gate.unlink()
+        put(gate, number)
+        written.write(number)
+    thread.join()
+    assert len(refused) == 1
+    host.plug(vifs(two, 1))
+    assert two.seen(0)[0].port == guid(1)
+
+
+@pytest.mark.parametrize("missing", ["ports", "ports/1", "ports/1/link_layer"])
+def test_an_ib_device_that_is_only_being_registered(two, missing):
+    """It is in class/infiniband before its folder is complete."""
+    (device,) = (pf_folder(two) / "infiniband").iterdir()
+    (device / missing).rename(two.sys / "later")
+    host = two.connect()
+    with pytest.raises(DeviceNotFound):
+        host.plug(vifs(two, 1))
+    (two.sys / "later").rename(device / missing)
+    host.plug(vifs(two, 1))
+    assert two.seen(0)[0].port == guid(1)
 
 
 @pytest.mark.parametrize("loaded", [True, False])

@@ -190,6 +190,16 @@ struct ibh_error *host_names(struct ibh_host *host, const char *path,
 	return NULL;
 }
 
+/* FNV-1a. */
+uint64_t name_digest(const char *name)
+{
+	uint64_t hash = 0xcbf29ce484222325ULL;
+
+	for (; *name; name++)
+		hash = (hash ^ (unsigned char)*name) * 0x100000001b3ULL;
+	return hash;
+}
+
 /* ---- what is known of a device's netlink ------------------------------- */
 
 void host_habit(struct ibh_host *host, int ifindex, struct habit *habit)

@@ -310,6 +310,8 @@ struct names {
 struct ibh_error *host_names(struct ibh_host *host, const char *path,
 			     struct names *names);
 void names_free(struct names *names);
+/* Summed up they tell the names in a directory from others, in any order. */
+uint64_t name_digest(const char *name);
 void host_habit(struct ibh_host *host, int ifindex, struct habit *habit);
 void host_learn(struct ibh_host *host, const struct habit *habit);
 /* A netlink socket to be used by this thread alone, and given back, `good`
@@ -321,10 +323,19 @@ void host_sockets_close(struct ibh_host *host);
 
 /* ---- pf.c -------------------------------------------------------------- */
 
+/* What pf_read() came upon: the digest of its network devices' names, and
+ * whether the kernel had only begun to make the folder of an IB device, so
+ * that there may be more to see. */
+struct pf_seen {
+	uint64_t netdevs;
+	bool early;
+};
+
 /* Fills *pf with what a function is that a driver has; *is_one says whether
  * it is a PF with InfiniBand ports. */
 struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
-			  const char *driver, struct ibh_pf *pf, bool *is_one);
+			  const char *driver, struct ibh_pf *pf, bool *is_one,
+			  struct pf_seen *seen);
 /* … and this the state of its ports, for which firmware is asked. */
 void pf_read_states(struct ibh_host *host, struct ibh_pf *pf);
 /* … and this its own GUIDs. */
@@ -344,9 +355,10 @@ struct topology {
 	bool has_states, has_guids;
 	struct ibh_pfs public;
 	struct ibh_pf *pfs;
-	/* What the directories' names add up to: class/infiniband, and for
-	 * each PF that may get one its network devices. */
+	/* What the directories' names add up to: class/infiniband, and each
+	 * PF's network devices. */
 	uint64_t devices, *nets;
+	bool early; /* some PF was read too early */
 };
 
 /* The PFs, read anew if anything says that they changed or if `anew`. To be

@@ -75,8 +75,10 @@ static int read_of_port(struct ibh_host *host, const struct ibh_pf *pf,
 	return (int)host_read(host, path.text, value, SHORT_VALUE);
 }
 
+/* A folder comes before what is in it (drivers/infiniband/core/sysfs.c,
+ * setup_port): without its link_layer a port is one to look at again. */
 static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
-				   const char *name)
+				   const char *name, bool *early)
 {
 	char value[SHORT_VALUE], *end;
 	unsigned long number = strtoul(name, &end, 10);
@@ -90,6 +92,7 @@ static struct ibh_error *read_port(struct ibh_host *host, struct ibh_pf *pf,
 	err = read_of_port(host, pf, port.number, "/link_layer", value);
 	if (err < 0 && err != -ENOENT)
 		return unreadable(pf, "link_layer", err);
+	*early |= err < 0;
 	if (err < 0 || strcmp(value, "InfiniBand"))
 		return NULL;
 	for (at = pf->port_count++;
@@ -185,7 +188,10 @@ static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
 	return NULL;
 }
 
-static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf)
+/* An IB device is in class/infiniband before it has any port (core/device.c,
+ * ib_register_device), and each has one. */
+static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf,
+				    bool *early)
 {
 	struct ibh_error *error;
 	struct names names;
@@ -196,8 +202,9 @@ static struct ibh_error *read_ports(struct ibh_host *host, struct ibh_pf *pf)
 	error = host_names(host, path.text, &names);
 	if (error)
 		return error;
+	*early |= !names.count;
 	for (i = 0; i < names.count && !error; i++)
-		error = read_port(host, pf, names.names[i]);
+		error = read_port(host, pf, names.names[i], early);
 	names_free(&names);
 	return error;
 }
@@ -219,7 +226,8 @@ static bool has_guid(const struct ibh_pf *pf)
  */
 static struct ibh_error *choose_ib_device(struct ibh_host *host,
 					  struct ibh_pf *pf,
-					  const struct names *names)
+					  const struct names *names,
+					  bool *early)
 {
 	struct ibh_error *error = NULL;
 	struct ibh_pf one = *pf, first = *pf;
@@ -230,7 +238,7 @@ static struct ibh_error *choose_ib_device(struct ibh_host *host,
 			continue;
 		one = *pf;
 		strcpy(one.ib_device, names->names[i]);
-		error = read_ports(host, &one);
+		error = read_ports(host, &one, early);
 		if (error || !one.port_count)
 			continue;
 		if (names->count > 1)
@@ -247,7 +255,7 @@ static struct ibh_error *choose_ib_device(struct ibh_host *host,
 }
 
 static struct ibh_error *read_ib_device(struct ibh_host *host,
-					struct ibh_pf *pf)
+					struct ibh_pf *pf, bool *early)
 {
 	struct ibh_error *error;
 	struct names names;
@@ -257,13 +265,13 @@ static struct ibh_error *read_ib_device(struct ibh_host *host,
 	error = host_names(host, path.text, &names);
 	if (error)
 		return error;
-	error = choose_ib_device(host, pf, &names);
+	error = choose_ib_device(host, pf, &names, early);
 	names_free(&names);
 	return error;
 }
 
 static struct ibh_error *read_netdevs(struct ibh_host *host,
-				      struct ibh_pf *pf)
+				      struct ibh_pf *pf, uint64_t *digest)
 {
 	struct ibh_error *error;
 	struct names names;
@@ -274,8 +282,10 @@ static struct ibh_error *read_netdevs(struct ibh_host *host,
 	error = host_names(host, path.text, &names);
 	if (error)
 		return error;
-	for (i = 0; i < names.count && !error; i++)
+	for (i = 0; i < names.count && !error; i++) {
+		*digest += name_digest(names.names[i]);
 		error = read_netdev(host, pf, names.names[i]);
+	}
 	names_free(&names);
 	return error;
 }
@@ -311,7 +321,8 @@ static struct ibh_error *find_family(struct ibh_host *host, struct ibh_pf *pf)
  * may be one, whose VFs may hold any GUID, and is an error.
  */
 struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
-			  const char *driver, struct ibh_pf *pf, bool *is_one)
+			  const char *driver, struct ibh_pf *pf, bool *is_one,
+			  struct pf_seen *seen)
 {
 	unsigned int autoprobe;
 	struct ibh_error *error;
@@ -328,7 +339,7 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
 	error = read_number(host, pf, "sriov_totalvfs", &pf->totalvfs, &is_pf);
 	if (error || !is_pf)
 		return error;
-	error = read_ib_device(host, pf);
+	error = read_ib_device(host, pf, &seen->early);
 	if (error || !pf->port_count)
 		return error;
 	if ((error = pf_number(host, pf, "sriov_numvfs", &pf->numvfs)) ||
@@ -336,7 +347,7 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
 	    (error = pf_number(host, pf, "sriov_stride", &pf->stride)) ||
 	    (error = pf_number(host, pf, "sriov_drivers_autoprobe",
 				 &autoprobe)) ||
-	    (error = read_netdevs(host, pf)) ||
+	    (error = read_netdevs(host, pf, &seen->netdevs)) ||
 	    (error = find_family(host, pf)))
 		return error;
 	pf->autoprobe = autoprobe != 0;

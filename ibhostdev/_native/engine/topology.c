@@ -110,9 +110,11 @@ static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 	left_out = calloc(all->count + 1, sizeof(*left_out));
 	made->public.pfs = pfs;
 	made->public.left_out = left_out;
-	if (!pfs || !left_out)
+	made->nets = calloc(all->count + 1, sizeof(*made->nets));
+	if (!pfs || !left_out || !made->nets)
 		return no_memory();
 	for (i = 0; i < all->count; i++) {
+		struct pf_seen seen = { 0 };
 		struct ibh_error *error;
 
 		if (is_vf(made, all->functions[i].pci))
@@ -123,7 +125,9 @@ static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 		made->pfs = grown;
 		error = pf_read(host, all->functions[i].pci,
 				all->functions[i].driver, &made->pfs[n],
-				&is_one);
+				&is_one, &seen);
+		made->nets[n] = seen.netdevs;
+		made->early |= seen.early;
 		if (error) /* one that is ill must not stop the others */
 			left_out[ill++] = error;
 		else if (is_one)
@@ -138,14 +142,11 @@ static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 
 /* ---- whether it still holds -------------------------------------------- */
 
-/* FNV-1a, summed up: names in any order. */
 static int add_name(const char *name, void *context)
 {
-	uint64_t hash = 0xcbf29ce484222325ULL, *sum = context;
+	uint64_t *sum = context;
 
-	for (; *name; name++)
-		hash = (hash ^ (unsigned char)*name) * 0x100000001b3ULL;
-	*sum += hash;
+	*sum += name_digest(name);
 	return 0;
 }
 
@@ -186,7 +187,8 @@ static bool holds(struct ibh_host *host, const struct topology *topology)
 	unsigned int n;
 	size_t i;
 
-	if (digest(host, "class/infiniband") != topology->devices)
+	if (topology->early ||
+	    digest(host, "class/infiniband") != topology->devices)
 		return false;
 	for (i = 0; i < topology->public.count; i++) {
 		const struct ibh_pf *pf = &topology->pfs[i];
@@ -217,7 +219,6 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 	struct topology *made = calloc(1, sizeof(*made));
 	struct functions all = { 0 };
 	struct ibh_error *error;
-	size_t i;
 
 	if (!made)
 		return no_memory();
@@ -228,19 +229,10 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 	if (!error)
 		error = fill(host, made, &all);
 	free(all.functions);
-	if (!error) {
-		made->nets = calloc(made->public.count + 1,
-				    sizeof(*made->nets));
-		if (!made->nets)
-			error = no_memory();
-	}
 	if (error) {
 		topology_put(made);
 		return error;
 	}
-	for (i = 0; i < made->public.count; i++)
-		if (made->pfs[i].netdev_count < made->pfs[i].port_count)
-			made->nets[i] = net_digest(host, &made->pfs[i]);
 	networks_find(host, &made->public);
 	*topology = made;
 	return NULL;
