@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One host and eight threads, each with a VF of its own that it plugs, looks
- * at and unplugs while topology changes: for ThreadSanitizer, which is not to
+ * at and unplugs while topology changes, and four with a VF of each PF, of
+ * which the kernel tells in one dump: for ThreadSanitizer, which is not to
  * see the scripted system, so that what orders the engine's accesses is the
  * engine's own doing.
  */
@@ -22,6 +23,7 @@ void AnnotateIgnoreSyncEnd(const char *file, int line) __attribute__((weak));
 
 static struct scripted at;
 static struct ibh_host *host;
+static unsigned int vfs_each; /* of a thread: one, or one of each PF */
 static atomic_uint calls, failures;
 
 static void hide(bool hidden)
@@ -52,12 +54,13 @@ static void expect(bool holds, const char *what, const struct ibh_error *error)
 	fprintf(stderr, "%s: %s\n", what, text);
 }
 
-static void batch(bool plug, const struct ibh_vif *vif)
+static void batch(bool plug, const struct ibh_vif *vifs, size_t count)
 {
 	struct ibh_error *error = NULL;
 	struct ibh_batch *batch = NULL;
-	int answer = plug ? ibh_plug(host, vif, 1, NULL, &batch, &error) :
-			    ibh_unplug(host, vif, 1, NULL, &batch, &error);
+	int answer = plug ? ibh_plug(host, vifs, count, NULL, &batch, &error) :
+			    ibh_unplug(host, vifs, count, NULL, &batch,
+				       &error);
 
 	expect(!answer && !batch->failed && batch->results[0].changed &&
 		      batch->results[0].verified,
@@ -109,16 +112,21 @@ static void change_topology(void)
 
 static void *work(void *context)
 {
-	unsigned int number = (unsigned int)(uintptr_t)context, round;
-	struct ibh_vif vif = { .has_pci = true,
-			       .port_guid = scene_guid(number) };
+	unsigned int number = (unsigned int)(uintptr_t)context, round, i;
+	struct ibh_vif vifs[PFS] = { 0 };
 
-	ibh_parse_pci(machine_address(number / (VFS - 1), number % (VFS - 1)),
-		      ADDRESS - 1, &vif.pci);
+	for (i = 0; i < vfs_each; i++) {
+		unsigned int vf = number + i * (VFS - 1);
+
+		vifs[i].has_pci = true;
+		vifs[i].port_guid = scene_guid(vf);
+		ibh_parse_pci(machine_address(vf / (VFS - 1), vf % (VFS - 1)),
+			      ADDRESS - 1, &vifs[i].pci);
+	}
 	for (round = 0; round < ROUNDS; round++) {
-		batch(true, &vif);
+		batch(true, vifs, vfs_each);
 		look(number, true);
-		batch(false, &vif);
+		batch(false, vifs, vfs_each);
 		look(number, false);
 		change_topology();
 	}
@@ -129,8 +137,10 @@ static void run(enum setting setting, const struct io *io)
 {
 	static struct scene scene;
 	pthread_t threads[THREADS];
-	unsigned int i, vf;
+	unsigned int i, vf, count;
 
+	vfs_each = setting == LONG_KERNEL ? PFS : 1;
+	count = THREADS / vfs_each;
 	scene = (struct scene){ .setting = setting };
 	scene_make(&scene);
 	scripted_reset(&at);
@@ -144,13 +154,13 @@ static void run(enum setting setting, const struct io *io)
 		expect(false, "no host", NULL);
 		return;
 	}
-	for (i = 0; i < THREADS; i++)
+	for (i = 0; i < count; i++)
 		if (pthread_create(&threads[i], NULL, work,
 				   (void *)(uintptr_t)i)) {
 			perror("pthread_create");
 			exit(1);
 		}
-	for (i = 0; i < THREADS; i++)
+	for (i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
 	ibh_host_close(host);
 	scripted_leftovers(&at);
@@ -161,7 +171,7 @@ static void run(enum setting setting, const struct io *io)
 int main(void)
 {
 	static const enum setting settings[] = {
-		TWO_STOCK, TWO_OFED, NO_NETDEV, TWO_CX3,
+		TWO_STOCK, TWO_OFED, NO_NETDEV, TWO_CX3, LONG_KERNEL,
 	};
 	struct io io = scripted_io;
 	unsigned int i;

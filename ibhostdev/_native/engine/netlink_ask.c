@@ -48,7 +48,12 @@ static void empty(struct device *devices, size_t count)
 
 	for (i = 0; i < count; i++) {
 		free(devices[i].infos);
-		devices[i] = (struct device){ .ifindex = devices[i].ifindex };
+		/* All but the ifindex: a dump's are looked through by others
+		 * meanwhile. */
+		devices[i].found = false;
+		devices[i].err = 0;
+		devices[i].infos = NULL;
+		devices[i].count = 0;
 	}
 }
 
