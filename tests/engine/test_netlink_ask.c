@@ -153,6 +153,46 @@ TEST(a_dump_that_was_interrupted_is_asked_for_again)
 	tear_down();
 }
 
+static void ends_at_another(const struct message *request)
+{
+	const int32_t error = -EMSGSIZE;
+	size_t start;
+
+	if ((request->flags & NLM_F_DUMP) != NLM_F_DUMP) {
+		acknowledge(request->seq, -EMSGSIZE);
+		return;
+	}
+	add_link(request->seq, NLM_F_MULTI, 5, 1, 1);
+	reply();
+	start = message(&bytes, NLMSG_DONE, NLM_F_MULTI, request->seq);
+	add(&bytes, &error, sizeof(error));
+	message_end(&bytes, start);
+	reply();
+}
+
+/* With VFs whose statistics are told, too, before Linux 6.5. */
+TEST(a_device_too_long_for_a_dump_does_not_take_others_along)
+{
+	struct vf_info *infos;
+	struct dump *dump;
+	size_t count;
+
+	set_up(ends_at_another);
+	EQUAL(ask(&infos, &count), 0);
+	EQUAL(count, 1);
+	free(infos);
+	EQUAL(dump_new(2, &dump), 0);
+	dump_add(dump, 5);
+	dump_add(dump, 6);
+	EQUAL(netlink_ask(&host, 6, dump, &infos, &count), -EMSGSIZE);
+	EQUAL(netlink_ask(&host, 5, dump, &infos, &count), 0);
+	EQUAL(count, 1);
+	free(infos);
+	EQUAL(peer.dumps, 2);
+	dump_free(dump);
+	tear_down();
+}
+
 static void always_interrupted(const struct message *request)
 {
 	if ((request->flags & NLM_F_DUMP) != NLM_F_DUMP) {

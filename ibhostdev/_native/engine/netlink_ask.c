@@ -218,8 +218,9 @@ static void ask(struct ibh_host *host, bool dump, struct device *devices,
 		/* Answers were lost, or links changed during the dump: the
 		 * question is still good. */
 	}
-	/* That another device is not there says nothing of those that are. */
-	if (err && err != -ENODEV && err != -EAGAIN)
+	/* Another device that is not there, or too long for a dump, which ends
+	 * with it (netlink_dump), says nothing of those that were told of. */
+	if (err && err != -ENODEV && err != -EAGAIN && err != -EMSGSIZE)
 		empty(devices, count);
 	for (i = 0; i < count; i++)
 		if (!devices[i].found)
