@@ -119,6 +119,43 @@ def test_a_guest_that_takes_it_while_the_lock_is_waited_for(bed, lent):
     assert bed.seen(0)[0].port == guid(1)
 
 
+@pytest.fixture
+def swapped(bed):
+    """A VF that had what another one of the batch is given."""
+    bed.build(Hca("mlx5-ofed", vfs=4))
+    bed.seed(0, 0, guid(2), guid(2), "down")
+    bed.seed(0, 1, ONES, ONES, "down")
+    host = bed.connect()
+    batch = vifs(bed, 1, 2)
+    return host, batch, befores(host.plug(batch)), bed.seen(0)
+
+
+def test_a_guid_that_goes_back_and_forth(bed, swapped):
+    host, batch, states, _ = swapped
+    host.restore(batch, states)
+    assert bed.seen(0)[0] == Seen(guid(2), guid(2), "down")
+    assert bed.seen(0)[1] == Seen(ONES, ONES, "down")
+
+
+def test_a_guid_that_a_third_vf_has_by_now(bed, swapped):
+    """No two may have it."""
+    host, batch, states, _ = swapped
+    host.plug([Vif.parse(bed.vf(0, 2), mac(2))])
+    result = host.restore(batch, states)
+    assert [seen.port for seen in bed.seen(0)[:3]] == [ONES, ONES, guid(2)]
+    assert any("is left idle" in text for text in result.warnings)
+
+
+def test_a_guid_that_a_guest_of_the_batch_keeps(bed, swapped):
+    host, batch, states, _ = swapped
+    with bed.hold(bed.vf(0, 1)), pytest.raises(BatchFailed) as caught:
+        host.restore(batch, states)
+    first, second = caught.value.result.results
+    assert first.error is None
+    assert isinstance(second.error, DeviceInUse)
+    assert [seen.port for seen in bed.seen(0)[:2]] == [ONES, guid(2)]
+
+
 def test_one_that_fails_does_not_stop_the_others(bed, lent):
     host, batch, states, before = lent
     bed.fail(bed.vf(0, 0), errno.EIO)

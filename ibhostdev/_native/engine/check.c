@@ -159,20 +159,11 @@ struct ibh_error *check(struct run *run)
 	struct ibh_error *error = NULL;
 	size_t i;
 
-	run->guids = table_new(4 * run->count);
+	run->guids = table_new(2 * run->count);
 	if (!vfs || !run->guids)
 		error = fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
 	for (i = 0; i < run->count && !error; i++)
 		error = check_one(run, i, vfs);
-	/* What is given back others may have by now. */
-	for (i = 0; run->job == RESTORE && i < run->count && !error; i++) {
-		const struct ibh_state *state = &run->states[i];
-
-		if (state->have & IBH_HAVE_PORT && !guid_is_idle(state->port))
-			table_add(run->guids, state->port, i);
-		if (state->have & IBH_HAVE_NODE && !guid_is_idle(state->node))
-			table_add(run->guids, state->node, i);
-	}
 	free(vfs);
 	return error;
 }

@@ -386,7 +386,8 @@ struct ibh_error *plan(struct run *run)
 	if (!run->answers || !run->stale)
 		return no_memory();
 	run->doubt_count = run->warning_count;
-	error = find_holders(run);
+	/* A restore takes nothing from any but its own. */
+	error = run->job == RESTORE ? NULL : find_holders(run);
 	if (!error)
 		error = plan_job(run);
 	if (!error)

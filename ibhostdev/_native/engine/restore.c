@@ -69,35 +69,43 @@ static struct ibh_error *back(const struct side *side, struct change *change,
 	return NULL;
 }
 
-/* Whether a VF is given back to somebody else by this batch, too. */
-static bool loses(const struct run *run, const struct holder *holder,
-		  uint64_t guid)
+/* Whether this batch takes a GUID from a VF. One that it leaves alone keeps
+ * it. */
+static bool loses(const struct run *run, const struct side *side,
+		  unsigned int index, uint64_t guid)
 {
+	const struct change *change = changes_find(&run->then, side, index);
+
+	return change && !has(&change->wanted, guid);
+}
+
+/* Whether another VF has a GUID that is to be given back, and keeps it. */
+static bool is_kept(const struct run *run, const struct change *change,
+		    uint64_t guid, char address[IBH_PCI_TEXT + 1])
+{
+	unsigned int n;
 	size_t i;
 
-	for (i = 0; i < run->count; i++)
-		if (run->places[i].side == holder->side &&
-		    run->places[i].vf.index == holder->vf.index)
-			return !has(&run->states[i], guid);
+	for (i = 0; i < run->side_count; i++) {
+		const struct side *side = &run->sides[i];
+
+		if (side->trouble || apart(run, change->vif, side))
+			continue;
+		for (n = 0; n < side->pf->numvfs; n++) {
+			if (side->told[n] != TOLD ||
+			    !has(&side->states[n], guid) ||
+			    (side == change->side && n == change->vf.index) ||
+			    loses(run, side, n, guid))
+				continue;
+			vf_address(side->pf, n, address);
+			return true;
+		}
+	}
 	return false;
 }
 
-/* Who has a GUID that is to be given back, and keeps it; NULL. */
-static const struct holder *kept(const struct run *run, size_t at,
-				 uint64_t guid)
-{
-	const struct holder *holder = run->holders[at];
-
-	while (holder &&
-	       (!has(&holder->side->states[holder->vf.index], guid) ||
-		loses(run, holder, guid)))
-		holder = holder->next;
-	return holder;
-}
-
 /* What a VF had another may have been given meanwhile: then it stays idle. */
-static struct ibh_error *keep_from(struct run *run, size_t at,
-				   struct change *change)
+static struct ibh_error *keep_from(struct run *run, struct change *change)
 {
 	const struct ibh_state *wanted = &change->wanted;
 	const uint64_t guids[] = {
@@ -105,21 +113,18 @@ static struct ibh_error *keep_from(struct run *run, size_t at,
 		wanted->have & IBH_HAVE_NODE ? wanted->node : 0,
 	};
 	char text[IBH_GUID_TEXT + 1], address[IBH_PCI_TEXT + 1];
-	const struct holder *holder;
 	unsigned int i;
 
 	/* One that has it all already may be a guest's by now. */
 	if (!change_needed(change))
 		return NULL;
 	for (i = 0; i < 2; i++) {
-		holder = guid_is_idle(guids[i]) ? NULL :
-						  kept(run, at, guids[i]);
-		if (!holder)
+		if (guid_is_idle(guids[i]) ||
+		    !is_kept(run, change, guids[i], address))
 			continue;
 		change->wanted = change->side->mechanism->idle(change->side);
 		change->write = difference(&change->before, &change->wanted);
 		ibh_format_guid(guids[i], text);
-		ibh_format_pci(holder->vf.pci, address);
 		return warn(run,
 			    "%s is left idle: GUID %s, which it had, is on %s "
 			    "now",
@@ -142,8 +147,6 @@ static struct ibh_error *restore_one(struct run *run, size_t at)
 				 fail(T_MEMORY, NULL, NULL, 0, NULL, NULL,
 				      NULL);
 	}
-	if (!error)
-		error = keep_from(run, at, change);
 	if (error) {
 		change_free(change);
 		answer_error(run, at, &run->states[at], error);
@@ -162,5 +165,8 @@ struct ibh_error *plan_restore(struct run *run)
 
 	for (i = 0; i < run->count && !error; i++)
 		error = restore_one(run, i);
+	/* Once it is known who is given what back. */
+	for (i = 0; i < run->then.count && !error; i++)
+		error = keep_from(run, run->then.changes[i]);
 	return error;
 }
