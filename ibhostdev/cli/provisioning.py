@@ -112,11 +112,11 @@ def apply(
     if names:
         pfs = host.pfs
         chosen = {pf.pci for pf in pfs for name in names
-                  if pf_named([pf], name)}  # fmt: skip
+                  if pf_named(host, [pf], name)}  # fmt: skip
         wishes = [
             wish
             for wish in wishes
-            if (pf := pf_named(pfs, wish.pf)) and pf.pci in chosen
+            if (pf := pf_named(host, pfs, wish.pf)) and pf.pci in chosen
         ]
     total = sum(wish.vfs or 0 for wish in wishes)
     with terminal.progress(total, "make") as progress:

@@ -130,9 +130,10 @@ class _Work:
     def spare_others(self) -> None:
         """A plug would take a GUID from whoever has it."""
         wanted = {
-            identity.guid: one.wish
+            guid: one.wish
             for one in self.found
             for identity in one.identities.values()
+            for guid in identity.guids
         }
         mine = {one.pf.pci for one in self.found}
         for pf in self.host.pfs if wanted else ():
@@ -366,7 +367,7 @@ class _Work:
                     continue
                 if self._is_others(vf):
                     continue
-                wish = self._driver(one, vf, report)
+                wish = self._driver(one, vf)
                 if wish is not None:
                     wishes.append((report, wish))
         outcomes = self.host.drive(
@@ -386,11 +387,12 @@ class _Work:
         return vf.in_use or vf.pci in self.claims.vfs
 
     def _driver(
-        self, one: Found, vf: Vf, report: VfReport
+        self, one: Found, vf: Vf
     ) -> tuple[PciAddress, str | None, Guid | None] | None:
         """What the engine is to be asked of a VF; None: nothing."""
         new = self._is_new(one, vf.index)
-        guid = report.guid
+        identity = one.identities.get(vf.index)
+        guid = identity.guids[-1] if identity else None
         if guid is None and new:
             guid = IDLE
         if one.pf.family is Family.MLX4:

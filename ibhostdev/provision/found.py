@@ -36,10 +36,12 @@ class Found:
         return self.vfs != self.pf.numvfs
 
     def vif(self, index: int) -> Vif:
+        identity = self.identities[index]
         return Vif(
             self.pf.vf_address(index),
-            self.identities[index].guid,
+            identity.guid,
             self.wish.physical_network,
+            identity.node_guid,
         )
 
 
@@ -50,7 +52,7 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
     :raises InvalidInput: for what its PF cannot be, by line and column
     """
     pfs = host.pfs
-    found = [Found(wish, _pf(pfs, wish)) for wish in wishes]
+    found = [Found(wish, _pf(host, pfs, wish)) for wish in wishes]
     seen: dict[str, PfWish] = {}
     for one in found:
         other = seen.setdefault(one.pf.pci, one.wish)
@@ -72,24 +74,31 @@ def wait(host: Host, names: Sequence[str], seconds: float) -> None:
     than so; what is missing then is told by who needs it."""
     end = monotonic() + seconds
     while monotonic() < end:
-        pfs = [pf_named(host.pfs, name) for name in names]
+        now = host.pfs
+        pfs = [pf_named(host, now, name) for name in names]
         if all(pf is not None and host.choose(pf)[0] for pf in pfs):
             return
         sleep(_LOOK)
 
 
-def pf_named(pfs: Sequence[Pf], name: str) -> Pf | None:
-    """By PCI address, IB device, network device, or GUID of its port."""
+def pf_named(host: Host, pfs: Sequence[Pf], name: str) -> Pf | None:
+    """By PCI address, IB device, network device (an altname, too), or GUID
+    of its port."""
     for pf in pfs:
         names = {pf.pci, pf.ib_device, *(one.name for one in pf.netdevs)}
         names |= {str(port.guid) for port in pf.ports if port.guid}
         if name in names:
             return pf
+    # Of a file that names a PF that is not there: asks no netlink.
+    netdev = None if ":" in name else host.netdev_named(name)
+    for pf in pfs if netdev is not None else ():
+        if netdev in [one.name for one in pf.netdevs]:
+            return pf
     return None
 
 
-def _pf(pfs: Sequence[Pf], wish: PfWish) -> Pf:
-    pf = pf_named(pfs, wish.pf)
+def _pf(host: Host, pfs: Sequence[Pf], wish: PfWish) -> Pf:
+    pf = pf_named(host, pfs, wish.pf)
     if pf is None:
         here = ", ".join(f"{one.pci} {one.ib_device}" for one in pfs)
         raise DeviceNotFound(
@@ -146,22 +155,24 @@ def _share_out(found: Sequence[Found], pfs: Sequence[Pf]) -> None:
                 identity = wish.guids.of(one.pf, index)
                 if identity is None:
                     continue
-                identity.guid.require_identity()
+                for guid in identity.guids:
+                    guid.require_identity()
             except InvalidInput as error:
                 raise wish.place.refuse(
                     error.message, "guids", error.cure or ""
                 ) from None
-            guid = identity.guid
             me = f"VF {index} of {one.pf.pci}"
-            if guid in taken:
-                raise wish.place.refuse(
-                    f"GUID {guid} would be that of {me} and of {taken[guid]}",
-                    "guids",
-                    "give each VF a GUID of its own",
-                )
-            taken[guid] = me
+            for guid in identity.guids:
+                if guid in taken:
+                    raise wish.place.refuse(
+                        f"GUID {guid} would be that of {me} and of "
+                        f"{taken[guid]}",
+                        "guids",
+                        "give each VF a GUID of its own",
+                    )
+                taken[guid] = me
             policy = identity.policy or wish.policy
-            identities[index] = Identity(guid, policy)
+            identities[index] = identity._replace(policy=policy)
         one.identities = identities
         left = wish.guids.beyond(one.vfs)
         if left:

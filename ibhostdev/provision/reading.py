@@ -265,20 +265,15 @@ def _identity(value: _Value) -> Identity | None:
     if set(guids) not in (
         {"guid"},
         {"mac"},
-        {"port_guid"},
         {"node_guid", "port_guid"},
     ):
         value.refuse(
             "has not one identity",
             "write guid or mac, or node_guid and port_guid",
         )
-    if len(set(guids.values())) > 1:
-        value.refuse(
-            f"has node GUID {guids['node_guid']} and port GUID "
-            f"{guids['port_guid']}",
-            "give the VF one GUID for both",
-        )
-    return Identity(next(iter(guids.values())), policy)
+    node = guids.pop("node_guid", None)
+    (guid,) = guids.values()
+    return Identity(guid, policy, None if node == guid else node)
 
 
 # -- a map in a file of its own -------------------------------------------
@@ -405,12 +400,13 @@ def _listed_identity(given: dict[str, _Value]) -> Identity | None:
         if key in given
     }
     port = guids.get("port_guid")
-    if port is None or port.is_idle:
+    node = guids.get("node_guid", port)
+    if port is None or node is None or (port.is_idle and node.is_idle):
         return None
-    if guids.get("node_guid", port) != port:
+    if port.is_idle or node.is_idle:
         given["port_guid"].refuse(
-            f"has node GUID {guids['node_guid']} and port GUID {port}",
-            "give the VF one GUID for both",
+            f"has node GUID {node} and port GUID {port}",
+            "give the VF both, or make it idle",
         )
     policy = _policy(given["policy"]) if "policy" in given else None
-    return Identity(port, policy)
+    return Identity(port, policy, None if node == port else node)

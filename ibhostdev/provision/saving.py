@@ -90,7 +90,10 @@ def _guids(
     owners = [states.get(index, VfState()).owner for index in range(pf.numvfs)]
     if not any(owners):
         return
-    if not mixed and all(owners):
+    alone = all(
+        state.node_guid in (None, state.port_guid) for state in states.values()
+    )
+    if not mixed and all(owners) and alone:
         guids = [guid for guid in owners if guid is not None]
         if _are_derived(pf, guids):
             yield "  guids: derived"
@@ -113,10 +116,13 @@ def _are_derived(pf: Pf, guids: Sequence[Guid]) -> bool:
 def _guid(guid: Guid | None, state: VfState, pf: Pf, mixed: bool) -> str:
     if guid is None:
         return "  - idle"
-    both = {state.node_guid, state.port_guid}
-    if pf.family is not Family.MLX4 and both != {guid}:
-        node = "not known" if state.node_guid is None else state.node_guid
-        return f"  - idle  # node GUID {node}, port GUID {state.port_guid}"
+    node = state.node_guid
+    if pf.family is not Family.MLX4 and node != guid:
+        if node is None or node.is_idle or state.port_guid != guid:
+            return f"  - idle  # node GUID {node}, port GUID {state.port_guid}"
+        both = f"node_guid: '{node}', port_guid: '{guid}'"
+        policy = f", policy: {state.policy}" if mixed else ""
+        return f"  - {{{both}{policy}}}"
     if mixed and state.policy not in (Policy.FOLLOW, None):
         return f"  - {{guid: '{guid}', policy: {state.policy}}}"
     return f"  - '{guid}'"

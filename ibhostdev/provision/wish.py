@@ -32,10 +32,19 @@ class Place(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Who a VF is to be, and how its link; no policy: as a plug has it."""
+    """Who a VF is to be, and how its link; no policy: as a plug has it. The
+    node GUID is the same, unless there is another."""
 
     guid: Guid
     policy: Policy | None = None
+    node_guid: Guid | None = None
+
+    @property
+    def guids(self) -> tuple[Guid, ...]:
+        """One, or the port's and the node's."""
+        if self.node_guid is None:
+            return (self.guid,)
+        return self.guid, self.node_guid
 
 
 class Guids(Protocol):

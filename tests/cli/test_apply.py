@@ -87,6 +87,14 @@ def test_a_bad_file_touches_nothing(empty, run, tmp_path, text, told):
     assert told in failed.json["error"]["device"]
 
 
+def test_by_an_altname(empty, run, tmp_path):
+    (name,) = empty.host.machine.pfs[1].netdevs[0].altnames
+    path = tmp_path / "host.yaml"
+    path.write_text(f"- {{pf: {name}, vfs: 2}}")
+    assert run("apply", "--file", str(path), "--pf", name).code == 0
+    assert [len(empty.seen(pf)) for pf in (0, 1)] == [0, 2]
+
+
 def test_no_file(empty, run, tmp_path):
     done = run("apply", "--file", str(tmp_path / "none"))
     assert done.code == 2

@@ -38,6 +38,8 @@ def test_a_host_that_is_empty(bed, run, shell):
         "vfs: 2\n  autoprobe: no\n  driver: vfio-pci",
         "vfs: 2\n  driver: none",
         f"vfs: 2\n  policy: up\n  guids:\n  - '{guid(1)}'\n  - idle",
+        f"vfs: 1\n  guids:\n  - {{node_guid: '{guid(1)}', "
+        f"port_guid: '{guid(2)}'}}",
         f"vfs: 2\n  guids:\n  - '{guid(1)}'\n"
         f"  - {{guid: '{guid(2)}', policy: down}}",
     ],

@@ -306,6 +306,19 @@ def test_policies(bed, wish):
     assert Policy(bed.seen(0)[0].policy) is Policy.UP
 
 
+def test_two_guids(bed, wish):
+    """Each of them is looked after: a driver shows the node GUID."""
+    bed.build(Hca("mlx5", vfs=1, total=4))
+    both = f"{{node_guid: '{guid(1)}', port_guid: '{guid(2)}'}}"
+    text = f"- {{pf: PF0, vfs: 2, driver: mlx5_core, guids: [{both}]}}"
+    assert wish(text).errors == []
+    assert bed.seen(0)[0] == Seen(guid(1), guid(2), "follow")
+    assert bed.identity(bed.vf(0, 0)) == guid(1)
+    again(bed, wish, text)
+    with pytest.raises(InvalidInput, match="would be that of VF 1"):
+        wish(f"- {{pf: PF0, guids: [{both}, '{guid(1)}']}}")
+
+
 def test_mlx4(bed, wish):
     bed.build(Hca("mlx4", vfs=2))
     text = f"- {{pf: PF0, vfs: 2, guids: ['{guid(1)}']}}"

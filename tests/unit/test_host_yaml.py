@@ -67,6 +67,8 @@ def test_what_is_left_out_stays_as_it_is(read):
          Given((Identity(FIRST, Policy.DOWN), Identity(SECOND)))),
         (f"[{{node_guid: '{ONE}', port_guid: '{ONE}'}}]",
          Given((Identity(FIRST),))),
+        (f"[{{node_guid: '{ONE}', port_guid: '{TWO}'}}]",
+         Given((Identity(SECOND, None, FIRST),))),
         (f"{{from: '{ONE}', to: '{TWO}'}}", Range(FIRST, SECOND)),
     ],
 )  # fmt: skip
@@ -105,8 +107,7 @@ def test_a_range_ends(read):
         ("- pf: ib0\n  guids:\n  - x", "line 3, column 5 guids: 'x' is neith"),
         ("- pf: ib0\n  guids: ['0:0:0:0:0:0:0:0']", "line 2, column 11"),
         ("- pf: ib0\n  guids: [{}]", "column 11 guids: has not one identity"),
-        (f"- pf: ib0\n  guids: [{{node_guid: '{ONE}', port_guid: '{TWO}'}}]",
-         "has node GUID"),
+        (f"- pf: ib0\n  guids: [{{port_guid: '{TWO}'}}]", "has not one ident"),
         (f"- pf: a\n  guids: {{from: '{ONE}'}}", "has not from and to"),
         (f"- pf: a\n  guids: {{from: '{TWO}', to: '{ONE}'}}",
          "line 2, column 48 to: fa:16"),
