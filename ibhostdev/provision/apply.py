@@ -25,6 +25,7 @@ from ibhostdev.host import Host
 from ibhostdev.inventory import DEVICES, Family, Policy, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.provision.found import Found, find
+from ibhostdev.provision.health import is_dead
 from ibhostdev.provision.marks import Mark, Marks
 from ibhostdev.provision.report import Claims, PfReport, Report, VfReport
 from ibhostdev.provision.restoring import idle
@@ -95,6 +96,15 @@ class _Work:
             )
             for one in found
         }
+        for pci, report in self.pfs.items():
+            if is_dead(host.netlink, pci):
+                report.error = CommandFailed(
+                    "its firmware is dead, and is not asked",
+                    pci,
+                    "devlink health",
+                    cure=f"devlink health show pci/{pci}; then reset it "
+                    f"(mlxfwreset -d {pci} reset), or the host",
+                )
         self.vfs: dict[tuple[PciAddress, int], VfReport] = {}
         self.warnings: list[str] = []
         self.notes = [note for one in found for note in one.notes]
@@ -110,7 +120,7 @@ class _Work:
     # -- before anything is touched -----------------------------------
 
     def spare_guests(self) -> None:
-        for one in self.found:
+        for one in self._ready():
             if not one.makes:
                 continue
             held = [
@@ -138,6 +148,8 @@ class _Work:
         mine = {one.pf.pci for one in self.found}
         for pf in self.host.pfs if wanted else ():
             if pf.pci in mine or not pf.numvfs:
+                continue
+            if is_dead(self.host.netlink, pf.pci):
                 continue
             try:
                 states = self.host.survey(pf)
@@ -171,7 +183,7 @@ class _Work:
 
     def _make(self) -> None:
         makers = []
-        for one in self.found:
+        for one in self._ready():
             if not one.makes:
                 continue
             pci = one.pf.pci
@@ -421,7 +433,7 @@ class _Work:
     # -- what would be done -------------------------------------------
 
     def foresee(self) -> None:
-        for one in self.found:
+        for one in self._ready():
             report = self.pfs[one.pf.pci]
             report.vfs = one.vfs
             mark = self.marked.get(one.pf.pci)
@@ -434,7 +446,7 @@ class _Work:
             else:
                 self._look_at_vfs(one)
         self._identify(dry_run=True)
-        for one in self.found:
+        for one in self._ready():
             if not one.makes:
                 self._foresee_drivers(one)
 

@@ -215,6 +215,7 @@ class Machine:
         self.deny_netlink = 0
         self.deaf: dict[str, int] = {}  # errno by the PF's address
         self.deny_sysfs = 0
+        self.dead: set[str] = set()  # PFs, by devlink's word
         self.births: dict[str, Birth] = {}  # by the PF's address
         self._failing: dict[str, Failure] = {}
         self.failing_queries: dict[str, int] = {}

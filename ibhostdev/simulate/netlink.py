@@ -23,6 +23,9 @@ IFLA_IFNAME, IFLA_PARENT_DEV_NAME = 3, 56
 IFLA_PROP_LIST, IFLA_ALT_IFNAME = 52, 53
 IFINFO = struct.Struct("=BxHiII")
 
+#: devlink, whose family has a number of its own here
+DEVLINK, HEALTH_REPORTER_GET = 0x7003, 52
+
 #: A write() to sysfs, acknowledged when its store function has ended: a plain
 #: file could not refuse a value, nor make its writer wait. HELLO is answered
 #: by one with the folder of the host.

@@ -19,9 +19,11 @@ from ibhostdev.simulate.kernel import Kernel
 from ibhostdev.simulate.model import DOWN, FOLLOW, UP, Netdev, Pf, Vf
 from ibhostdev.simulate.netlink import (
     ACK,
+    DEVLINK,
     DONE,
     DUMP,
     GETLINK,
+    HEALTH_REPORTER_GET,
     IFINFO,
     IFLA_ALT_IFNAME,
     IFLA_IFNAME,
@@ -115,12 +117,32 @@ class Rtnetlink:
     def _serve(self, message: Message) -> Iterator[bytes]:
         if message.kind == GETLINK:
             return self._get(message)
+        if message.kind == DEVLINK:
+            return self._health(message)
         if message.kind not in (NEWLINK, SETLINK):
             raise OSError(EOPNOTSUPP, "no such request")
         if self._machine.deny_netlink:
             raise OSError(self._machine.deny_netlink, "denied")
         self._set(message)
         return iter(())
+
+    # ---- devlink --------------------------------------------------------
+
+    def _health(self, message: Message) -> Iterator[bytes]:
+        """One of a PF's health reporters (net/devlink/health.c)."""
+        header, payload = message.payload[:4], message.payload[4:]
+        given = dict(attributes(payload))
+        device, name = given.get(2, b""), given.get(115, b"")
+        pf = self._kernel.pf(device.rstrip(b"\0").decode("latin-1"))
+        if header[:1] != bytes([HEALTH_REPORTER_GET]) or not pf.driver:
+            raise OSError(EOPNOTSUPP, "no such command")
+        if pf.spec.mlx4 or name not in (b"fw\0", b"fw_fatal\0"):
+            raise OSError(ENODEV, "no such reporter")
+        dead = pf.address in self._machine.dead
+        reporter = attribute(115, name) + attribute(116, bytes([dead]))
+        told = attribute(1, b"pci\0") + attribute(2, device)
+        told += attribute(114, reporter)
+        yield pack(DEVLINK, 0, message.sequence, header + told)
 
     # ---- which device ---------------------------------------------------
 

@@ -253,6 +253,11 @@ class SimulatedHost:
         self.machine.heal()
         self.sm_silent(False)
 
+    def die(self, pf: str, dead: bool = True) -> None:
+        """devlink says that a PF's firmware is dead, or well again."""
+        with self.machine.lock:
+            (self.machine.dead.add if dead else self.machine.dead.discard)(pf)
+
     def fail_numvfs(self, pf: str, errno: int, after: int = 0) -> None:
         """The next VFs of a PF are not made: ``sriov_numvfs`` ends with an
         errno when ``after`` of them are there, which go again."""

@@ -12,8 +12,11 @@ import pytest
 
 from ibhostdev import Vif
 from ibhostdev.errors import AccessDenied, CommandFailed, TimedOut
+from ibhostdev.inventory import Endpoint
 from ibhostdev.parallel import each
+from ibhostdev.pci import PciAddress
 from ibhostdev.provision.apply import apply
+from ibhostdev.provision.health import is_dead
 from ibhostdev.provision.reading import from_file
 from ibhostdev.simulate.model import FOLLOW
 from tests.flavours import ONES, guid
@@ -208,3 +211,32 @@ def test_a_folder_of_locks_that_is_not_to_be_had(bed, wishes, tmp_path):
     with pytest.raises(CommandFailed, match=r"apply\.lock"):
         apply(host, wishes)
     assert [one[0] for one in state(bed)] == [0, 0]
+
+
+def test_firmware_that_is_dead_is_not_asked(bed, wishes):
+    """A command takes it two minutes, and VFs take one each."""
+    bed.host.die(bed.pfs[0])
+    for dry_run in (True, False):
+        report = apply(bed.connect(), wishes, dry_run=dry_run)
+        (error,) = report.errors
+        assert error.device == bed.pfs[0]
+        assert "firmware is dead" in error.message
+        assert error.cure
+        assert {vf.pf for vf in report.vfs} == {bed.pfs[1]}
+    assert [one[0] for one in state(bed)] == [0, 2]
+    bed.host.die(bed.pfs[0], False)
+    assert apply(bed.connect(), wishes).errors == []
+
+
+def test_nor_for_the_guids_of_others(bed, wishes, monkeypatch):
+    bed.numvfs(0, 2)
+    bed.host.die(bed.pfs[0])
+    bed.reset_counts()
+    report = apply(bed.connect(), wishes[1:], dry_run=True)
+    assert (report.errors, report.warnings) == ([], [])
+    assert bed.counts().getlink == 0
+
+
+def test_where_nothing_tells_firmware_is_well():
+    """devlink of this machine has no such device."""
+    assert not is_dead(Endpoint(), PciAddress("0000:00:00.7"))
