@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """VFs of containers: on the vendor's driver, with their network device in
-another namespace. The sign is too weak to refuse anything for."""
+another namespace. The sign is too weak to refuse a plug or an unplug for
+it."""
 
 import pytest
 

@@ -92,6 +92,24 @@ def test_a_guest_keeps_its_vf(bed):
         assert bed.driver(bed.vf(0, 2)) == "vfio-pci"
 
 
+def test_so_does_a_container(bed):
+    """On the vendor's driver, its network device in another namespace: the
+    sign is weak, but the container would lose its device."""
+    bed.build(Hca("mlx5", vfs=3))
+    host = bed.connect()
+    vf = PciAddress(bed.vf(0, 1))
+    with bed.vf_netdevs(0), bed.away(vf):
+        ((changed, error),) = host.make([(bed.pfs[0], 2)])
+        assert not changed
+        assert isinstance(error, DeviceInUse)
+        assert f"{vf} may be a container's" in error.message
+        ((changed, error),) = host.drive([(vf, "", None)])
+        assert not changed
+        assert isinstance(error, DeviceInUse)
+        assert bed.driver(vf) == "mlx5_core"
+    assert host.make([(bed.pfs[0], 2)]) == [(True, None)]
+
+
 def test_old_tenants_come_back_with_them(bed):
     """What apply is to take away: the driver remembers."""
     bed.build(Hca("mlx5", vfs=3))

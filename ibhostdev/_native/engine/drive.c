@@ -204,6 +204,10 @@ static struct ibh_error *drive_one(struct run *run, struct drive *drive)
 	if (drive->vf.in_use)
 		return fail(T_GUEST_DRIVES, drive->address, "driver", 0,
 			    drive->vf.driver, NULL, NULL);
+	if (vf_is_lent(host, &drive->pf, &drive->vf,
+		       vfs_have_netdevs(host, &drive->pf)))
+		return fail(T_DRIVES_LENT, drive->address, "driver", 0,
+			    drive->vf.driver, NULL, NULL);
 	if (!is_there(host, driver))
 		return fail(T_NO_DRIVER, drive->address, "driver", 0, driver,
 			    NULL, NULL);

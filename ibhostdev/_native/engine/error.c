@@ -193,6 +193,12 @@ static const struct words words[T_LAST] = {
 	[T_VFS_KEPT] = { IBH_DEVICE_IN_USE,
 			 "cannot have {1} VFs in place of {2}: a guest has {3}",
 			 "detach the VFs from their guests first" },
+	[T_VFS_LENT] = { IBH_DEVICE_IN_USE,
+			 "cannot have {1} VFs in place of {2}: {3} may be a "
+			 "container's, for it has no network device here, "
+			 "while others have",
+			 "take it back from its container, or its driver from "
+			 "it" },
 	[T_NOT_MADE] = { BY_ERRNO, "cannot be {1}",
 			 "see in the kernel log what was missing: firmware "
 			 "(SRIOV_EN, NUM_OF_VFS of mlxconfig), or room on the "
@@ -203,6 +209,11 @@ static const struct words words[T_LAST] = {
 	[T_GUEST_DRIVES] = { IBH_DEVICE_IN_USE,
 			     "a guest has the VF: it stays on {1}",
 			     "detach it from the guest first" },
+	[T_DRIVES_LENT] = { IBH_DEVICE_IN_USE,
+			    "stays on {1}: it may be a container's, for it "
+			    "has no network device here, while others have",
+			    "take it back from its container, or its driver "
+			    "from it" },
 	[T_NO_DRIVER] = { IBH_COMMAND_FAILED, "there is no driver {1}",
 			  "modprobe {1}" },
 	[T_NOT_DRIVEN] = { BY_ERRNO, "could not be bound to {1}", HCA_LOG },

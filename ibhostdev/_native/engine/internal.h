@@ -122,9 +122,11 @@ enum text {
 	T_NOT_UNBOUND, /* likewise */
 	/* making VFs, and giving them drivers */
 	T_VFS_KEPT, /* {1} wanted, {2} there, {3} VF */
+	T_VFS_LENT, /* likewise */
 	T_NOT_MADE, /* {1} number of VFs */
 	T_NOT_SHOWN, /* {1} seen, {2} wanted, {3} seconds */
 	T_GUEST_DRIVES, /* {1} driver */
+	T_DRIVES_LENT, /* likewise */
 	T_NO_DRIVER, /* {1} driver */
 	T_NOT_DRIVEN, /* {1} driver */
 	T_NOT_RELEASED, /* {1} driver */
@@ -388,6 +390,14 @@ uint64_t vf_own_identity(struct ibh_host *host, const struct ibh_vf *vf);
  * PF has. */
 bool vf_has_netdev(struct ibh_host *host, const struct ibh_vf *vf);
 bool vfs_have_netdevs(struct ibh_host *host, const struct ibh_pf *pf);
+/* Whether it looks as if the network device of a VF that the vendor's driver
+ * has were in another namespace; `some` of its PF's have one here. */
+static inline bool vf_is_lent(struct ibh_host *host, const struct ibh_pf *pf,
+			      const struct ibh_vf *vf, bool some)
+{
+	return some && !strcmp(vf->driver, pf->driver) &&
+	       !vf_has_netdev(host, vf);
+}
 
 /* ---- network.c --------------------------------------------------------- */
 

@@ -56,18 +56,22 @@ static struct ibh_error *spare_guests(struct ibh_host *host,
 				      const struct ibh_pf *pf,
 				      unsigned int wanted)
 {
+	bool some = vfs_have_netdevs(host, pf), lent;
 	char address[IBH_PCI_TEXT + 1], there[12], asked[12];
 	struct ibh_vf vf;
 	unsigned int i;
 
 	for (i = 0; i < pf->numvfs; i++) {
-		if (!vf_read(host, pf, i, &vf) || !vf.in_use)
+		if (!vf_read(host, pf, i, &vf))
+			continue;
+		lent = vf_is_lent(host, pf, &vf, some);
+		if (!vf.in_use && !lent)
 			continue;
 		ibh_format_pci(vf.pci, address);
 		format(there, sizeof(there), "%u", pf->numvfs);
 		format(asked, sizeof(asked), "%u", wanted);
-		return fail(T_VFS_KEPT, pf->address, "sriov_numvfs", 0, asked,
-			    there, address);
+		return fail(lent ? T_VFS_LENT : T_VFS_KEPT, pf->address,
+			    "sriov_numvfs", 0, asked, there, address);
 	}
 	return NULL;
 }
