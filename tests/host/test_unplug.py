@@ -99,12 +99,14 @@ def test_half_a_guid_is_found_and_removed(bed):
         assert {seen.node, seen.port} == {"ff:ff:ff:ff:ff:ff:ff:ff"}
 
 
-def test_duplicates_are_all_removed(bed):
+@pytest.mark.parametrize("hint", [0, 2])
+def test_duplicates_are_all_removed(bed, hint):
     bed.build(Hca("mlx5", vfs=3))
     for index in (0, 2):
         bed.seed(0, index, node=guid(1), port=guid(1), policy="follow")
-    (result,) = bed.connect().unplug([Vif.parse(bed.vf(0, 2), mac(1))]).results
-    assert result.pci == bed.vf(0, 2)
+    vif = Vif.parse(bed.vf(0, hint), mac(1))
+    (result,) = bed.connect().unplug([vif]).results
+    assert result.pci == bed.vf(0, hint)
     assert [seen.port for seen in bed.seen(0)] == [
         "ff:ff:ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00:00:00",
         "ff:ff:ff:ff:ff:ff:ff:ff",
