@@ -3,6 +3,7 @@
 
 import ctypes
 import gc
+import logging
 
 import pytest
 
@@ -36,7 +37,10 @@ def allocated():
         told = ask()
         return told.uordblks + told.hblkhd
 
-    return allocated
+    # pytest keeps what is logged.
+    logging.disable(logging.CRITICAL)
+    yield allocated
+    logging.disable(logging.NOTSET)
 
 
 CALLS = {
@@ -45,6 +49,10 @@ CALLS = {
     "locate": lambda host, bed: host.vf(bed.vf(0, 1)),
     "plug": lambda host, bed: host.plug(vifs(bed, *range(1, _VFS))),
     "unplug": lambda host, bed: host.unplug(vifs(bed, *range(1, _VFS))),
+    "plug and unplug": lambda host, bed: (
+        host.plug(vifs(bed, *range(1, _VFS))),
+        host.unplug(vifs(bed, *range(1, _VFS))),
+    ),
     "connect": lambda host, bed: bed.connect().pfs,
 }
 
@@ -61,5 +69,5 @@ def test_nothing_is_kept(bed, allocated, call):
 
     times(_TIMES // 10)
     before = times(_TIMES // 10)
-    # The smallest piece that malloc() gives is larger.
-    assert times(_TIMES) - before < _TIMES * 16
+    # malloc() gives no smaller piece.
+    assert times(_TIMES) - before < _TIMES * 32
