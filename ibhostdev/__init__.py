@@ -18,6 +18,7 @@ from ibhostdev.guid import IDLE, Guid
 from ibhostdev.host import Endpoint, Host
 from ibhostdev.inventory import Family, Netdev, Pf, Policy, Port, Vf, VfState
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import Membership, PKey
 
 __all__ = [
     "IDLE",
@@ -29,8 +30,10 @@ __all__ = [
     "Host",
     "IbHostdevError",
     "Link",
+    "Membership",
     "Netdev",
     "OnError",
+    "PKey",
     "PciAddress",
     "Pf",
     "Policy",
