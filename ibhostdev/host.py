@@ -2,12 +2,13 @@
 """A host with HCAs: the package's front door."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from errno import EACCES, EPERM, EROFS
 from itertools import starmap
 from os import PathLike
 
-from ibhostdev import journal, log, networks
+from ibhostdev import counters, journal, log, networks
 from ibhostdev._native.host import Engine
 from ibhostdev._native.results import Results
 from ibhostdev._native.sysfs import Tree
@@ -191,6 +192,23 @@ class Host:
             for vf, name in zip(vfs, names, strict=True)
         }
 
+    def own_identities(self, vfs: Sequence[Vf]) -> list[Guid | None]:
+        """The node GUID that each VF's own driver on this host took when it
+        was bound; None if it shows none."""
+        folders = [f"{DEVICES}/{vf.pci}/infiniband" for vf in vfs]
+        devices = [
+            # One, or none before the driver has it.
+            names[0] if isinstance(names, list) and names else "none"
+            for names in self.sysfs.listdir(folders)
+        ]
+        values = self.sysfs.read(
+            [
+                f"{folder}/{device}/node_guid"
+                for folder, device in zip(folders, devices, strict=True)
+            ]
+        )
+        return [_node_guid(value) for value in values]
+
     def choose(
         self, pf: Pf, forced: str | None = None
     ) -> tuple[str | None, dict[str, str]]:
@@ -267,17 +285,18 @@ class Host:
         :raises TimedOut: when it was not done in time, or a lock not to be had
         """
         self._check(mechanism)
-        made, warnings = self._engine.plug(
-            vifs,
-            None if policy is None else Policy(policy),
-            Link(link),
-            OnError(on_error) is OnError.CONTINUE,
-            mechanism,
-            dry_run,
-            progress,
-            until,
-        )
-        return self._report(vifs, made, warnings, dry_run)
+        with self._counted("plug", vifs, dry_run):
+            made, warnings = self._engine.plug(
+                vifs,
+                None if policy is None else Policy(policy),
+                Link(link),
+                OnError(on_error) is OnError.CONTINUE,
+                mechanism,
+                dry_run,
+                progress,
+                until,
+            )
+            return self._report(vifs, made, warnings, dry_run)
 
     def unplug(
         self,
@@ -300,21 +319,23 @@ class Host:
         Raises what plug() raises.
         """
         self._check(mechanism)
-        made, warnings = self._engine.unplug(
-            vifs,
-            rebind,
-            OnError(on_error) is OnError.CONTINUE,
-            mechanism,
-            dry_run,
-            progress,
-        )
-        if log.debugging(__name__):
-            for vif, one in zip(vifs, made, strict=True):
-                if one.error is None and not one.changed:
-                    log.logger(__name__).debug(
-                        "GUID %s is on no VF here: nothing to unplug", vif.guid
-                    )
-        return self._report(vifs, made, warnings, dry_run)
+        with self._counted("unplug", vifs, dry_run):
+            made, warnings = self._engine.unplug(
+                vifs,
+                rebind,
+                OnError(on_error) is OnError.CONTINUE,
+                mechanism,
+                dry_run,
+                progress,
+            )
+            if log.debugging(__name__):
+                for vif, one in zip(vifs, made, strict=True):
+                    if one.error is None and not one.changed:
+                        log.logger(__name__).debug(
+                            "GUID %s is on no VF here: nothing to unplug",
+                            vif.guid,
+                        )
+            return self._report(vifs, made, warnings, dry_run)
 
     def restore(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
@@ -363,6 +384,24 @@ class Host:
         """
         return list(starmap(Outcome, self._engine.drive(wishes, progress)))
 
+    @contextmanager
+    def _counted(
+        self, action: str, vifs: Sequence[Vif], dry_run: bool
+    ) -> Iterator[None]:
+        watch = counters.Watch(self.run_dir, action, len(vifs))
+        reason = None
+        try:
+            yield
+        except BaseException as error:
+            cause = error
+            if isinstance(error, BatchFailed):
+                cause = error.result.failures[0]
+            reason = type(cause).__name__
+            raise
+        finally:
+            if not dry_run:
+                watch.end(reason)
+
     def _check(self, mechanism: str | None) -> None:
         if mechanism is not None and mechanism not in self._mechanisms:
             raise InvalidInput(
@@ -397,6 +436,16 @@ class Host:
             for vf, link in zip(vfs, links, strict=True)
             if isinstance(link, str)
         }
+
+
+def _node_guid(value: bytes | int) -> Guid | None:
+    """From four groups of four digits."""
+    if isinstance(value, int):
+        return None
+    try:
+        return Guid(value.replace(b":", b""), 16)
+    except ValueError:
+        return None
 
 
 def say(result: BatchResult) -> None:

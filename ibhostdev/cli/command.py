@@ -12,6 +12,7 @@ import click
 from ibhostdev import descriptors, log
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
 from ibhostdev.cli import (
+    fabric,
     listing,
     options,
     outcome,
@@ -657,6 +658,7 @@ def simulate(
 
 for command in provisioning.COMMANDS:
     cli.add_command(command)
+cli.add_command(fabric.metrics)
 
 
 # -- the process ----------------------------------------------------------

@@ -3,12 +3,9 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ibhostdev.doctor.findings import Finding, Patient, Severity, some
-from ibhostdev.guid import Guid
-from ibhostdev.host import Host
-from ibhostdev.inventory import DEVICES, Vf
 
 
 def large_answers(patient: Patient) -> Iterator[Finding]:
@@ -64,7 +61,7 @@ def own_drivers(patient: Patient) -> Iterator[Finding]:
     for view in patient.views:
         before_plug, stale = [], []
         here = [vf for vf in view.vfs if vf.driver == "mlx5_core"]
-        own = _own_identities(patient.host, here)
+        own = patient.host.own_identities(here)
         for vf, shown in zip(here, own, strict=True):
             admin = view.state(vf).node_guid
             if admin is None:
@@ -93,31 +90,3 @@ def own_drivers(patient: Patient) -> Iterator[Finding]:
                 view.pf.pci,
                 "unbind them from mlx5_core and bind them again",
             )
-
-
-def _own_identities(host: Host, vfs: Sequence[Vf]) -> list[Guid | None]:
-    """The node GUID that each VF's own driver on this host took when it was
-    bound; None if it shows none."""
-    folders = [f"{DEVICES}/{vf.pci}/infiniband" for vf in vfs]
-    devices = [
-        # One, or none before the driver has it.
-        names[0] if isinstance(names, list) and names else "none"
-        for names in host.sysfs.listdir(folders)
-    ]
-    values = host.sysfs.read(
-        [
-            f"{folder}/{device}/node_guid"
-            for folder, device in zip(folders, devices, strict=True)
-        ]
-    )
-    return [_node_guid(value) for value in values]
-
-
-def _node_guid(value: bytes | int) -> Guid | None:
-    """From four groups of four digits."""
-    if isinstance(value, int):
-        return None
-    try:
-        return Guid(value.replace(b":", b""), 16)
-    except ValueError:
-        return None

@@ -48,6 +48,7 @@ def test_descriptors_that_are_closed(host, started, closed):
     assert not any(
         os.path.getsize(os.path.join(locks, name))
         for name in os.listdir(locks)
+        if name.endswith(".lock")
     )
 
 

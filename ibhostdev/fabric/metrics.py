@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What there is to watch on a host, as Prometheus reads it.
+
+For the textfile collector of node_exporter: no port is listened on. Labels
+are called as sriov-network-metrics-exporter calls them (pf, vf, pciAddr,
+numa_node), so that what it and others tell of a VF can be joined; it leaves
+InfiniBand's PFs out itself (collectors/sriovdev.go, isNetDevice).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ibhostdev import counters
+from ibhostdev.errors import IbHostdevError
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import DEVICES, Family, Pf, Vf, VfState
+from ibhostdev.parallel import each
+from ibhostdev.pci import PciAddress
+
+_HELP = {
+    "ibhostdev_pf_info": "A PF with an InfiniBand port; always 1.",
+    "ibhostdev_pf_readable": "Whether the PF's VFs could be asked about.",
+    "ibhostdev_pf_vfs": "VFs that the PF has enabled.",
+    "ibhostdev_pf_vfs_limit": "VFs that the PF could have.",
+    "ibhostdev_port_info": "A port of a PF and its state; always 1.",
+    "ibhostdev_port_active": "Whether the port is ACTIVE.",
+    "ibhostdev_port_sm_lid": "LID of the subnet manager, 0 if none is seen.",
+    "ibhostdev_vfs": "VFs that are idle, have an identity (plugged), or of "
+    "which that cannot be told (unknown).",
+    "ibhostdev_vfs_in_use": "VFs that are in a guest's hands.",
+    "ibhostdev_vfs_stale": "Idle VFs whose driver on this host goes on "
+    "showing an identity.",
+    "ibhostdev_vf_info": "A VF and its identity; always 1.",
+    "ibhostdev_batches_total": "Plugs and unplugs since boot.",
+    "ibhostdev_batch_vifs_total": "VIFs in them.",
+    "ibhostdev_batch_seconds_total": "Seconds that they took.",
+    "ibhostdev_batch_failures_total": "Those that failed, by the kind of "
+    "error.",
+    "ibhostdev_hook_runs_total": "Programs in the folder of hooks run since "
+    "boot.",
+    "ibhostdev_hook_failures_total": "Those that failed or took too long.",
+}
+_NO_NODE = "-1"
+_NOTHING = VfState()
+
+
+class _Told(NamedTuple):
+    """A PF, its VFs, and their states on each port that they have one on;
+    None where they could not be asked about. ``numa`` is each function's."""
+
+    pf: Pf
+    mechanism: str | None
+    vfs: Sequence[Vf]
+    own: Sequence[Guid | None]
+    states: Sequence[Mapping[int, VfState]] | None
+    numa: Mapping[PciAddress, str]
+
+
+class _Page:
+    """Samples, by metric."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[str]] = {}
+
+    def add(self, name: str, value: float, **labels: object) -> None:
+        words = ",".join(
+            f'{key}="{_escaped(str(word))}"' for key, word in labels.items()
+        )
+        braces = f"{{{words}}}" if words else ""
+        self._samples.setdefault(name, []).append(f"{name}{braces} {value}\n")
+
+    def __str__(self) -> str:
+        parts: list[str] = []
+        for name, text in _HELP.items():
+            if name in self._samples:
+                kind = "counter" if name.endswith("_total") else "gauge"
+                parts += f"# HELP {name} {text}\n", f"# TYPE {name} {kind}\n"
+                parts += self._samples[name]
+        return "".join(parts)
+
+
+def _escaped(text: str) -> str:
+    for bad, good in (("\\", "\\\\"), ("\n", "\\n"), ('"', '\\"')):
+        text = text.replace(bad, good)
+    return text
+
+
+def of_host(host: Host) -> tuple[str, list[IbHostdevError]]:
+    """The host as it is now, and what of it could not be read; the kernel is
+    asked once for each PF."""
+    page = _Page()
+    errors: list[IbHostdevError] = []
+    for told, error in each(host.pfs, lambda pf: _look(host, pf)):
+        _pf(page, told)
+        _vfs(page, told)
+        if error is not None:
+            errors.append(error)
+    for (name, labels), value in sorted(counters.read(host.run_dir).items()):
+        page.add(name, value, **dict(labels))
+    return str(page), errors
+
+
+def _look(host: Host, pf: Pf) -> tuple[_Told, IbHostdevError | None]:
+    mechanism, _ = host.choose(pf)
+    vfs = host.vfs(pf)
+    own = host.own_identities(vfs)
+    told = _Told(pf, mechanism, vfs, own, None, _numa(host, pf, vfs))
+    if mechanism is None:
+        return told, None
+    if not pf.numvfs:
+        return told._replace(states=()), None
+    sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
+    try:
+        states = [
+            host.survey(pf.on_port(side.number), range(pf.numvfs))
+            for side in sides
+        ]
+    except IbHostdevError as error:
+        return told, error
+    return told._replace(states=states), None
+
+
+def _numa(host: Host, pf: Pf, vfs: Sequence[Vf]) -> dict[PciAddress, str]:
+    functions = [pf.pci, *(vf.pci for vf in vfs)]
+    read = host.sysfs.read([f"{DEVICES}/{pci}/numa_node" for pci in functions])
+    return {
+        pci: node.decode(errors="replace").strip()
+        if isinstance(node, bytes)
+        else _NO_NODE
+        for pci, node in zip(functions, read, strict=True)
+    }
+
+
+def _name(pf: Pf) -> str:
+    return pf.ib_device if pf.netdev is None else pf.netdev.name
+
+
+def _pf(page: _Page, told: _Told) -> None:
+    pf, name = told.pf, _name(told.pf)
+    page.add(
+        "ibhostdev_pf_info",
+        1,
+        pf=name,
+        pciAddr=pf.pci,
+        numa_node=told.numa[pf.pci],
+        ib_device=pf.ib_device,
+        family=pf.family,
+        mechanism=told.mechanism or "",
+    )
+    readable = told.states is not None
+    page.add("ibhostdev_pf_readable", int(readable), pf=name)
+    page.add("ibhostdev_pf_vfs", pf.numvfs, pf=name)
+    page.add("ibhostdev_pf_vfs_limit", pf.totalvfs, pf=name)
+    for port in pf.ports:
+        labels = {"pf": name, "port": port.number}
+        page.add(
+            "ibhostdev_port_info",
+            1,
+            **labels,
+            state=port.state,
+            guid="" if port.guid is None else port.guid,
+        )
+        active = port.state == "ACTIVE"
+        page.add("ibhostdev_port_active", int(active), **labels)
+        page.add("ibhostdev_port_sm_lid", port.sm_lid, **labels)
+
+
+def _vfs(page: _Page, told: _Told) -> None:
+    name = _name(told.pf)
+    counts = {"idle": 0, "plugged": 0, "unknown": 0}
+    stale = 0
+    for vf, shown in zip(told.vfs, told.own, strict=True):
+        sides = [side.get(vf.index, _NOTHING) for side in told.states or ()]
+        owners = [one.owner for one in sides if one.owner is not None]
+        state = sides[0] if sides else _NOTHING
+        if owners:
+            counts["plugged"] += 1
+        elif all(
+            one.node_guid is None and one.port_guid is None for one in sides
+        ):
+            counts["unknown"] += 1
+        else:
+            counts["idle"] += 1
+        # Of one with an identity that is as it should be: its guest's driver
+        # will read what it is now.
+        if shown and state.node_guid and state.node_guid.is_idle:
+            stale += not shown.is_idle
+        page.add(
+            "ibhostdev_vf_info",
+            1,
+            pf=name,
+            vf=vf.index,
+            pciAddr=vf.pci,
+            numa_node=told.numa[vf.pci],
+            guid=owners[0] if owners else "",
+            policy=state.policy or "",
+            driver=vf.driver or "",
+        )
+    for word, count in counts.items():
+        page.add("ibhostdev_vfs", count, pf=name, state=word)
+    in_use = sum(vf.in_use for vf in told.vfs)
+    page.add("ibhostdev_vfs_in_use", in_use, pf=name)
+    page.add("ibhostdev_vfs_stale", stale, pf=name)
