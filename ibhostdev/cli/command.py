@@ -658,6 +658,7 @@ def simulate(
 
 for command in provisioning.COMMANDS:
     cli.add_command(command)
+cli.add_command(fabric.fabric)
 cli.add_command(fabric.metrics)
 
 

@@ -1,10 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """``ibhostdev metrics`` and ``ibhostdev fabric``."""
 
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import click
 
-from ibhostdev.cli import options, outcome, terminal
+from ibhostdev.cli import options, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
+from ibhostdev.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from ibhostdev.fabric.members import Member
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    it could not be done; of a subnet manager that does not run, all that
+       can be done without it was
+  2    bad input; nothing was touched
+  3    no rights"""
 
 
 @click.command()
@@ -43,3 +60,183 @@ def metrics(settings: options.Settings, textfile: str | None) -> int:
         terminal.explain(error)
         code = max(code, outcome.exit_code(error))
     return code
+
+
+# -- fabric ---------------------------------------------------------------
+
+
+@click.group()
+def fabric() -> None:
+    """Tell the subnet manager who is in which partition.
+
+    A VF's GUID is in the default partition until the subnet manager puts it
+    into another: on mlx5 nothing of that is on the host.
+    """
+
+
+def _members(function: _F) -> _F:
+    """The options that say whose GUIDs, and which partition each is to be
+    in."""
+    for option in reversed(
+        (
+            click.argument("exports", nargs=-1, metavar="[EXPORT]…"),
+            click.option(
+                "--merge",
+                is_flag=True,
+                help="Take the exports of hosts, in JSON, and not this host.",
+            ),
+            click.option(
+                "--file",
+                metavar="FILE",
+                help="VIFs with their pkey, as in 0x8001 or 1:full; YAML or "
+                "JSON, - for standard input.",
+            ),
+            click.option(
+                "--host-name",
+                metavar="NAME",
+                help="Of this host.  [default: as the system has it]",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _found(
+    settings: options.Settings,
+    exports: Sequence[str],
+    merge: bool,
+    file: str | None,
+    host_name: str | None,
+) -> "list[Member]":
+    from ibhostdev.fabric import members
+
+    if merge != bool(exports):
+        raise click.UsageError(
+            "Name exports of hosts together with --merge.",
+            click.get_current_context(),
+        )
+    if merge:
+        for option, given in (("--file", file), ("--host-name", host_name)):
+            if given is not None:
+                raise InvalidInput(
+                    f"{option} and --merge do not go together",
+                    attribute="merge",
+                    cure=f"give {option} where the exports are made",
+                )
+        return members.merge(map(members.read, exports))
+    found, warnings = members.of_host(
+        settings.connect(),
+        host_name or os.uname().nodename,
+        {} if file is None else vifs.pkeys(file),
+    )
+    for warning in warnings:
+        terminal.warn(warning)
+    return found
+
+
+@fabric.command(epilog=_EXIT_CODES)
+@_members
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["opensm", "ufm", "csv", "json"]),
+    default="json",
+    show_default=True,
+    help="A partitions file of opensm's; what would be posted to UFM; a "
+    "table; JSON to be merged.",
+)
+@options.everywhere(first=False)
+@click.pass_obj
+def export(
+    settings: options.Settings,
+    exports: Sequence[str],
+    merge: bool,
+    file: str | None,
+    host_name: str | None,
+    form: str,
+) -> int:
+    """Show which GUID is on which VF, and in which partition it is to be.
+
+    \b
+    ibhostdev fabric export --file vifs.yaml > node1.json
+    ibhostdev fabric export --merge node*.json --format opensm
+
+    A GUID that two hosts have is refused, with the names of both.
+    """
+    from ibhostdev.fabric import members, opensm, ufm
+
+    found = _found(settings, exports, merge, file, host_name)
+    if form == "json":
+        terminal.write(members.as_json(found))
+    elif form == "csv":
+        terminal.write(members.as_csv(found))
+    elif form == "opensm":
+        terminal.write(opensm.block(found))
+    else:
+        outcome.write_json(ufm.as_plain(found))
+    return Exit.DONE
+
+
+@fabric.command(epilog=_EXIT_CODES)
+@_members
+@click.option(
+    "--opensm",
+    "partitions",
+    metavar="FILE",
+    help="opensm's file of partitions, on the host that it runs on.",
+)
+@click.option(
+    "--pid-file",
+    metavar="FILE",
+    help="With opensm's process id.  [default: all that run here]",
+)
+@click.option(
+    "--tell",
+    is_flag=True,
+    help="Have opensm read the file even if it was right already.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be done, do nothing."
+)
+@options.everywhere(first=False)
+@click.pass_obj
+def apply(
+    settings: options.Settings,
+    exports: Sequence[str],
+    merge: bool,
+    file: str | None,
+    host_name: str | None,
+    partitions: str | None,
+    pid_file: str | None,
+    tell: bool,
+    dry_run: bool,
+) -> int:
+    """Have the subnet manager put GUIDs into their partitions.
+
+    \b
+    ibhostdev fabric apply --opensm /etc/opensm/partitions.conf \\
+        --merge /srv/exports/*.json
+
+    Of opensm's file only what is between two markers is replaced, and opensm
+    told to read it. Nobody who is not named stays in it: give the exports of
+    all hosts.
+    """
+    from ibhostdev.fabric import opensm
+
+    if partitions is None:
+        raise click.UsageError(
+            "Name the file of partitions by --opensm.",
+            click.get_current_context(),
+        )
+    with opensm.locked(partitions):
+        found = _found(settings, exports, merge, file, host_name)
+        changed = opensm.apply(partitions, found, pid_file, tell, dry_run)
+    count = sum(member.pkey is not None for member in found)
+    said = "is right already"
+    if changed:
+        said = "would be changed" if dry_run else "changed, and opensm told"
+    elif tell and not dry_run:
+        said += ", and opensm told"
+    terminal.write(f"{partitions}: {said}; {count} GUIDs in partitions\n")
+    return Exit.DONE

@@ -83,7 +83,7 @@ def not_searched(one: VfResult) -> bool:
 # -- for programs ---------------------------------------------------------
 
 
-def write_json(value: dict[str, Any]) -> None:
+def write_json(value: Any) -> None:
     # The one control character that JSON may have as it is.
     text = json.dumps(value, indent=2).replace("\x7f", "\\u007f")
     terminal.write(f"{text}\n")

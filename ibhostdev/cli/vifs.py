@@ -11,6 +11,7 @@ from ibhostdev.cli import terminal
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid, shortened
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 
 _GUIDS = ("guid", "node_guid", "port_guid")
 _KEYS = ("pci", "mac", *_GUIDS, "physical_network")
@@ -90,6 +91,32 @@ def addresses(name: str) -> list[tuple[str | None, PciAddress]]:
         pci = _pci(given, where)
         try:
             found.append((given.get("domain"), PciAddress.parse(pci)))
+        except IbHostdevError as error:
+            error.device = where
+            raise
+    return found
+
+
+def pkeys(name: str) -> dict[Guid, PKey]:
+    """The P_Keys that such a file names, by GUID; entries without one do not
+    matter.
+
+    :raises InvalidInput: naming the first bad entry, or the second with a
+        GUID that is to be in another partition
+    """
+    found: dict[Guid, PKey] = {}
+    for where, given in _read(name, (*_KEYS, "domain", "pkey")):
+        if "pkey" not in given:
+            continue
+        try:
+            guid = Vif.parse_keyed(given).guid
+            pkey = PKey.parse(given["pkey"])
+            if found.setdefault(guid, pkey) != pkey:
+                raise InvalidInput(
+                    f"{guid} is to be in {pkey} and in {found[guid]}",
+                    attribute="pkey",
+                    cure="write one of them",
+                )
         except IbHostdevError as error:
             error.device = where
             raise

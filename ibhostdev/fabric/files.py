@@ -24,7 +24,9 @@ def replace(path: str, text: str, cure: str) -> None:
         file, name = tempfile.mkstemp(
             prefix=".ibhostdev-", dir=os.path.dirname(path) or "."
         )
-        with open(file, "w", encoding="utf-8") as stream:
+        with open(
+            file, "w", encoding="utf-8", errors="surrogateescape"
+        ) as stream:
             stream.write(text)
             stream.flush()
             _like(file, path)

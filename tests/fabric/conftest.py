@@ -56,9 +56,7 @@ def host(bed: Testbed) -> Testbed:
 def shell(bed: Testbed) -> Run:
     """Runs the command, on the bed."""
 
-    def shell(
-        *arguments: str, **how: Any
-    ) -> subprocess.CompletedProcess[str]:
+    def shell(*arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*bed.command, *arguments],
             capture_output=True,

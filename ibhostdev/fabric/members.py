@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which GUID is where, and in which partition it is to be: what a host knows
+of its VFs and a subnet manager does not."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ibhostdev.errors import (
+    GuidConflict,
+    IbHostdevError,
+    InvalidInput,
+    NoMechanism,
+)
+from ibhostdev.guid import Guid
+from ibhostdev.host import Host
+from ibhostdev.inventory import Family, Pf, VfState
+from ibhostdev.parallel import each
+from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
+
+VERSION = 1
+_LIMIT = 1 << 24  # bytes of an export; 60,000 VFs
+_NAMED = 10
+_CURE = "give what 'ibhostdev fabric export --format json' has written"
+
+
+class Member(NamedTuple):
+    """A VF that has a GUID. ``pf`` and ``pci`` are the PCI addresses of PF
+    and VF, ``pf_guid`` the GUID of the PF's port, None if it is not shown;
+    without a ``pkey`` nobody has said which partition it is to be in."""
+
+    host: str
+    pf: PciAddress
+    pf_guid: Guid | None
+    vf: int
+    pci: PciAddress
+    guid: Guid
+    pkey: PKey | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.pci} of host {self.host}"
+
+
+# -- of a host ------------------------------------------------------------
+
+
+def of_host(
+    host: Host, name: str, pkeys: Mapping[Guid, PKey]
+) -> tuple[list[Member], list[str]]:
+    """The host's members, and warnings. ``pkeys`` says who is to be in which
+    partition; GUIDs that no VF here has do not matter.
+
+    :raises IbHostdevError: if a PF with VFs cannot be asked about them:
+        without them the others would not be all, and who goes by that would
+        take guests off their partition
+    """
+    found = each(host.pfs, lambda pf: _of_pf(host, name, pf, pkeys))
+    members = [member for some, _ in found for member in some]
+    warnings = [warning for _, some in found for warning in some]
+    _require_unique(members)
+    return sorted(members, key=_order), warnings
+
+
+def _of_pf(
+    host: Host, name: str, pf: Pf, pkeys: Mapping[Guid, PKey]
+) -> tuple[list[Member], list[str]]:
+    if not pf.numvfs:
+        return [], []
+    mechanism, against = host.choose(pf)
+    if mechanism is None:
+        raise NoMechanism(
+            "does not tell the GUIDs of its VFs ("
+            + "; ".join(f"{one}: {why}" for one, why in against.items())
+            + ")",
+            pf.pci,
+            cure="see 'ibhostdev doctor'",
+        )
+    sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
+    vfs = host.vfs(pf)
+    members: list[Member] = []
+    known: set[int] = set()
+    for side in sides:
+        states = host.survey(pf.on_port(side.number), range(pf.numvfs))
+        for vf in vfs:
+            guid = states.get(vf.index, VfState()).port_guid
+            if guid is None:
+                continue
+            known.add(vf.index)
+            if not guid.is_idle:
+                pkey = pkeys.get(guid)
+                members.append(
+                    Member(
+                        name, pf.pci, side.guid, vf.index, vf.pci, guid, pkey
+                    )
+                )
+    return members, [
+        f"{vf.pci} is in a guest's hands, and its driver does not tell which "
+        "GUID it has: it is left out"
+        for vf in vfs
+        if vf.in_use and vf.index not in known
+    ]
+
+
+# -- of many hosts --------------------------------------------------------
+
+
+def merge(exports: Iterable[Sequence[Member]]) -> list[Member]:
+    """The members of all hosts, each host being one export.
+
+    :raises InvalidInput: for a host that is in two of them
+    :raises GuidConflict: for a GUID that two hosts have, with their names
+    """
+    members: list[Member] = []
+    hosts: set[str] = set()
+    for export in exports:
+        here = {member.host for member in export}
+        if twice := sorted(hosts & here):
+            raise InvalidInput(
+                f"host {twice[0]} is in two of the files",
+                attribute="merge",
+                cure="give each host's newest export, and --host-name to "
+                "hosts of one name",
+            )
+        hosts |= here
+        members += export
+    _require_unique(members)
+    return sorted(members, key=_order)
+
+
+def _order(member: Member) -> tuple[str, str, int, int]:
+    return member.host, member.pf, member.vf, member.guid
+
+
+def _require_unique(members: Iterable[Member]) -> None:
+    seen: dict[Guid, Member] = {}
+    twins = []
+    for member in members:
+        other = seen.setdefault(member.guid, member)
+        if other is not member:
+            twins.append(
+                f"{member.guid} is on {other.place} and on {member.place}"
+            )
+    if not twins:
+        return
+    more = len(twins) - _NAMED
+    raise GuidConflict(
+        "; ".join(twins[:_NAMED]) + (f"; and {more} more" if more > 0 else ""),
+        attribute="guid",
+        cure="unplug it where it does not belong: a subnet manager takes both "
+        "for one port",
+    )
+
+
+# -- text -----------------------------------------------------------------
+
+
+def as_json(members: Iterable[Member]) -> str:
+    """One line for each, so that it can be looked at and compared."""
+    lines = ",\n".join(
+        "    " + json.dumps(_plain(member)) for member in members
+    )
+    lines = f"\n{lines}\n  " if lines else ""
+    return f'{{\n  "version": {VERSION},\n  "members": [{lines}]\n}}\n'
+
+
+def as_csv(members: Iterable[Member]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Member._fields)
+    for member in members:
+        writer.writerow(_plain(member).values())
+    return text.getvalue()
+
+
+def _plain(member: Member) -> dict[str, Any]:
+    guid, pkey = member.pf_guid, member.pkey
+    return {
+        "host": member.host,
+        "pf": member.pf,
+        "pf_guid": None if guid is None else str(guid),
+        "vf": member.vf,
+        "pci": member.pci,
+        "guid": str(member.guid),
+        "pkey": None if pkey is None else str(pkey),
+    }
+
+
+def read(name: str) -> list[Member]:
+    """What as_json() has written into a file.
+
+    :raises InvalidInput: for all else
+    """
+    try:
+        with open(name, "rb") as file:
+            data = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise InvalidInput(
+            "cannot be read", name, "file", error.errno
+        ) from None
+    if len(data) > _LIMIT:
+        raise _wrong(name, f"has more than {_LIMIT >> 20} MiB")
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _wrong(name, "is no JSON") from None
+    if not isinstance(document, dict) or "members" not in document:
+        raise _wrong(name, "is no export")
+    version = document.get("version")
+    if version != VERSION:
+        raise _wrong(name, f"is of version {version!r}, not {VERSION}")
+    if not isinstance(document["members"], list):
+        raise _wrong(name, "is no export")
+    return list(_members(document["members"], name))
+
+
+def _members(entries: list[Any], name: str) -> Iterator[Member]:
+    for number, entry in enumerate(entries, 1):
+        try:
+            pf_guid, pkey = entry["pf_guid"], entry["pkey"]
+            guid = _guid(entry["guid"])
+            guid.require_identity()
+            yield Member(
+                _text(entry["host"]),
+                _pf(entry["pf"]),
+                None if pf_guid is None else _pf_guid(pf_guid),
+                int(entry["vf"]),
+                PciAddress.parse(entry["pci"]),
+                guid,
+                None if pkey is None else _pkey(pkey),
+            )
+        except IbHostdevError as error:
+            error.device = f"{name}, member {number}"
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise _wrong(f"{name}, member {number}", "is none") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise TypeError("no name")
+    return value
+
+
+def _guid(text: str) -> Guid:
+    return Guid.parse(text)
+
+
+# Of these there are far fewer than members.
+_pf_guid = lru_cache(_guid)
+_pf = lru_cache(PciAddress.parse)
+_pkey = lru_cache(PKey.parse)
+
+
+def _wrong(where: str, what: str) -> InvalidInput:
+    return InvalidInput(what, where, "file", cure=_CURE)

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real opensm on a simulated fabric: the table of a port is the proof.
+
+ibsim serves the fabric, and its library takes the place of the kernel's umad
+devices under opensm and infiniband-diags. A VF's port is a plain adapter
+there: opensm knows nothing of virtual ports, which the vendor's does.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ibhostdev import Guid, PciAddress, PKey
+from ibhostdev.fabric import opensm
+from ibhostdev.fabric.members import Member
+from tests.fabric.conftest import program, until
+from tests.flavours import guid, mac, vifs
+
+FILE = """\
+# the fabric's operator
+Default=0x7fff, ipoib : ALL=limited, SELF=full ;
+"""
+VFS = 4
+
+
+def library():
+    program("ibsim")
+    found = list(Path("/usr/lib").glob("*/umad2sim/libumad2sim.so"))
+    if not found:
+        if os.environ.get("IBHOSTDEV_WITNESSES"):
+            pytest.fail("libumad2sim0 is not installed")
+        pytest.skip("libumad2sim0 is not installed: see ./dev fabric-test")
+    return str(found[0])
+
+
+class Fabric:
+    """A switch, the subnet manager's port, and a port for each of the
+    GUIDs that the VFs are going to have."""
+
+    def __init__(self, folder, start):
+        self.folder, self._start = folder, start
+        self.file = folder / "partitions.conf"
+        self.file.write_text(FILE)
+        self.pid_file = folder / "opensm.pid"
+        (folder / "log").mkdir()
+        self._env = {
+            **os.environ,
+            "LD_PRELOAD": library(),
+            "SIM_HOST": "SM",
+            # Of this fabric only: others may be simulated at the same time.
+            "IBSIM_SOCKNAME": f"ibsim-{os.getpid()}-{folder.name}",
+            "OSM_TMP_DIR": str(folder / "log"),
+            "OSM_CACHE_DIR": str(folder / "log"),
+        }
+        lines = ['Switch\t16 "S"', '[1]\t"SM"[1]']
+        lines += [f'[{n + 1}]\t"VF{n}"[1]' for n in range(1, VFS + 1)]
+        lines += ["", "caguid=0x10000", 'Hca\t1 "SM"', '[1]\t"S"[1]']
+        for n in range(1, VFS + 1):
+            # A port's GUID is its node's and the number of the port.
+            node = int(guid(n).replace(":", ""), 16) - 1
+            lines += ["", f"caguid={node:#x}", f'Hca\t1 "VF{n}"']
+            lines += [f'[1]\t"S"[{n + 1}]']
+        (folder / "net").write_text("\n".join(lines) + "\n")
+        env = {k: v for k, v in self._env.items() if k != "LD_PRELOAD"}
+        log = (folder / "ibsim.log").open("wb")
+        start(
+            program("ibsim"), "-s", "-n", str(folder / "net"),
+            env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log,
+        )  # fmt: skip
+        log.close()
+        until(lambda: "0x0000000000010001" in self.ask("ibstat", "-p"))
+        self.manage()
+
+    def manage(self):
+        """Start opensm."""
+        with (self.folder / "opensm.log").open("ab") as log:
+            self.manager = self._start(
+                program("opensm"), "-f", str(self.folder / "log/osm.log"),
+                "-P", str(self.file), "-s", "0", "-g", "0x10001",
+                env=self._env, cwd=self.folder, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        self.pid_file.write_text(f"{self.manager.pid}\n")
+        until(lambda: 0x7FFF in self.table(1))
+
+    def end(self):
+        self.manager.kill()
+        self.manager.wait()
+
+    def ask(self, name, *arguments):
+        done = subprocess.run(
+            [program(name), *arguments], env=self._env, cwd=self.folder,
+            capture_output=True, encoding="utf-8", timeout=60, check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def table(self, number):
+        """The entries of the P_Key table of VF `number`'s port, by index."""
+        port = f"0x{guid(number).replace(':', '')}"
+        entries = []
+        for line in self.ask("smpquery", "-G", "pkeys", port).splitlines():
+            index, colon, rest = line.partition(":")
+            if colon and index.strip().isdigit():
+                entries += [int(word, 16) for word in rest.split()]
+        while entries and not entries[-1]:
+            entries.pop()
+        return entries
+
+    def shared(self, one, other):
+        """The P_Key of the path from one to another VF's port; None where
+        the subnet manager has none for them."""
+        gids = [
+            f"fe80::{guid(n).replace(':', '')[:4]}:{guid(n)[6:8]}"
+            f"{guid(n)[9:11]}:{guid(n)[12:14]}{guid(n)[15:17]}:"
+            f"{guid(n)[18:20]}{guid(n)[21:23]}"
+            for n in (one, other)
+        ]
+        told = self.ask("saquery", "--sgid-to-dgid", "-".join(gids))
+        found = re.search(r"pkey\.+(0x[0-9A-Fa-f]+)", told)
+        return None if found is None else int(found[1], 16)
+
+
+@pytest.fixture
+def fabric(tmp_path, started):
+    return Fabric(tmp_path, started)
+
+
+@pytest.fixture
+def tenants(host, tmp_path):
+    """VIFs 1 and 2 of one tenant, 3 of another, 4 of nobody."""
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        "".join(
+            f"- {{mac: '{mac(n)}', pkey: '{pkey}'}}\n"
+            for n, pkey in ((1, "0x8001"), (2, "1:full"), (3, "0x8002"))
+        )
+    )
+    return file
+
+
+def arguments(fabric, tenants):
+    return (
+        *("fabric", "apply", "--opensm", str(fabric.file)),
+        *("--pid-file", str(fabric.pid_file), "--file", str(tenants)),
+    )
+
+
+def test_who_is_plugged_is_in_its_partition(host, shell, fabric, tenants):
+    there = host.connect()
+    assert fabric.table(1) == [0x7FFF]
+    there.plug(vifs(host, 1, 2, 3))
+    done = shell(*arguments(fabric, tenants))
+    assert (done.returncode, done.stderr) == (0, "")
+    for number, pkey in ((1, 0x8001), (2, 0x8001), (3, 0x8002)):
+        until(lambda n=number, p=pkey: fabric.table(n)[:1] == [p])
+    # Nobody said so of it.
+    assert fabric.table(4) == [0x7FFF]
+    assert fabric.shared(1, 2) == 0x8001
+    assert fabric.shared(1, 3) is None
+    there.unplug(vifs(host, 1, 2))
+    assert shell(*arguments(fabric, tenants)).returncode == 0
+    until(lambda: 0x8001 not in fabric.table(1))
+    assert fabric.table(3)[0] == 0x8002
+
+
+def test_memberships(host, shell, fabric, tmp_path):
+    file = tmp_path / "limited.yaml"
+    file.write_text(
+        "".join(
+            f"- {{mac: '{mac(n)}', pkey: '5:{how}'}}\n"
+            for n, how in ((1, "full"), (2, "limited"), (3, "limited"))
+        )
+    )
+    host.connect().plug(vifs(host, 1, 2, 3))
+    assert shell(*arguments(fabric, file)).returncode == 0
+    until(lambda: fabric.table(3)[:1] == [0x0005])
+    until(lambda: fabric.table(1)[:1] == [0x8005])
+    until(lambda: fabric.shared(1, 2) is not None)
+    assert fabric.shared(2, 3) is None
+
+
+def test_an_opensm_that_was_dead_has_it_when_it_starts(
+    host, shell, fabric, tenants
+):
+    host.connect().plug(vifs(host, 1))
+    fabric.end()
+    done = shell(*arguments(fabric, tenants))
+    assert done.returncode == 1
+    assert "no opensm runs" in done.stderr
+    fabric.manage()
+    until(lambda: fabric.table(1)[:1] == [0x8001])
+    # Started again, it knows it still.
+    fabric.end()
+    fabric.manage()
+    until(lambda: fabric.table(1)[:1] == [0x8001])
+
+
+def test_a_file_that_was_broken_by_hand(host, shell, fabric, tenants):
+    host.connect().plug(vifs(host, 1))
+    broken = FILE.replace("SELF=full ;", "SELF=full")
+    fabric.file.write_text(broken)
+    done = shell(*arguments(fabric, tenants))
+    assert done.returncode == 2
+    assert "no ; at its end" in done.stderr
+    assert fabric.file.read_text() == broken
+    fabric.file.write_text(FILE)
+    assert shell(*arguments(fabric, tenants)).returncode == 0
+    until(lambda: fabric.table(1)[:1] == [0x8001])
+
+
+BAD = [
+    "A=0x3 : 0x12=full",
+    "A=0x3",
+    "A=zz : ALL ;",
+    "A=0x3 : 0xzz=full ;",
+]
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_what_we_refuse_is_what_opensm_stumbles_over(
+    host, shell, fabric, tenants, line
+):
+    """Behind such a line opensm takes nothing of ours in."""
+    host.connect().plug(vifs(host, 1))
+    shell(*arguments(fabric, tenants))
+    until(lambda: fabric.table(1)[:1] == [0x8001])
+    text = fabric.file.read_text()
+    assert text.startswith(FILE)
+    fabric.file.write_text(f"{FILE}{line}\n{text.removeprefix(FILE)}")
+    done = shell(*arguments(fabric, tenants))
+    assert done.returncode == 2
+    os.kill(fabric.manager.pid, signal.SIGHUP)
+    until(lambda: fabric.table(1)[:1] != [0x8001])
+
+
+def test_a_long_partition_is_taken_whole(host, fabric):
+    """In as many lines as it takes, the port in question in the last."""
+    numbers = [*range(1, 300), Guid.parse(guid(1))]
+    some = [
+        Member(
+            *("node", PciAddress("0000:3b:00.0"), None, 0),
+            *(PciAddress("0000:3b:00.1"), Guid(number), PKey(7)),
+        )
+        for number in numbers
+    ]
+    opensm.apply(str(fabric.file), some, str(fabric.pid_file))
+    assert fabric.file.read_text().count("ibhostdev-0x0007") == 3
+    until(lambda: fabric.table(1)[:1] == [0x8007])
+
+
+def test_how_long_it_takes(host, shell, fabric, tenants, record_property):
+    """From the call of the command to the port's table; a figure for who
+    reads it, and not a limit."""
+    host.connect().plug(vifs(host, 1))
+    begin = time.monotonic()
+    shell(*arguments(fabric, tenants))
+    until(lambda: fabric.table(1)[:1] == [0x8001])
+    record_property("seconds", time.monotonic() - begin)
