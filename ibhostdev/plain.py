@@ -5,13 +5,14 @@ Only dicts with text as keys, lists, text, numbers, booleans and None. msgpack
 gives lists back as tuples, so both are taken.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibhostdev import errors
 from ibhostdev._native.results import Results, packed
-from ibhostdev.batch import BatchFailed, BatchResult
+from ibhostdev.batch import BatchFailed, BatchResult, Vif
 from ibhostdev.errors import IbHostdevError
+from ibhostdev.inventory import VfState
 
 Plain = dict[str, Any]
 
@@ -43,6 +44,39 @@ def error_from_plain(plain: Mapping[str, Any] | None) -> IbHostdevError | None:
             for key in ("message", "device", "attribute", "errno", "cure")
         )
     )
+
+
+def state_to_plain(state: VfState | None) -> dict[str, str | None]:
+    state = state or VfState()
+    return {
+        "node_guid": _text(state.node_guid),
+        "port_guid": _text(state.port_guid),
+        "policy": _text(state.policy),
+    }
+
+
+def results_to_plain(vifs: Sequence[Vif], result: BatchResult) -> Plain:
+    """What became of each VIF, for programs."""
+    return {
+        "ok": result.ok,
+        "results": [
+            {
+                "pci": one.pci,
+                "guid": _text(vif.guid),
+                "ok": one.error is None,
+                "wanted": state_to_plain(one.wanted),
+                "before": state_to_plain(one.before),
+                "after": state_to_plain(one.after),
+                "mechanism": one.mechanism,
+                "changed": one.changed,
+                "verified": one.verified,
+                "error": error_to_plain(one.error),
+            }
+            for vif, one in zip(vifs, result.results, strict=True)
+        ],
+        "warnings": list(result.warnings),
+        "error": None,
+    }
 
 
 def outcome_to_plain(outcome: BatchResult | IbHostdevError) -> Plain:

@@ -2,7 +2,7 @@
 """The command line: subcommands, exit codes, signals."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -258,10 +258,15 @@ def _run(
             result = settings.run(asked, progress)
     except BatchFailed as error:
         result, code = error.result, outcome.exit_code(error)
-    if as_json:
-        _write_json(outcome.as_json(batch, result))
-    else:
-        terminal.show(outcome.as_lines(batch, result, done, asked.dry_run))
+    try:
+        if as_json:
+            _write_json(outcome.as_json(batch, result))
+        else:
+            terminal.show(outcome.as_lines(batch, result, done, asked.dry_run))
+    finally:
+        # Whether or not anybody has been told: it is done.
+        if not asked.dry_run:
+            _warn(settings.hooks.batch(done, batch, result))
     if code is Exit.DONE and any(map(outcome.not_searched, result.results)):
         code = Exit.FAILED
     for warning in result.warnings:
@@ -270,6 +275,11 @@ def _run(
         for cause in result.failures:
             terminal.explain(cause)
     return code
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        terminal.warn(warning)
 
 
 # -- attach, detach -------------------------------------------------------
@@ -312,6 +322,7 @@ def attach(
         uri,
         len(wanted),
         "attached",
+        "plugged",
         as_json,
         lambda hands, progress: hands.attach(
             wanted, live=live, config=config, progress=progress
@@ -364,6 +375,7 @@ def detach(
         uri,
         len(wanted),
         "detached",
+        "unplugged",
         as_json,
         lambda hands, progress: hands.detach(
             wanted,
@@ -389,6 +401,7 @@ def _guests_run(
     uri: str,
     total: int,
     done: str,
+    event: str,
     as_json: bool,
     call: "Callable[[Guests, Progress | None], GuestsResult]",
 ) -> int:
@@ -403,10 +416,15 @@ def _guests_run(
                 result = call(hands, progress)
         except GuestsFailed as error:
             result, code = error.result, guests.exit_code(error)
-    if as_json:
-        _write_json(guests.as_json(result))
-    else:
-        terminal.show(guests.as_lines(result, done))
+    try:
+        if as_json:
+            _write_json(guests.as_json(result))
+        else:
+            terminal.show(guests.as_lines(result, done))
+    finally:
+        if any(one.error is None for one in result.results):
+            told = partial(guests.as_json, result)
+            _warn(settings.hooks.tell(event, told))
     for warning in result.warnings:
         terminal.warn(warning)
     for cause in result.failures:
@@ -436,7 +454,13 @@ def libvirt_hook(
         host = settings.connect()
         xml = sys.stdin.buffer.read()
         with descriptors.held_back():
-            hook.run(host, operation, suboperation, xml)
+            hook.run(
+                host,
+                operation,
+                suboperation,
+                xml,
+                lambda *done: _warn(settings.hooks.batch(*done)),
+            )
     except IbHostdevError as error:
         # All on one line each: libvirt puts it into its own message.
         for cause in guests.hook_failures(error):

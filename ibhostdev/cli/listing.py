@@ -8,7 +8,7 @@ from ibhostdev.cli.terminal import Cell, Line, filled, row_of, table
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import Policy, Port, Vf, VfState
 from ibhostdev.pci import PciAddress
-from ibhostdev.plain import error_to_plain
+from ibhostdev.plain import error_to_plain, state_to_plain
 from ibhostdev.views import View
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _vf_json(view: View, vf: Vf, use: "Use | None") -> dict[str, Any]:
         "pci": vf.pci,
         "driver": vf.driver,
         "iommu_group": view.groups[vf.pci],
-        **state_json(state),
+        **state_to_plain(state),
         "mac": None if owner is None else owner.mac,
         "in_use": vf.in_use,
         "domain": None if use is None else use.domain,
@@ -78,15 +78,6 @@ def _vf_json(view: View, vf: Vf, use: "Use | None") -> dict[str, Any]:
 
 def text(guid: Guid | None) -> str | None:
     return None if guid is None else str(guid)
-
-
-def state_json(state: VfState | None) -> dict[str, str | None]:
-    state = state or _NOTHING
-    return {
-        "node_guid": text(state.node_guid),
-        "port_guid": text(state.port_guid),
-        "policy": state.policy,
-    }
 
 
 # -- for people -----------------------------------------------------------

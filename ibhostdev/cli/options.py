@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,9 @@ from ibhostdev.host import Host, say
 from ibhostdev.journal import SOCKET
 from ibhostdev.networks import parse_mappings
 from ibhostdev.privilege.request import Request
+
+if TYPE_CHECKING:
+    from ibhostdev.hooks import Hooks
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _RUN_DIR = "/run/ibhostdev"
@@ -91,6 +94,12 @@ class Settings:
         if not asked.dry_run:
             say(result)
         return result
+
+    @property
+    def hooks(self) -> "Hooks":
+        from ibhostdev import hooks
+
+        return hooks.of(self.host, self.locks)
 
     @property
     def locks(self) -> str:

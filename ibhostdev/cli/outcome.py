@@ -8,7 +8,6 @@ from typing import Any
 
 from ibhostdev.batch import BatchFailed, BatchResult, VfResult, Vif
 from ibhostdev.cli import terminal
-from ibhostdev.cli.listing import state_json, text
 from ibhostdev.cli.terminal import Cell, Line, table
 from ibhostdev.errors import (
     AccessDenied,
@@ -20,7 +19,7 @@ from ibhostdev.errors import (
     WrongPhysicalNetwork,
 )
 from ibhostdev.inventory import EBRCTL, VfState
-from ibhostdev.plain import error_to_plain
+from ibhostdev.plain import results_to_plain
 
 EXIT_CODES = """\b
 Exit codes:
@@ -94,27 +93,7 @@ def failure_json(error: dict[str, Any] | None) -> dict[str, Any]:
     return {"ok": False, "results": [], "warnings": [], "error": error}
 
 
-def as_json(vifs: Sequence[Vif], result: BatchResult) -> dict[str, Any]:
-    return {
-        "ok": result.ok,
-        "results": [
-            {
-                "pci": one.pci,
-                "guid": text(vif.guid),
-                "ok": one.error is None,
-                "wanted": state_json(one.wanted),
-                "before": state_json(one.before),
-                "after": state_json(one.after),
-                "mechanism": one.mechanism,
-                "changed": one.changed,
-                "verified": one.verified,
-                "error": error_to_plain(one.error),
-            }
-            for vif, one in zip(vifs, result.results, strict=True)
-        ],
-        "warnings": list(result.warnings),
-        "error": None,
-    }
+as_json = results_to_plain
 
 
 # -- for people -----------------------------------------------------------

@@ -9,7 +9,7 @@ import click
 
 from ibhostdev.batch import BatchFailed, BatchResult
 from ibhostdev.cli import options, terminal
-from ibhostdev.cli.listing import identity, state_json, text
+from ibhostdev.cli.listing import identity, text
 from ibhostdev.cli.outcome import (
     EXIT_CODES,
     Exit,
@@ -22,7 +22,7 @@ from ibhostdev.cli.terminal import Cell, Line, table
 from ibhostdev.errors import AccessDenied, IbHostdevError
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
-from ibhostdev.plain import error_to_plain
+from ibhostdev.plain import error_to_plain, state_to_plain
 
 if TYPE_CHECKING:
     from ibhostdev.guest.claims import Wanted
@@ -408,8 +408,8 @@ def _vf_json(vf: "VfReport") -> dict[str, Any]:
         "pci": vf.pci,
         "guid": text(vf.guid),
         "ok": vf.error is None,
-        "before": state_json(vf.before),
-        "after": state_json(vf.after),
+        "before": state_to_plain(vf.before),
+        "after": state_to_plain(vf.after),
         "mechanism": vf.mechanism,
         "changed": vf.changed,
         "verified": vf.verified,

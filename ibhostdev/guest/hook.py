@@ -7,16 +7,25 @@ the domain locked, so the hook must not ask libvirt anything: all that it
 knows is in that XML.
 """
 
-from ibhostdev.batch import BatchResult, OnError
+from collections.abc import Callable, Sequence
+
+from ibhostdev.batch import BatchFailed, BatchResult, OnError, Vif
 from ibhostdev.guest.xml import read_domain
 from ibhostdev.host import Host
 
 PLUG = ("prepare", "begin")
 UNPLUG = ("release", "end")
 
+Done = Callable[[str, Sequence[Vif], BatchResult], None]
+"""Told of what was plugged or unplugged, when that is final."""
+
 
 def run(
-    host: Host, operation: str, suboperation: str, text: str | bytes
+    host: Host,
+    operation: str,
+    suboperation: str,
+    text: str | bytes,
+    done: Done = lambda *_: None,
 ) -> BatchResult:
     """Plug the VIFs of a domain's metadata before libvirt takes its VFs from
     their driver, and make them idle after it has given them back. Other
@@ -34,6 +43,15 @@ def run(
     vifs = read_domain(text).wanted
     if not vifs:
         return BatchResult(())
-    if (operation, suboperation) == PLUG:
-        return host.plug(vifs)
-    return host.unplug(vifs, on_error=OnError.CONTINUE)
+    event = "unplugged"
+    try:
+        if (operation, suboperation) == PLUG:
+            event = "plugged"
+            result = host.plug(vifs)
+        else:
+            result = host.unplug(vifs, on_error=OnError.CONTINUE)
+    except BatchFailed as failed:
+        done(event, vifs, failed.result)
+        raise
+    done(event, vifs, result)
+    return result

@@ -14,6 +14,7 @@ from oslo_log import log as logging
 
 from ibhostdev import batch
 from ibhostdev import errors
+from ibhostdev import hooks
 from ibhostdev.nova import fallback
 import ibhostdev.privilege.privsep
 from ibhostdev.privilege import request
@@ -120,6 +121,7 @@ class IbHostdevs:
                     },
                     instance=instance,
                 )
+        _tell("plugged", ports, result, instance)
 
     def unplug_ib_hostdevs(self, instance: Any, vifs: Sequence[Any]) -> None:
         """Unplug as many of them as can be.
@@ -161,7 +163,7 @@ class IbHostdevs:
         ports: tuple[batch.Vif, ...],
     ) -> None:
         try:
-            fallback.run(
+            result = fallback.run(
                 self._run,
                 request.Request(
                     "unplug",
@@ -171,7 +173,10 @@ class IbHostdevs:
                     mechanism=CONF.ibhostdev.mechanism,
                 ),
             )
+            _tell("unplugged", ports, result, instance)
         except errors.IbHostdevError as error:
+            if isinstance(error, batch.BatchFailed):
+                _tell("unplugged", ports, error.result, instance)
             if isinstance(error, errors.InvalidInput) and len(ports) > 1:
                 # One port is enough to have all of them refused.
                 for vif, port in zip(ours, ports, strict=True):
@@ -197,6 +202,22 @@ class LibvirtGenericVIFDriver(IbHostdevs, libvirt_vif.LibvirtGenericVIFDriver):
     The device of such a port stays the plain managed hostdev that Nova makes
     of it: what libvirt hands over, the guest's driver finds configured.
     """
+
+
+def _tell(
+    event: str,
+    ports: Sequence[batch.Vif],
+    result: batch.BatchResult,
+    instance: Any,
+) -> None:
+    """Have the operator's hooks run; whatever comes of it, Nova goes on."""
+    options = CONF.ibhostdev
+    try:
+        told = hooks.of(options.simulated_host, options.run_dir)
+        for warning in told.batch(event, ports, result):
+            LOG.warning("%s", warning, instance=instance)
+    except Exception:
+        LOG.exception("Hooks could not be run", instance=instance)
 
 
 def _port(vif: Any, hint: bool = False) -> batch.Vif:

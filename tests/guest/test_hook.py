@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hook, run as libvirt runs it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -146,3 +147,22 @@ def test_domains_of_others_are_none_of_its_business(bed, hook):
         done = hook(*operation, text)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert bed.seen(0) == [FRESH] * 4
+
+
+def test_the_operators_hooks_are_told(bed, hook, vifs, tmp_path):
+    """libvirt reads what the script says only if it fails."""
+    told = tmp_path / "told"
+    folder = bed.folder / "hooks.d"
+    folder.mkdir(mode=0o755)
+    site = folder / "site"
+    site.write_text(f"#!/bin/sh\ncat > {told}.$IBHOSTDEV_EVENT\nexit 1\n")
+    site.chmod(0o755)
+    domain = xml([vifs[0].pci], vifs[:1])
+    done = hook("prepare", "begin", domain)
+    assert done.returncode == 0
+    assert "ended with 1" in done.stderr
+    event = json.loads((tmp_path / "told.plugged").read_text())
+    assert event["results"][0]["guid"] == guid(1)
+    assert hook("release", "end", domain).returncode == 0
+    event = json.loads((tmp_path / "told.unplugged").read_text())
+    assert event["results"][0]["pci"] == vifs[0].pci

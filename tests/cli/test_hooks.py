@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs of the operator's that are told what was plugged and unplugged."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import threading
+import time
+
+import pytest
+
+from ibhostdev import hooks
+from tests.flavours import guid, mac
+
+LONG = 60
+
+
+@pytest.fixture
+def folder(host):
+    folder = host.folder / "hooks.d"
+    folder.mkdir(mode=0o755)
+    return folder
+
+
+@pytest.fixture
+def hook(folder):
+    """Puts a shell program there."""
+
+    def hook(text, name="site", mode=0o755):
+        file = folder / name
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(mode)
+        return file
+
+    return hook
+
+
+def plug(host, run, *numbers, more=()):
+    words = [f"{host.vf(0, n - 1)}={mac(n)}" for n in numbers]
+    return run("plug", *words, *more)
+
+
+def test_what_they_are_told(host, run, hook, tmp_path):
+    told = tmp_path / "told"
+    hook(f"cat > {told}.$IBHOSTDEV_EVENT; env > {told}.env; pwd >> {told}.env")
+    done = plug(host, run, 1, 2, more=["--json"])
+    assert (done.code, done.err) == (0, "")
+    event = json.loads((tmp_path / "told.plugged").read_text())
+    assert (event.pop("version"), event.pop("event")) == (1, "plugged")
+    assert event.pop("host") == os.uname().nodename
+    assert event == done.json
+    assert [one["guid"] for one in event["results"]] == [guid(1), guid(2)]
+    env = (tmp_path / "told.env").read_text().splitlines()
+    names = {line.partition("=")[0] for line in env}
+    # What the shell sets itself is no matter.
+    assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {
+        *("PATH", "LANG", "IBHOSTDEV_EVENT", "IBHOSTDEV_HOST", "/"),
+    }
+    assert f"IBHOSTDEV_HOST={host.folder}" in env
+    run("unplug", mac(1))
+    event = json.loads((tmp_path / "told.unplugged").read_text())
+    assert event["event"] == "unplugged"
+    assert event["results"][0]["guid"] == guid(1)
+
+
+def test_they_are_told_when_it_is_done_and_no_lock_is_held(
+    host, run, hook, tmp_path
+):
+    vf = f"{host.vf(0, 1)}={mac(2)}"
+    command = " ".join(host.command)
+    # Their own plug does not wait for the one that they are told of.
+    hook(
+        f'[ "$(cat {tmp_path}/once 2>/dev/null)" ] && exit; '
+        f"echo 1 > {tmp_path}/once; "
+        f"PYTHONPATH={os.getcwd()} {command} list --json > {tmp_path}/list; "
+        f"(PYTHONPATH={os.getcwd()} {command} plug {vf} >/dev/null 2>&1 &)"
+    )
+    assert plug(host, run, 1).code == 0
+    (vf, *_) = json.loads((tmp_path / "list").read_text())["pfs"][0]["vfs"]
+    assert vf["port_guid"] == guid(1)
+    end = time.monotonic() + LONG
+    while host.seen(0)[1].port != guid(2):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_only_of_what_has_changed(host, run, hook, tmp_path):
+    told = tmp_path / "told"
+    hook(f"echo $IBHOSTDEV_EVENT >> {told}")
+    plug(host, run, 1, more=["--dry-run"])
+    run("unplug", mac(9))
+    host.fail(host.vf(0, 1), 5)
+    assert plug(host, run, 1, 2).code == 1  # and all is as it was
+    assert not told.exists()
+    plug(host, run, 1, 2, more=["--on-error", "continue"])
+    assert told.read_text() == "plugged\n"
+    plug(host, run, 1)
+    assert told.read_text() == "plugged\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "echo no good; echo at all >&2; exit 3",
+            "ended with 3: no good at all",
+        ),
+        ("kill -9 $$", "was ended by SIGKILL"),
+        ("printf '\\033[2J\\r'; exit 1", "ended with 1: ?[2J"),
+    ],
+)
+def test_one_that_fails_is_a_warning(host, run, hook, text, why):
+    file = hook(text)
+    done = plug(host, run, 1, more=["--json"])
+    assert done.code == 0
+    assert done.json["ok"]
+    assert f"warning: hook {file}: " in done.err
+    assert why in done.err
+    assert host.seen(0)[0].port == guid(1)
+    told = run("metrics").out
+    assert 'ibhostdev_hook_runs_total{hook="site"} 1.0' in told
+    assert 'ibhostdev_hook_failures_total{hook="site"} 1.0' in told
+
+
+def test_one_that_hangs_is_ended_with_all_it_has_started(host, hook, tmp_path):
+    pids = tmp_path / "pids"
+    hook(f"sleep {LONG * 10} & echo $! > {pids}; echo $$ >> {pids}; wait")
+    there = hooks.Hooks(
+        str(host.folder / "run"), str(host.folder / "hooks.d"), seconds=0.5
+    )
+    (warning,) = there.tell("plugged", dict)
+    assert "more than 0.5 s" in warning
+    for pid in map(int, pids.read_text().split()):
+        end = time.monotonic() + LONG
+        while os.path.exists(f"/proc/{pid}"):
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    break
+            assert time.monotonic() < end
+
+
+def test_one_that_neither_reads_nor_stops_writing(host, hook):
+    hook("exec <&-; head -c 1000000 /dev/zero; exit 1")
+    there = hooks.Hooks(str(host.folder / "run"), str(host.folder / "hooks.d"))
+    (warning,) = there.tell("plugged", lambda: {"results": ["x" * 1000000]})
+    assert "ended with 1" in warning
+    assert len(warning) < 3000
+
+
+def test_one_that_says_more_than_anybody_reads(host, hook):
+    hook("exec yes")
+    there = hooks.Hooks(
+        *(str(host.folder / "run"), str(host.folder / "hooks.d")),
+        seconds=LONG,
+    )
+    (warning,) = there.tell("plugged", dict)
+    assert "ended with 1: y y y" in warning
+    assert len(warning) < 3000
+
+
+def test_in_the_order_of_their_names_and_one_at_a_time(host, hook, tmp_path):
+    log = tmp_path / "log"
+    for name in ("20-b", "10-a", "30_c"):
+        hook(f"echo +{name} >> {log}; sleep 0.05; echo -{name} >> {log}", name)
+    there = hooks.Hooks(str(host.folder / "run"), str(host.folder / "hooks.d"))
+    threads = [
+        threading.Thread(target=there.tell, args=("plugged", dict))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    once = ["+10-a", "-10-a", "+20-b", "-20-b", "+30_c", "-30_c"]
+    assert log.read_text().split() == once * 3
+
+
+def test_what_is_not_run(host, run, hook, folder, tmp_path):
+    told = tmp_path / "told"
+    for name in ("site.dpkg-old", "site~", ".site", "README.md"):
+        hook(f"echo {name} >> {told}", name)
+    hook(f"echo plain >> {told}", "plain", mode=0o644)
+    (folder / "folder").mkdir()
+    done = plug(host, run, 1)
+    assert (done.code, done.err) == (0, "")
+    assert not told.exists()
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_what_others_could_have_written_is_not_run(
+    host, run, hook, folder, tmp_path, mode
+):
+    told = tmp_path / "told"
+    file = hook(f"echo >> {told}", mode=mode)
+    done = plug(host, run, 1)
+    assert (done.code, told.exists()) == (0, False)
+    assert "others than its owner" in done.err
+    file.chmod(0o755)
+    folder.chmod(mode)
+    done = plug(host, run, 2)
+    assert (done.code, told.exists()) == (0, False)
+    folder.chmod(0o755)
+    plug(host, run, 3)
+    assert told.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives files to others")
+def test_what_somebody_else_owns_is_not_run(host, run, hook, tmp_path):
+    told = tmp_path / "told"
+    os.chown(hook(f"echo >> {told}"), 12345, 12345)
+    done = plug(host, run, 1)
+    assert (done.code, told.exists()) == (0, False)
+    assert "its owner" in done.err
+
+
+def test_an_empty_folder_costs_nothing(host, run, folder):
+    """Nothing is made of the results, and nothing is loaded for it."""
+    there = hooks.Hooks(str(host.folder / "run"), str(folder))
+
+    def told():
+        raise AssertionError("asked for")
+
+    assert there.tell("plugged", told) == []
+    folder.rmdir()
+    assert there.tell("plugged", told) == []
+
+
+def test_results_that_cannot_be_written_are_told_all_the_same(
+    host, hook, tmp_path
+):
+    told = tmp_path / "told"
+    hook(f"echo >> {told}")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*host.command, "plug", f"{host.vf(0, 0)}={mac(1)}"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert told.exists()
+
+
+def test_ctrl_c_ends_one_that_runs(host, hook, tmp_path):
+    started = tmp_path / "started"
+    hook(f"echo $$ > {started}.new; mv {started}.new {started}; sleep 600")
+    process = subprocess.Popen(
+        [*host.command, "plug", f"{host.vf(0, 0)}={mac(1)}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    end = time.monotonic() + LONG
+    while not started.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate()
+    assert process.returncode == 130
+    assert b"plugged" in out
+    assert host.seen(0)[0].port == guid(1)
+
+
+def test_the_lock_is_nobody_elses_to_hold(host, run, hook):
+    hook("true")
+    plug(host, run, 1)
+    file = host.folder / "run" / "hooks"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
