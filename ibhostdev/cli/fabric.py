@@ -10,6 +10,7 @@ import click
 from ibhostdev.cli import options, outcome, terminal, vifs
 from ibhostdev.cli.outcome import Exit
 from ibhostdev.errors import InvalidInput
+from ibhostdev.pkey import PKey
 
 if TYPE_CHECKING:
     from ibhostdev.fabric.members import Member
@@ -196,6 +197,26 @@ def export(
     is_flag=True,
     help="Have opensm read the file even if it was right already.",
 )
+@click.option("--ufm", "url", metavar="URL", help="UFM, as in https://ufm.")
+@click.option(
+    "--credentials",
+    metavar="FILE",
+    default="/etc/ibhostdev/ufm",
+    show_default=True,
+    help="With 'token = …', or 'username = …' and 'password = …'.",
+)
+@click.option(
+    "--ca-file",
+    metavar="FILE",
+    help="Who has signed UFM's certificate.  [default: who the system trusts]",
+)
+@click.option(
+    "--own",
+    metavar="PKEY",
+    multiple=True,
+    help="A partition of UFM's in which nobody is but who is named; may be "
+    "repeated.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, do nothing."
 )
@@ -210,6 +231,10 @@ def apply(
     partitions: str | None,
     pid_file: str | None,
     tell: bool,
+    url: str | None,
+    credentials: str,
+    ca_file: str | None,
+    own: Sequence[str],
     dry_run: bool,
 ) -> int:
     """Have the subnet manager put GUIDs into their partitions.
@@ -217,20 +242,43 @@ def apply(
     \b
     ibhostdev fabric apply --opensm /etc/opensm/partitions.conf \\
         --merge /srv/exports/*.json
+    ibhostdev fabric apply --ufm https://ufm.example.net \\
+        --own 0x8001 --merge /srv/exports/*.json
 
     Of opensm's file only what is between two markers is replaced, and opensm
     told to read it. Nobody who is not named stays in it: give the exports of
     all hosts.
-    """
-    from ibhostdev.fabric import opensm
 
-    if partitions is None:
+    UFM is sent only what differs. Who is not named stays where he is, but in
+    the partitions of --own.
+    """
+    if (partitions is None) == (url is None):
         raise click.UsageError(
-            "Name the file of partitions by --opensm.",
+            "Name the subnet manager by --opensm or by --ufm.",
             click.get_current_context(),
         )
+
+    def find() -> "list[Member]":
+        return _found(settings, exports, merge, file, host_name)
+
+    if partitions is not None:
+        _apply_opensm(partitions, find, pid_file, tell, dry_run)
+    elif url is not None:
+        _apply_ufm(url, find, credentials, ca_file, own, dry_run)
+    return Exit.DONE
+
+
+def _apply_opensm(
+    partitions: str,
+    find: "Callable[[], list[Member]]",
+    pid_file: str | None,
+    tell: bool,
+    dry_run: bool,
+) -> None:
+    from ibhostdev.fabric import opensm
+
     with opensm.locked(partitions):
-        found = _found(settings, exports, merge, file, host_name)
+        found = find()
         changed = opensm.apply(partitions, found, pid_file, tell, dry_run)
     count = sum(member.pkey is not None for member in found)
     said = "is right already"
@@ -239,4 +287,27 @@ def apply(
     elif tell and not dry_run:
         said += ", and opensm told"
     terminal.write(f"{partitions}: {said}; {count} GUIDs in partitions\n")
-    return Exit.DONE
+
+
+def _apply_ufm(
+    url: str,
+    find: "Callable[[], list[Member]]",
+    credentials: str,
+    ca_file: str | None,
+    own: Sequence[str],
+    dry_run: bool,
+) -> None:
+    from ibhostdev.fabric import ufm
+
+    owned = [PKey.parse(one).number for one in own]
+    manager = ufm.Ufm(url, ufm.credentials(credentials), ca_file)
+    found = find()
+    requests = ufm.difference(found, manager.known(), owned)
+    if dry_run:
+        outcome.write_json([request._asdict() for request in requests])
+        return
+    for request in requests:
+        manager.send(request)
+    count = sum(member.pkey is not None for member in found)
+    said = f"{len(requests)} requests" if requests else "is right already"
+    terminal.write(f"{url}: {said}; {count} GUIDs in partitions\n")
