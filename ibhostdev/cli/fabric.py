@@ -13,6 +13,7 @@ from ibhostdev.errors import InvalidInput
 from ibhostdev.pkey import PKey
 
 if TYPE_CHECKING:
+    from ibhostdev.fabric.audit import Finding
     from ibhostdev.fabric.members import Member
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -311,3 +312,83 @@ def _apply_ufm(
     count = sum(member.pkey is not None for member in found)
     said = f"{len(requests)} requests" if requests else "is right already"
     terminal.write(f"{url}: {said}; {count} GUIDs in partitions\n")
+
+
+@fabric.command(epilog=_EXIT_CODES)
+@click.option(
+    "--file",
+    metavar="FILE",
+    help="VIFs with their pkey, as export takes it.",
+)
+@click.option(
+    "--ca",
+    metavar="NAME",
+    help="The IB device to ask by.  [default: the first that is active]",
+)
+@options.json
+@options.everywhere(first=False)
+@click.pass_obj
+def audit(
+    settings: options.Settings,
+    file: str | None,
+    ca: str | None,
+    as_json: bool,
+) -> int:
+    """Show what the subnet manager says of this host's GUIDs.
+
+    A GUID that it does not know, whose port is not active, that is not in the
+    partition of --file with its P_Key at index 0, or that is behind another
+    host's port, is exit code 1. It takes infiniband-diags and a umad device.
+    """
+    from ibhostdev.fabric.audit import Diags, Verdict
+    from ibhostdev.fabric.audit import audit as look
+
+    found = _found(settings, (), False, file, None)
+    findings = look(found, Diags(ca))
+    well = all(one.verdict is Verdict.WELL for one in findings)
+    if as_json:
+        outcome.write_json(
+            {
+                "ok": well,
+                "findings": [
+                    {
+                        "pci": one.member.pci,
+                        "guid": str(one.member.guid),
+                        "pkey": None
+                        if one.member.pkey is None
+                        else str(one.member.pkey),
+                        "verdict": one.verdict,
+                        "detail": one.detail,
+                        "pkeys": None
+                        if one.pkeys is None
+                        else [f"0x{pkey:04x}" for pkey in one.pkeys],
+                    }
+                    for one in findings
+                ],
+            }
+        )
+    elif not findings:
+        terminal.write("no VF here has a GUID\n")
+    else:
+        terminal.show(_audit_lines(findings))
+    return Exit.DONE if well else Exit.FAILED
+
+
+def _audit_lines(findings: "Sequence[Finding]") -> list[terminal.Line]:
+    from ibhostdev.fabric.audit import Verdict
+
+    rows: list[terminal.Line] = []
+    for one in findings:
+        guid, pkey = one.member.guid, one.member.pkey
+        well = one.verdict is Verdict.WELL
+        rows.append(
+            [
+                (one.member.pci, ""),
+                (guid.mac or str(guid), "bold"),
+                ("-" if pkey is None else str(pkey), ""),
+                (one.verdict, "green" if well else "bold red"),
+                (one.detail, "dim"),
+            ]
+        )
+    head = ("VF", "MAC or GUID", "P_Key", "it is", "")
+    return terminal.table(head, rows)

@@ -6,6 +6,7 @@ devices under opensm and infiniband-diags. A VF's port is a plain adapter
 there: opensm knows nothing of virtual ports, which the vendor's does.
 """
 
+import json
 import os
 import re
 import signal
@@ -39,6 +40,9 @@ def library():
             pytest.fail("libumad2sim0 is not installed")
         pytest.skip("libumad2sim0 is not installed: see ./dev fabric-test")
     return str(found[0])
+
+
+DIAGS = ("smpquery", "saquery", "sminfo")
 
 
 class Fabric:
@@ -102,6 +106,23 @@ class Fabric:
             capture_output=True, encoding="utf-8", timeout=60, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr
+
+    def diags(self):
+        """An environment in which infiniband-diags are this fabric's."""
+        folder = self.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        given = {
+            key: value
+            for key, value in self._env.items()
+            if key.startswith(("SIM_", "IBSIM_", "OSM_", "LD_PRELOAD"))
+        }
+        words = " ".join(f"{key}={value}" for key, value in given.items())
+        for name in DIAGS:
+            file = folder / name
+            line = f'exec env {words} {program(name)} "$@"'
+            file.write_text(f"#!/bin/sh\n{line}\n")
+            file.chmod(0o755)
+        return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
     def table(self, number):
         """The entries of the P_Key table of VF `number`'s port, by index."""
@@ -267,6 +288,63 @@ def test_a_file_that_was_broken_by_hand(host, shell, fabric, tenants):
     fabric.file.write_text(FILE)
     assert shell(*arguments(fabric, tenants)).returncode == 0
     until(lambda: fabric.table(1)[:1] == [0x8001])
+
+
+def test_an_audit_finds_what_is_not_as_it_is_to_be(
+    host, shell, fabric, tenants
+):
+    """Of six: one in its partition, one of no partition, one in none though
+    it is to be, one in another, one whose cable is out, one unknown."""
+    there = host.connect()
+    there.plug(vifs(host, 1, 2, 3, 4) + vifs(host, 9, pf=1))
+    env = fabric.diags()
+    audit = ("fabric", "audit", "--json", "--file", str(tenants))
+    # Not told yet.
+    done = shell(*audit, env=env)
+    assert done.returncode == 1
+    told = {one["guid"]: one for one in json.loads(done.stdout)["findings"]}
+    assert [told[guid(n)]["verdict"] for n in (1, 2, 3, 4, 9)] == [
+        *["not in its partition"] * 3,
+        "well",
+        "not seen",
+    ]
+    assert told[guid(1)]["pkeys"] == ["0x7fff"]
+    shell(*arguments(fabric, tenants))
+    until(lambda: fabric.table(3)[:1] == [0x8002])
+    until(lambda: fabric.table(2)[:1] == [0x8001])
+    there.unplug(vifs(host, 9, pf=1))
+    done = shell(*audit, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = {one["guid"]: one for one in json.loads(done.stdout)["findings"]}
+    assert told[guid(1)]["pkeys"][0] == "0x8001"
+    # Somebody has put it into another.
+    fabric.file.write_text(
+        fabric.file.read_text().replace("0x0002=0x0002", "0x0003=0x0003")
+    )
+    os.kill(fabric.manager.pid, signal.SIGHUP)
+    until(lambda: fabric.table(3)[:1] == [0x8003])
+    done = shell("fabric", "audit", "--file", str(tenants), env=env)
+    assert done.returncode == 1
+    assert done.stdout.count("not in its partition") == 1
+    assert "its port has 0x8003, 0x7fff" in done.stdout
+
+
+def test_an_audit_where_no_subnet_manager_answers(host, shell, fabric):
+    host.connect().plug(vifs(host, 1))
+    env = fabric.diags()
+    fabric.end()
+    done = shell("fabric", "audit", env=env)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "sminfo" in done.stderr
+
+
+def test_an_audit_without_a_fabric(host, shell):
+    program("smpquery")
+    host.connect().plug(vifs(host, 1))
+    done = shell("fabric", "audit")
+    assert done.returncode == 1
+    assert "no way to the fabric" in done.stderr
 
 
 BAD = [
