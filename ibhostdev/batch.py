@@ -11,6 +11,7 @@ from ibhostdev.errors import IbHostdevError, InvalidInput, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 
 
 class OnError(StrEnum):
@@ -39,13 +40,16 @@ class Vif(NamedTuple):
 
     ``guid`` is the port GUID, by which the fabric knows it, and the node
     GUID too unless ``node_guid`` is another. Unplug goes by either of them,
-    and ``pci`` is a hint for it, and may be missing.
+    and ``pci`` is a hint for it, and may be missing. ``pkey`` is the partition
+    that the subnet manager is to put the port into: it is for who tells that
+    (hooks, ``ibhostdev fabric``), and nothing of it is written here.
     """
 
     pci: PciAddress | None
     guid: Guid
     physical_network: str | None = None
     node_guid: Guid | None = None
+    pkey: PKey | None = None
 
     @classmethod
     def parse(
@@ -75,7 +79,7 @@ class Vif(NamedTuple):
     def parse_keyed(cls, given: Mapping[str, str]) -> Self:
         """From what stands under these keys: ``pci``; ``mac`` or ``guid``,
         or ``node_guid`` and ``port_guid``, which come together;
-        ``physical_network``.
+        ``physical_network``; ``pkey``.
 
         :raises InvalidInput: as parse() does, and for what may not stand
             together
@@ -84,8 +88,11 @@ class Vif(NamedTuple):
         node, port = given.get("node_guid"), given.get("port_guid")
         address = None if pci is None else PciAddress.parse(pci)
         network = given.get("physical_network") or None
+        text = given.get("pkey")
+        pkey = None if text is None else PKey.parse(text)
         if node is None and port is None:
-            return cls(address, Guid.parse_keyed(mac, guid), network)
+            own = Guid.parse_keyed(mac, guid)
+            return cls(address, own, network, None, pkey)
         if node is None or port is None:
             raise InvalidInput(
                 "has one of node_guid and port_guid",
@@ -97,7 +104,9 @@ class Vif(NamedTuple):
                 cure="leave it out",
             )
         own, nodes = (Guid.parse_keyed(None, text) for text in (port, node))
-        return cls(address, own, network, None if nodes == own else nodes)
+        if nodes == own:
+            return cls(address, own, network, None, pkey)
+        return cls(address, own, network, nodes, pkey)
 
 
 class VfResult(NamedTuple):

@@ -32,6 +32,7 @@ from ibhostdev.inventory import (
     DEVICES,
     MECHANISMS,
     Endpoint,
+    Family,
     Pf,
     Policy,
     Vf,
@@ -286,6 +287,7 @@ class Host:
         """
         self._check(mechanism)
         with self._counted("plug", vifs, dry_run):
+            self._require_pkeys(vifs)
             made, warnings = self._engine.plug(
                 vifs,
                 None if policy is None else Policy(policy),
@@ -401,6 +403,24 @@ class Host:
         finally:
             if not dry_run:
                 watch.end(reason)
+
+    def _require_pkeys(self, vifs: Sequence[Vif]) -> None:
+        """mlx4's are the host's business, and not written yet: a guest must
+        not be taken for a member of a partition that it is not in."""
+        asking = [vif for vif in vifs if vif.pkey is not None and vif.pci]
+        if not asking:
+            return
+        found = self.locate([vif.pci for vif in asking if vif.pci])
+        for vif, vf in zip(asking, found, strict=True):
+            if isinstance(vf, Vf) and vf.pf.family is Family.MLX4:
+                raise InvalidInput(
+                    f"P_Key {vif.pkey} cannot be given: on mlx4 the host "
+                    "gives the default partition's only",
+                    vf.pci,
+                    "pkey",
+                    cure="leave pkey out, or take a VF of a ConnectX-4 or "
+                    "later, whose partition is the subnet manager's to give",
+                )
 
     def _check(self, mechanism: str | None) -> None:
         if mechanism is not None and mechanism not in self._mechanisms:

@@ -63,6 +63,7 @@ def results_to_plain(vifs: Sequence[Vif], result: BatchResult) -> Plain:
             {
                 "pci": one.pci,
                 "guid": _text(vif.guid),
+                "pkey": None if vif.pkey is None else str(vif.pkey),
                 "ok": one.error is None,
                 "wanted": state_to_plain(one.wanted),
                 "before": state_to_plain(one.before),

@@ -163,7 +163,8 @@ cdef class Vifs:
             vif = &self.vifs[i]
             if not isinstance(one, Vif):
                 raise TypeError(f"no Vif: {one!r}")
-            pci, guid, network, node_guid = <tuple>one
+            # The P_Key is the subnet manager's business.
+            pci, guid, network, node_guid, _ = <tuple>one
             vif.port_guid = _number(guid)
             if node_guid is not None:
                 vif.node_guid = _other(node_guid)

@@ -171,7 +171,8 @@ def vif_of(kind, pci_kind, guid_kind, pci, identity, network):
             return None
         pci = subclassed(&PyUnicode_Type, pci_kind, pci)
     return subclassed(&PyTuple_Type, kind, (
-        pci, subclassed(&PyLong_Type, guid_kind, number), network, None
+        pci, subclassed(&PyLong_Type, guid_kind, number), network, None,
+        None
     ))
 
 

@@ -234,8 +234,8 @@ batch = _together(
         "--file",
         metavar="FILE",
         help="YAML or JSON list of entries with pci, mac or guid (or "
-        "node_guid and port_guid), physical_network, or what 'list --json' "
-        "has written; - for standard input.",
+        "node_guid and port_guid), physical_network, pkey, or what 'list "
+        "--json' has written; - for standard input.",
     ),
     click.option(
         "--physical-network",
@@ -271,7 +271,8 @@ guests = _together(
         "--file",
         metavar="FILE",
         help="YAML or JSON list of entries with domain, pci, mac or guid (or "
-        "node_guid and port_guid), physical_network; - for standard input.",
+        "node_guid and port_guid), physical_network, pkey; - for standard "
+        "input.",
     ),
     click.option("--live", is_flag=True, help="Of the running guest."),
     click.option(

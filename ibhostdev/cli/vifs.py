@@ -14,10 +14,11 @@ from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
 
 _GUIDS = ("guid", "node_guid", "port_guid")
-_KEYS = ("pci", "mac", *_GUIDS, "physical_network")
+_KEYS = ("pci", "mac", *_GUIDS, "physical_network", "pkey")
 _FORM = (
     "write a list of entries with pci, mac or guid (or node_guid and "
-    "port_guid), physical_network, or give what 'ibhostdev list --json' writes"
+    "port_guid), physical_network, pkey, or give what 'ibhostdev list --json' "
+    "writes"
 )
 
 _Entry = list[tuple[Any, Any]]
@@ -99,27 +100,22 @@ def addresses(name: str) -> list[tuple[str | None, PciAddress]]:
 
 def pkeys(name: str) -> dict[Guid, PKey]:
     """The P_Keys that such a file names, by GUID; entries without one do not
-    matter.
+    matter, nor whether a VF is named.
 
     :raises InvalidInput: naming the first bad entry, or the second with a
         GUID that is to be in another partition
     """
     found: dict[Guid, PKey] = {}
-    for where, given in _read(name, (*_KEYS, "domain", "pkey")):
-        if "pkey" not in given:
-            continue
-        try:
-            guid = Vif.parse_keyed(given).guid
-            pkey = PKey.parse(given["pkey"])
-            if found.setdefault(guid, pkey) != pkey:
-                raise InvalidInput(
-                    f"{guid} is to be in {pkey} and in {found[guid]}",
-                    attribute="pkey",
-                    cure="write one of them",
-                )
-        except IbHostdevError as error:
-            error.device = where
-            raise
+    for where, given in _read(name, (*_KEYS, "domain")):
+        vif = _vif(given, where, None, need_pci=False)
+        pkey = vif.pkey
+        if pkey is not None and found.setdefault(vif.guid, pkey) != pkey:
+            raise InvalidInput(
+                f"{vif.guid} is to be in {pkey} and in {found[vif.guid]}",
+                where,
+                "pkey",
+                cure="write one of them",
+            )
     return found
 
 

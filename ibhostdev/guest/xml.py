@@ -12,7 +12,7 @@ metadata, in a namespace of ours:
     </metadata>
 
 A ``vif`` has ``pci``, ``mac`` or ``guid`` (or, where they differ,
-``node_guid`` and ``port_guid``), and maybe ``physical_network``.
+``node_guid`` and ``port_guid``), and maybe ``physical_network`` and ``pkey``.
 """
 
 import re
@@ -207,6 +207,8 @@ def write_vifs(vifs: Iterable[Vif]) -> str | None:
             attributes["mac"] = vif.guid.mac
         if vif.physical_network is not None:
             attributes["physical_network"] = vif.physical_network
+        if vif.pkey is not None:
+            attributes["pkey"] = str(vif.pkey)
         SubElement(root, "vif", attributes)
     if not len(root):
         return None

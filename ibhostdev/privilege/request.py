@@ -25,6 +25,7 @@ from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Policy
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 from ibhostdev.plain import Plain, outcome_from_plain, outcome_to_plain
 
 MAX_VIFS = 4096
@@ -52,7 +53,7 @@ _KEYS = frozenset(
 # The part of a call's time that the privileged side has for a plug, so that
 # who called is still there to be told of its end.
 _PART = 0.9
-_VIF_KEYS = frozenset({"pci", "guid", "physical_network", "node_guid"})
+_VIF_KEYS = frozenset({"pci", "guid", "physical_network", "node_guid", "pkey"})
 
 
 class Request(NamedTuple):
@@ -284,6 +285,8 @@ def _vif_to_plain(vif: Vif) -> Plain:
     }
     if vif.node_guid is not None:
         plain["node_guid"] = str(vif.node_guid)
+    if vif.pkey is not None:
+        plain["pkey"] = str(vif.pkey)
     return plain
 
 
@@ -294,6 +297,7 @@ def _vif(value: object, number: int) -> Vif:
     node = given.get("node_guid")
     if node is not None:
         node = _name(node, (number, ".node_guid"))
+    pkey = _name(given.get("pkey"), (number, ".pkey"))
     if guid is None:
         raise _wrong((number, ".guid"), "is missing")
     try:
@@ -304,6 +308,7 @@ def _vif(value: object, number: int) -> Vif:
                 given.get("physical_network"), (number, ".physical_network")
             ),
             None if node is None else Guid.parse(node),
+            None if pkey is None else PKey.parse(pkey),
         )
     except InvalidInput as error:
         raise InvalidInput(

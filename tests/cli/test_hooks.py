@@ -65,6 +65,17 @@ def test_what_they_are_told(host, run, hook, tmp_path):
     assert event["results"][0]["guid"] == guid(1)
 
 
+def test_they_are_told_the_partition(host, run, hook, tmp_path):
+    told = tmp_path / "told"
+    hook(f"cat > {told}")
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        f"- {{pci: '{host.vf(0, 0)}', mac: '{mac(1)}', pkey: '5:limited'}}\n"
+    )
+    run("plug", "--file", str(file))
+    assert json.loads(told.read_text())["results"][0]["pkey"] == "0x0005"
+
+
 def test_they_are_told_when_it_is_done_and_no_lock_is_held(
     host, run, hook, tmp_path
 ):

@@ -63,6 +63,7 @@ def test_plug_for_programs(host, run):
             {
                 "pci": host.vf(0, 0),
                 "guid": GUIDS[1],
+                "pkey": None,
                 "ok": True,
                 "wanted": {
                     "node_guid": GUIDS[1],

@@ -257,3 +257,32 @@ def test_the_network_of_those_that_name_none(bed, run, tmp_path):
     plug = [*mapping, "plug", "--file", str(file), "--physical-network"]
     assert run(*plug, "right").code == 2
     assert run(*plug, "left").code == 0
+
+
+def test_a_p_key_is_told_and_not_written(host, run, tmp_path):
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        f"- {{pci: '{host.vf(0, 0)}', mac: '{MAC}', pkey: 0x8001}}\n"
+        f"- {{pci: '{host.vf(0, 1)}', mac: 'fa:16:3e:00:00:09'}}\n"
+    )
+    done = run("plug", "--file", str(file), "--json")
+    assert done.code == 0
+    assert [one["pkey"] for one in done.json["results"]] == ["0x8001", None]
+    # The same file says it to the subnet manager.
+    found = run("fabric", "export", "--file", str(file)).json["members"]
+    assert [one["pkey"] for one in found] == ["0x8001", None]
+
+
+@pytest.mark.parametrize("pkey", ["0", "0x8000", "x", "1:some", "'0x8001 '"])
+def test_a_p_key_that_is_none(host, run, tmp_path, pkey):
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        f"- {{pci: '{host.vf(0, 0)}', mac: '{MAC}', pkey: {pkey}}}\n"
+    )
+    done = run("plug", "--file", str(file))
+    if pkey == "'0x8001 '":  # blanks around it are no matter
+        assert done.code == 0
+        return
+    assert done.code == 2
+    assert "entry 1" in done.err
+    assert host.seen(0)[0].policy == "down"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibhostdev import Guid, PciAddress, Vif
+from ibhostdev import Guid, PciAddress, PKey, Vif
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guest.xml import (
     NAMESPACE,
@@ -112,6 +112,7 @@ def test_identities_are_kept_as_they_are():
         Vif.parse("0000:3b:00.2", MAC, "fabric & <storage>"),
         Vif.parse("0000:3b:00.3", "02:00:00:12:34:56:78:9a"),
         Vif.parse("0000:3b:00.4", MAC, "a", "02:00:00:12:34:56:78:9a"),
+        Vif.parse("0000:3b:00.5", MAC)._replace(pkey=PKey.parse("5:both")),
     ]
     text = write_vifs(vifs)
     assert text is not None

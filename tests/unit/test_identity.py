@@ -170,7 +170,9 @@ def test_routing_identifier():
 def test_a_vif_is_made_of_values_as_of_text():
     pci, guid = PciAddress("0000:3b:00.2"), Guid.from_mac("fa:16:3e:12:34:56")
     assert Vif.parse(pci, str(guid)) == Vif.parse(" 3B:00.2", guid.mac + "\n")
-    assert Vif.parse(None, f"{guid:016x}", "red") == (None, guid, "red", None)
+    vif = Vif(None, guid, "red")
+    assert Vif.parse(None, f"{guid:016x}", "red") == vif
+    assert (vif.node_guid, vif.pkey) == (None, None)
 
 
 NODE, PORT = "02:00:00:12:34:56:78:9a", "fa:16:3e:00:00:12:34:56"

@@ -14,6 +14,7 @@ from ibhostdev import (
     Link,
     OnError,
     PciAddress,
+    PKey,
     Policy,
     VfResult,
     VfState,
@@ -30,6 +31,7 @@ VIFS = (
     Vif.parse(
         "0000:3b:00.4", "fa:16:3e:00:00:03", None, "02:00:00:12:34:56:78:9a"
     ),
+    Vif.parse(None, "fa:16:3e:00:00:04")._replace(pkey=PKey.parse("5:both")),
 )
 FULL = Request(
     "unplug",
@@ -112,6 +114,9 @@ BAD = {
     "number for node guid": vif(node_guid=1),
     "mac for node guid": vif(node_guid="fa:16:3e:00:00:01"),
     "empty node guid": vif(node_guid=""),
+    "number for pkey": vif(pkey=0x8001),
+    "reserved pkey": vif(pkey="0x8000"),
+    "empty pkey": vif(pkey=""),
     "empty network": vif(physical_network=""),
     "long network": vif(physical_network="n" * 65),
     "control character": vif(physical_network="a\x1b[2J"),
@@ -151,7 +156,7 @@ def test_what_is_no_request_is_refused(bad):
 
 def test_a_bad_vif_is_told_by_its_place():
     asked = altered(vifs=[*FULL.to_plain()["vifs"], {"guid": "x"}])
-    with pytest.raises(errors.InvalidInput, match=r"vifs\[3\]"):
+    with pytest.raises(errors.InvalidInput, match=r"vifs\[4\]"):
         Request.from_plain(asked)
 
 
