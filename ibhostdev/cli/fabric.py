@@ -13,6 +13,7 @@ from ibhostdev.errors import InvalidInput
 from ibhostdev.pkey import PKey
 
 if TYPE_CHECKING:
+    from ibhostdev.batch import Vif
     from ibhostdev.fabric.audit import Finding
     from ibhostdev.fabric.members import Member
 
@@ -94,6 +95,13 @@ def _members(function: _F) -> _F:
                 "JSON, - for standard input.",
             ),
             click.option(
+                "--connect",
+                "uri",
+                metavar="URI",
+                help="The libvirt whose domains have VIFs with their pkey in "
+                "their metadata.",
+            ),
+            click.option(
                 "--host-name",
                 metavar="NAME",
                 help="Of this host.  [default: as the system has it]",
@@ -109,6 +117,7 @@ def _found(
     exports: Sequence[str],
     merge: bool,
     file: str | None,
+    uri: str | None,
     host_name: str | None,
 ) -> "list[Member]":
     from ibhostdev.fabric import members
@@ -119,7 +128,11 @@ def _found(
             click.get_current_context(),
         )
     if merge:
-        for option, given in (("--file", file), ("--host-name", host_name)):
+        for option, given in (
+            ("--file", file),
+            ("--connect", uri),
+            ("--host-name", host_name),
+        ):
             if given is not None:
                 raise InvalidInput(
                     f"{option} and --merge do not go together",
@@ -130,11 +143,22 @@ def _found(
     found, warnings = members.of_host(
         settings.connect(),
         host_name or os.uname().nodename,
-        {} if file is None else vifs.pkeys(file),
+        vifs.pkeys(file, () if uri is None else _of_domains(uri)),
     )
     for warning in warnings:
         terminal.warn(warning)
     return found
+
+
+def _of_domains(uri: str) -> "list[Vif]":
+    from ibhostdev.guest import connection
+    from ibhostdev.guest.survey import wanted
+
+    conn = connection.connect(uri, read_only=True)
+    try:
+        return wanted(conn)
+    finally:
+        conn.close()
 
 
 @fabric.command(epilog=_EXIT_CODES)
@@ -155,6 +179,7 @@ def export(
     exports: Sequence[str],
     merge: bool,
     file: str | None,
+    uri: str | None,
     host_name: str | None,
     form: str,
 ) -> int:
@@ -168,7 +193,7 @@ def export(
     """
     from ibhostdev.fabric import members, opensm, ufm
 
-    found = _found(settings, exports, merge, file, host_name)
+    found = _found(settings, exports, merge, file, uri, host_name)
     if form == "json":
         terminal.write(members.as_json(found))
     elif form == "csv":
@@ -228,6 +253,7 @@ def apply(
     exports: Sequence[str],
     merge: bool,
     file: str | None,
+    uri: str | None,
     host_name: str | None,
     partitions: str | None,
     pid_file: str | None,
@@ -260,7 +286,7 @@ def apply(
         )
 
     def find() -> "list[Member]":
-        return _found(settings, exports, merge, file, host_name)
+        return _found(settings, exports, merge, file, uri, host_name)
 
     if partitions is not None:
         _apply_opensm(partitions, find, pid_file, tell, dry_run)
@@ -321,6 +347,9 @@ def _apply_ufm(
     help="VIFs with their pkey, as export takes it.",
 )
 @click.option(
+    "--connect", "uri", metavar="URI", help="libvirt, as export takes it."
+)
+@click.option(
     "--ca",
     metavar="NAME",
     help="The IB device to ask by.  [default: the first that is active]",
@@ -331,6 +360,7 @@ def _apply_ufm(
 def audit(
     settings: options.Settings,
     file: str | None,
+    uri: str | None,
     ca: str | None,
     as_json: bool,
 ) -> int:
@@ -343,7 +373,7 @@ def audit(
     from ibhostdev.fabric.audit import Diags, Verdict
     from ibhostdev.fabric.audit import audit as look
 
-    found = _found(settings, (), False, file, None)
+    found = _found(settings, (), False, file, uri, None)
     findings = look(found, Diags(ca))
     well = all(one.verdict is Verdict.WELL for one in findings)
     if as_json:

@@ -2,7 +2,7 @@
 """VIFs as a shell user writes them: arguments, and files of them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ibhostdev import document
@@ -98,21 +98,24 @@ def addresses(name: str) -> list[tuple[str | None, PciAddress]]:
     return found
 
 
-def pkeys(name: str) -> dict[Guid, PKey]:
-    """The P_Keys that such a file names, by GUID; entries without one do not
-    matter, nor whether a VF is named.
+def pkeys(name: str | None, others: Iterable[Vif] = ()) -> dict[Guid, PKey]:
+    """The P_Keys that such a file and other VIFs have, by GUID; those without
+    one do not matter, nor whether a VF is named.
 
-    :raises InvalidInput: naming the first bad entry, or the second with a
-        GUID that is to be in another partition
+    :raises InvalidInput: naming the first bad entry, or a GUID that is to be
+        in two partitions
     """
     found: dict[Guid, PKey] = {}
-    for where, given in _read(name, (*_KEYS, "domain")):
-        vif = _vif(given, where, None, need_pci=False)
+    entries = () if name is None else _read(name, (*_KEYS, "domain"))
+    for vif in (
+        *(_vif(given, at, None, need_pci=False) for at, given in entries),
+        *others,
+    ):
         pkey = vif.pkey
         if pkey is not None and found.setdefault(vif.guid, pkey) != pkey:
             raise InvalidInput(
-                f"{vif.guid} is to be in {pkey} and in {found[vif.guid]}",
-                where,
+                f"is to be in {pkey} and in {found[vif.guid]}",
+                f"GUID {vif.guid}",
                 "pkey",
                 cure="write one of them",
             )

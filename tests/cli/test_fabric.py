@@ -16,6 +16,7 @@ from ibhostdev import Guid, PKey
 from ibhostdev.errors import GuidConflict, InvalidInput
 from ibhostdev.fabric import members, opensm
 from ibhostdev.fabric.members import Member
+from ibhostdev.guest.xml import NAMESPACE, hostdev, write_vifs
 from ibhostdev.pci import PciAddress
 from tests.flavours import mac, vifs
 from tests.testbed import Hca
@@ -236,6 +237,36 @@ def test_a_guid_that_is_to_be_in_two_partitions(host, run, tmp_path):
     done = run("fabric", "export", "--file", str(file))
     assert done.code == 2
     assert "0x8002 and in 0x8001" in done.err
+    assert str(Guid.from_mac(mac(1))) in done.err
+
+
+def test_the_metadata_of_libvirts_domains_says_it_too(host, run, tmp_path):
+    libvirt = pytest.importorskip("libvirt", exc_type=ImportError)
+    host.connect().plug(vifs(host, 1, 2))
+    first, second = (
+        vif._replace(pkey=PKey.parse(pkey))
+        for vif, pkey in zip(
+            vifs(host, 1, 2), ("0x8001", "2:limited"), strict=True
+        )
+    )
+    kept = write_vifs([first, second]).replace(
+        "<vifs>", f"<vifs xmlns='{NAMESPACE}'>"
+    )
+    # libvirt's own stand-in, whose domains are gone with the connection.
+    uri = "test:///default"
+    conn = libvirt.open(uri)
+    try:
+        conn.defineXML(
+            "<domain type='test'><name>web1</name><memory>1024</memory>"
+            f"<os><type>hvm</type></os><metadata>{kept}</metadata>"
+            f"<devices>{hostdev(first.pci)}</devices></domain>"
+        )
+        done = run("fabric", "export", "--connect", uri)
+    finally:
+        conn.close()
+    assert (done.code, done.err) == (0, "")
+    # The other VF is no longer the domain's.
+    assert [one["pkey"] for one in done.json["members"]] == ["0x8001", None]
 
 
 # -- merge ----------------------------------------------------------------
@@ -432,6 +463,20 @@ def test_apply_tells_opensm_and_only_of_what_is_new(
     assert manager.told(2)
     assert partitions.read_text() == text
     assert [p.name for p in partitions.parent.iterdir()] == [partitions.name]
+
+
+def test_a_link_to_the_file_stays_one(
+    plugged, run, partitions, manager, tmp_path
+):
+    link = tmp_path / "link"
+    link.symlink_to(partitions)
+    done = run(
+        *("fabric", "apply", "--opensm", str(link)),
+        *("--pid-file", manager.pid, "--file", plugged),
+    )
+    assert done.code == 0
+    assert link.is_symlink()
+    assert "0xfa163e0000000001=full" in partitions.read_text()
 
 
 def test_an_opensm_that_is_dead_reads_it_when_it_starts(
