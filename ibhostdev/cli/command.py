@@ -577,7 +577,8 @@ def bench(
 
     if names:
         host = settings.connect()
-        host.journal = None  # identities that nobody ever had
+        # Identities that nobody ever had.
+        host.journal, host.counted = None, False
         report = benches.on_vfs(
             host,
             names,

@@ -39,10 +39,11 @@ class Settings:
                 run_dir=self.locks,
                 physical_networks=self.physical_device_mappings,
                 journal=SOCKET,
+                counted=True,
             )
         from ibhostdev import simulate
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"counted": True}
         if self.run_dir is not None:
             options["run_dir"] = self.run_dir
         if self.physical_device_mappings is not None:

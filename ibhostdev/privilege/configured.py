@@ -17,6 +17,7 @@ def host(options: Any, **parameters: Any) -> Host:
     """
     if networks := parse_mappings(options.physical_device_mappings):
         parameters["physical_networks"] = networks
+    parameters.setdefault("counted", True)
     if options.simulated_host is not None:
         from ibhostdev import simulate
 

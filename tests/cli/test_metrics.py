@@ -180,7 +180,7 @@ def test_a_folder_that_is_not_there(host, run, tmp_path):
 
 
 def test_what_was_done_since_boot(host, run):
-    there = host.connect()
+    there = host.connect(counted=True)
     assert "ibhostdev_batches_total" not in run("metrics").out
     there.plug(vifs(host, 1, 2, 3))
     there.plug(vifs(host, 1, 2, 3))
@@ -202,7 +202,7 @@ def test_what_was_done_since_boot(host, run):
 
 
 def test_nothing_of_it_stops_a_plug(host, run):
-    there = host.connect()
+    there = host.connect(counted=True)
     there.plug(vifs(host, 1))
     file = host.folder / "run" / counters.NAME
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
