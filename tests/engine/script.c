@@ -155,6 +155,9 @@ int scripted_command(void *context, const struct command *command)
 	    (command->kind == SET_VPORT || command->kind == SET_ALIAS))
 		return 0;
 	err = machine_apply(&system->machine, command);
+	if (command->kind != BIND && command->kind != UNBIND)
+		system->changed[command->pf] |=
+			system->lock_owner[command->pf] == caller;
 	if (scripted_at(system, CRASH, at))
 		die(caller);
 	return err;

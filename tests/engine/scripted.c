@@ -374,6 +374,7 @@ static int io_lock(void *context, const char *name, struct waiting *waiting,
 		}
 	}
 	system->lock_owner[pf] = caller;
+	system->changed[pf] = false;
 	err = (int)pf;
 	fault = scripted_at(system, OVERTAKEN, ++system->locks);
 	if (fault && system->meanwhile) {
@@ -385,7 +386,7 @@ out:
 	return err;
 }
 
-static void io_unlock(void *context, int handle)
+static void io_unlock(void *context, int handle, bool changed)
 {
 	struct caller *caller = context;
 	struct scripted *system = caller->system;
@@ -398,6 +399,10 @@ static void io_unlock(void *context, int handle)
 			scripted_wrong(system, "gives back no lock of its own");
 		else
 			system->lock_owner[handle] = NULL;
+		/* What was refused, or lost, may be told as changed. */
+		if (handle >= 0 && handle < (int)PFS &&
+		    system->changed[handle] && !changed)
+			scripted_wrong(system, "changes a PF without a word");
 		if (system->two && system->handover && other->wants == handle)
 			scripted_yield(caller);
 	}

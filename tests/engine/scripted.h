@@ -74,6 +74,7 @@ struct scripted {
 
 	struct caller callers[CALLERS];
 	struct caller *lock_owner[PFS];
+	bool changed[PFS]; /* by who has the lock */
 	bool open[SOCKETS];
 	struct queue *queues; /* [SOCKETS] */
 	uint64_t lifetime; /* of callers that are dead */

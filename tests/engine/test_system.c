@@ -4,6 +4,8 @@
 #include "rtnetlink.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -241,11 +243,46 @@ TEST(the_folder_of_the_locks_is_made)
 	EQUAL(about.st_mode & 07777, 0755);
 	EQUAL(io->lock(context, "0000:3b:00.0", &waiting, &waited),
 	      -ETIMEDOUT);
-	io->unlock(context, lock);
+	io->unlock(context, lock, false);
 	lock = io->lock(context, "0000:3b:00.0", &waiting, &waited);
 	CHECK(lock >= 0 && !waited);
-	io->unlock(context, lock);
+	io->unlock(context, lock, false);
 	EQUAL(stat("run/a/b/0000:3b:00.0", &about), -1);
+	tear_down();
+}
+
+static bool is_told(int watch)
+{
+	struct pollfd event = { .fd = watch, .events = POLLIN };
+	char events[1024];
+
+	if (!poll(&event, 1, 0))
+		return false;
+	CHECK(read(watch, events, sizeof(events)) > 0);
+	return true;
+}
+
+TEST(a_change_is_told_to_who_watches_the_folder)
+{
+	struct waiting waiting = { 0 };
+	int lock, watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	struct stat about;
+	bool waited;
+
+	set_up();
+	lock = io->lock(context, "0000:3b:00.0", &waiting, &waited);
+	io->unlock(context, lock, false);
+	CHECK(inotify_add_watch(watch, "run/a/b", IN_MODIFY) >= 0);
+	lock = io->lock(context, "0000:3b:00.0", &waiting, &waited);
+	io->unlock(context, lock, false);
+	CHECK(!is_told(watch));
+	lock = io->lock(context, "0000:3b:00.0", &waiting, &waited);
+	CHECK(!is_told(watch));
+	io->unlock(context, lock, true);
+	CHECK(is_told(watch));
+	CHECK(!stat("run/a/b/0000:3b:00.0.lock", &about));
+	EQUAL(about.st_size, 0);
+	close(watch);
 	tear_down();
 }
 

@@ -138,8 +138,10 @@ static void write_group(struct run *run, struct side *side,
 		changes[i]->put = changes[i]->write;
 		changes[i]->owner = state_owner(&changes[i]->before);
 	}
-	if (here)
+	if (here) {
+		side->written = true;
 		side->mechanism->write(side, changes, here, run);
+	}
 	for (i = 0; i < count; i++) {
 		changes[i]->error = changes[i]->refusal;
 		changes[i]->refusal = NULL;

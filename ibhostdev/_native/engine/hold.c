@@ -14,12 +14,29 @@ static int asked_to_stop(void *run)
 	return stopped(run);
 }
 
+/* Whether anything of the PF with this side first was written to. There may
+ * be no sides any more: they are forgotten while a lock is waited for. */
+static bool is_written(const struct run *run, size_t i)
+{
+	size_t first = i;
+
+	for (; i < run->side_count &&
+	       run->sides[i].pf == run->sides[first].pf; i++)
+		if (run->sides[i].written)
+			return true;
+	return false;
+}
+
 void drop_locks(struct run *run)
 {
-	while (run->lock_count)
-		if (run->locks[--run->lock_count] >= 0)
+	while (run->lock_count) {
+		size_t i = --run->lock_count;
+
+		if (run->locks[i] >= 0)
 			run->host->io->unlock(run->host->context,
-					      run->locks[run->lock_count]);
+					      run->locks[i],
+					      is_written(run, i));
+	}
 	free(run->locks);
 	run->locks = NULL;
 }

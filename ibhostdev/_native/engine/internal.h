@@ -206,7 +206,8 @@ struct io {
 	 * waited for. EINTR if waiting->stop said so. */
 	int (*lock)(void *context, const char *name, struct waiting *waiting,
 		    bool *waited);
-	void (*unlock)(void *context, int handle);
+	/* `changed` tells whoever watches that something was written. */
+	void (*unlock)(void *context, int handle, bool changed);
 	uint64_t (*now)(void *context); /* ms, monotonic */
 	void (*sleep)(void *context, unsigned int ms);
 	void (*done)(void *context); /* frees it */
@@ -229,6 +230,8 @@ struct ibh_error *simulated_open(const struct ibh_options *options,
 int lock_take(int folder, const char *name, struct waiting *waiting,
 	      bool *waited);
 void lock_drop(int handle);
+/* Tells who watches the folder; see lock.c. */
+void lock_mark(int handle);
 /* Why the lock of a name could not be had, from the errno of io->lock, which
  * had so long. */
 struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
@@ -492,6 +495,7 @@ struct side {
 	enum { NOT_ASKED, HAS_NONE, HAS_SOME } netdevs; /* its VFs have, here */
 	struct ibh_error *trouble; /* why not */
 	struct ibh_error *detour; /* why another way was taken */
+	bool written; /* something was, or was tried to be */
 };
 
 /*

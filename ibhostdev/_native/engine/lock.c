@@ -9,7 +9,9 @@
  * no lower ticket, and a newcomer when there is none. What a process holds of
  * either goes with it when it dies: the kernel sees to that.
  *
- * The file has no content. Both kinds of locks are an open file's
+ * The file has no content. Its time of modification is when its PF was last
+ * changed: who wants to know watches the folder (IN_MODIFY), and asks nobody
+ * while nothing happens. Both kinds of locks are an open file's
  * (open(2)), so threads of one process queue like anybody else.
  */
 #include "internal.h"
@@ -277,6 +279,18 @@ struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
 	format(seconds, sizeof(seconds), "%g", waited_ms / 1e3);
 	return fail(what, path, "lock", err,
 		    what == T_LOCK_HELD ? seconds : host->run_dir, NULL, NULL);
+}
+
+/* The one time alone: both of them together are IN_ATTRIB
+ * (include/linux/fsnotify.h, fsnotify_change). */
+void lock_mark(int handle)
+{
+	const struct timespec times[2] = {
+		{ .tv_nsec = UTIME_OMIT },
+		{ .tv_nsec = UTIME_NOW },
+	};
+
+	futimens(handle, times);
 }
 
 void lock_drop(int handle)

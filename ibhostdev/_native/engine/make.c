@@ -167,7 +167,7 @@ static struct ibh_error *make(struct run *run, struct making *making)
 		return lock_error(host, making->pf.address, lock,
 				  host->lock_ms);
 	error = change(run, making);
-	host->io->unlock(host->context, lock);
+	host->io->unlock(host->context, lock, making->public->changed);
 	return error;
 }
 

@@ -343,9 +343,11 @@ int system_lock(void *context, const char *name, struct waiting *waiting,
 	return err ? err : lock_take(AT_FDCWD, path, waiting, waited);
 }
 
-void system_unlock(void *context, int handle)
+void system_unlock(void *context, int handle, bool changed)
 {
 	(void)context;
+	if (changed)
+		lock_mark(handle);
 	lock_drop(handle);
 }
 

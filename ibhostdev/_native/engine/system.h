@@ -25,7 +25,7 @@ int system_list(void *context, const char *path, take_name take,
 void system_close(void *context, int socket);
 int system_lock(void *context, const char *name, struct waiting *waiting,
 		bool *waited);
-void system_unlock(void *context, int handle);
+void system_unlock(void *context, int handle, bool changed);
 uint64_t system_now(void *context);
 void system_sleep(void *context, unsigned int ms);
 
