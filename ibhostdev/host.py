@@ -361,6 +361,23 @@ class Host:
         made, warnings = self._engine.restore(vifs, states)
         return self._report(vifs, made, warnings, False)
 
+    def adjust(
+        self, vifs: Sequence[Vif], states: Sequence[VfState]
+    ) -> BatchResult:
+        """What Neutron's agent does to ports that are plugged: give VFs the
+        policies of ``states``, and on mlx4 the first of their ``pkeys``.
+
+        It is done to guests that run, too, and identities are not written. A
+        VF that fails, as one that has another GUID does, does not stop the
+        others. What VFs do not have is not set; what is right already is not
+        written.
+
+        :raises BatchFailed: when a VF failed; its ``result`` tells of each
+        :raises IbHostdevError: as plug()
+        """
+        made, warnings = self._engine.adjust(vifs, states)
+        return self._report(vifs, made, warnings, False)
+
     # -- VFs made, and their drivers ----------------------------------
 
     def make(

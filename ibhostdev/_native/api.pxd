@@ -269,6 +269,9 @@ cdef extern from "ibhostdev/engine.h" nogil:
     int ibh_restore(ibh_host *host, const ibh_vif *vifs,
                     const ibh_state *states, size_t count, ibh_batch **batch,
                     ibh_error **error)
+    int ibh_adjust(ibh_host *host, const ibh_vif *vifs,
+                   const ibh_state *states, size_t count, ibh_batch **batch,
+                   ibh_error **error)
     void ibh_batch_free(ibh_batch *batch)
 
     # -- VFs made, and their drivers

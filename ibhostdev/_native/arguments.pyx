@@ -149,7 +149,7 @@ cdef class Indices:
 
 
 cdef class Vifs:
-    """The VIFs of a call, and the states to be restored."""
+    """The VIFs of a call, and the states that are wanted."""
 
     def __cinit__(self, vifs, states):
         cdef size_t i

@@ -17,6 +17,7 @@ from ibhostdev._native.api cimport (
     IBH_NO_CHOICE,
     IBH_OTHER,
     c_bool,
+    ibh_adjust,
     ibh_asks_all,
     ibh_asks_files,
     ibh_netdev_named,
@@ -104,6 +105,7 @@ cdef enum Job:
     PLUG
     UNPLUG
     RESTORE
+    ADJUST
 
 
 cdef class Engine:
@@ -342,6 +344,12 @@ cdef class Engine:
         memset(&how, 0, sizeof(how))
         return self.run(RESTORE, vifs, states, &how, None, None, None)
 
+    def adjust(self, vifs, states):
+        """Results and warnings."""
+        cdef ibh_how how
+        memset(&how, 0, sizeof(how))
+        return self.run(ADJUST, vifs, states, &how, None, None, None)
+
     # -- VFs made, and their drivers ----------------------------------
 
     def make(self, numbers, progress):
@@ -428,9 +436,12 @@ cdef class Engine:
                 elif job == UNPLUG:
                     failed = ibh_unplug(self.host, given.vifs, given.count,
                                         how, &batch, &error)
-                else:
+                elif job == RESTORE:
                     failed = ibh_restore(self.host, given.vifs, given.states,
                                          given.count, &batch, &error)
+                else:
+                    failed = ibh_adjust(self.host, given.vifs, given.states,
+                                        given.count, &batch, &error)
         finally:
             if before is None:
                 del self.under_way[me]

@@ -23,7 +23,7 @@ from ibhostdev.batch import (
 from ibhostdev.errors import IbHostdevError, InvalidInput, TimedOut
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
-from ibhostdev.inventory import Policy
+from ibhostdev.inventory import Policy, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
 from ibhostdev.plain import Plain, outcome_from_plain, outcome_to_plain
@@ -48,16 +48,18 @@ _KEYS = frozenset(
         "dry_run",
         "physical_networks",
         "until",
+        "states",
     }
 )
 # The part of a call's time that the privileged side has for a plug, so that
 # who called is still there to be told of its end.
 _PART = 0.9
 _VIF_KEYS = frozenset({"pci", "guid", "physical_network", "node_guid", "pkey"})
+_STATE_KEYS = frozenset({"policy", "pkey"})
 
 
 class Request(NamedTuple):
-    """A call of Host.plug() or Host.unplug(), with their parameters.
+    """A call of Host.plug(), unplug() or adjust(), with their parameters.
 
     ``physical_networks`` is the mapping of who asks, where the privileged
     side has none of its own: it may have VIFs refused, and lets none through
@@ -66,10 +68,11 @@ class Request(NamedTuple):
 
     A plug is to be done ``until`` then, by time.monotonic(), or not at all:
     later nobody waits for it. An unplug is done however late it is; what is
-    asked for after it comes to the locks after it, too.
+    asked for after it comes to the locks after it, too. ``states`` are those
+    to adjust to: of them policies and first P_Keys cross.
     """
 
-    action: Literal["plug", "unplug"]
+    action: Literal["plug", "unplug", "adjust"]
     vifs: tuple[Vif, ...]
     policy: Policy | None = None
     on_error: OnError = OnError.ROLLBACK
@@ -79,6 +82,7 @@ class Request(NamedTuple):
     physical_networks: Mapping[str, tuple[str, ...]] | None = None
     link: Link = Link.RAISED
     until: float | None = None
+    states: tuple[VfState, ...] = ()
 
     def within(self, seconds: float) -> Self:
         """The request of who waits so long from now on."""
@@ -99,6 +103,13 @@ class Request(NamedTuple):
             if networks is None
             else {name: list(devices) for name, devices in networks.items()},
             "until": self.until,
+            "states": [
+                {
+                    "policy": None if one.policy is None else str(one.policy),
+                    "pkey": None if one.pkeys is None else one.pkeys[0],
+                }
+                for one in self.states
+            ],
         }
 
     @classmethod
@@ -109,9 +120,12 @@ class Request(NamedTuple):
         """
         given = _mapping(plain, "request", _KEYS)
         action = given.get("action")
-        if action not in ("plug", "unplug"):
-            raise _wrong("action", "is neither plug nor unplug")
+        if action not in ("plug", "unplug", "adjust"):
+            raise _wrong("action", "is none of plug, unplug and adjust")
         vifs = _list(given.get("vifs"), "vifs", MAX_VIFS)
+        states = _list(given.get("states", ()), "states", MAX_VIFS)
+        if len(states) != (len(vifs) if action == "adjust" else 0):
+            raise _wrong("states", "are not as many as they should be")
         return cls(
             action,
             tuple([_vif(vif, number) for number, vif in enumerate(vifs)]),
@@ -123,6 +137,7 @@ class Request(NamedTuple):
             _networks(given.get("physical_networks")),
             _link(given.get("link", "raised")),
             _until(given.get("until")),
+            tuple([_state(one, n) for n, one in enumerate(states)]),
         )
 
     def to_json(self) -> bytes:
@@ -165,6 +180,8 @@ class Request(NamedTuple):
                 progress=progress,
                 until=self.until,
             )
+        if self.action == "adjust":
+            return host.adjust(self.vifs, self.states)
         return host.unplug(
             self.vifs,
             rebind=self.rebind,
@@ -223,6 +240,18 @@ def read_answer(plain: object) -> BatchResult:
 # Of a request; or the number of a VIF and what of it, which is only spelled
 # if it is to be told.
 Where = str | tuple[int, str]
+
+
+def _state(value: object, number: int) -> VfState:
+    where = f"states[{number}]"
+    given = _mapping(value, where, _STATE_KEYS)
+    pkey = _name(given.get("pkey"), where)
+    if pkey not in (None, "none") and not re.fullmatch("[0-9]{1,3}", pkey):
+        raise _wrong(where, "has no place in a table of P_Keys")
+    return VfState(
+        policy=_policy(given.get("policy")),
+        pkeys=None if pkey is None else (pkey, "none"),
+    )
 
 
 def _spelled(where: Where) -> str:

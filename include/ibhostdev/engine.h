@@ -437,6 +437,16 @@ IBH_PUBLIC int ibh_restore(struct ibh_host *host, const struct ibh_vif *vifs,
 			   const struct ibh_state *states, size_t count,
 			   struct ibh_batch **batch, struct ibh_error **error);
 
+/*
+ * Give VFs that have the VIFs' identities, whether guests have them or not,
+ * the policies of `states`, and where VFs have P_Keys (mlx4) the first entry.
+ * Identities are not written. What VFs do not have is not set. A VF that
+ * fails does not stop the others; one that has another GUID fails.
+ */
+IBH_PUBLIC int ibh_adjust(struct ibh_host *host, const struct ibh_vif *vifs,
+			  const struct ibh_state *states, size_t count,
+			  struct ibh_batch **batch, struct ibh_error **error);
+
 IBH_PUBLIC void ibh_batch_free(struct ibh_batch *batch);
 
 /* ---- VFs made, and their drivers --------------------------------------- */

@@ -27,7 +27,7 @@ const char *const stray_names[STRAYS] = {
 const char *const act_names[ACTS] = {
 	"plug", "plug-some", "plug-up", "plug-dry", "unplug", "unplug-some",
 	"unplug-anywhere", "unplug-misled", "unplug-keep", "unplug-dry",
-	"restore",
+	"restore", "adjust",
 };
 
 static const enum family families[SETTINGS][PFS] = {
@@ -352,8 +352,19 @@ int scene_call(const struct scene *scene, struct scripted *system,
 	       struct ibh_batch **batch, struct ibh_error **error)
 {
 	struct ibh_how how = scene->how;
+	struct ibh_state low[BATCH];
+	unsigned int i;
 
 	how.context = system;
+	for (i = 0; i < scene->count; i++)
+		low[i] = (struct ibh_state){
+			.have = IBH_HAVE_POLICY | IBH_HAVE_PKEYS,
+			.policy = IBH_DOWN,
+			.pkeys = { "1", "none" },
+		};
+	if (scene->act == LOWER)
+		return ibh_adjust(host, scene->vifs, low, scene->count, batch,
+				  error);
 	if (scene->act == BACK)
 		return ibh_restore(host, scene->vifs, states, scene->count,
 				   batch, error);

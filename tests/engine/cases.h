@@ -73,6 +73,7 @@ enum act {
 	UNPLUG_KEEP, /* without binding anew */
 	UNPLUG_DRY,
 	BACK, /* restore, after a plug */
+	LOWER, /* adjust: links down, and mlx4's first P_Key at its place 1 */
 	ACTS,
 };
 
@@ -126,7 +127,8 @@ static inline bool act_is_dry(enum act act)
 
 static inline bool act_proceeds(enum act act)
 {
-	return act == PLUG_SOME || act == UNPLUG_SOME || act == BACK;
+	return act == PLUG_SOME || act == UNPLUG_SOME || act == BACK ||
+	       act == LOWER;
 }
 
 /* Makes the call of a scene (for BACK, `states` is what is put back). */

@@ -172,6 +172,17 @@ static void judge_success(struct trial *trial, unsigned int i)
 				       "back and is not", i);
 		return;
 	}
+	if (scene->act == LOWER) {
+		pf = scene->spots[i].pf;
+		vf = scene->spots[i].vf;
+		if (!vif_has(scene, i, now, pf, vf) ||
+		    (now->pfs[pf].family == CX3 ?
+			     now->pfs[pf].aliases[0].pkeys[vf][0] != 1 :
+			     now->pfs[pf].vports[vf + 1].policy != DOWN))
+			scripted_wrong(trial->system, "VIF %u is said to be "
+				       "adjusted and is not", i);
+		return;
+	}
 	/* A guest's, of which nothing can be told, is left alone, and so is
 	 * the policy of one that may be a guest's. */
 	if (!act_unplugs(scene->act) &&
@@ -231,7 +242,7 @@ static void judge_result(struct trial *trial, unsigned int i)
 	    vif_on(trial->scene, &trial->start, pf, vf) != (int)i)
 		return;
 	vport = &now->pfs[pf].vports[vf + 1];
-	changed = now->pfs[pf].family == CX3 ?
+	changed = now->pfs[pf].family == CX3 && trial->scene->act != LOWER ?
 			  machine_owner(now, pf, vf, FIRST) !=
 				  machine_owner(&trial->start, pf, vf, FIRST) :
 			  !same_vf(&trial->start, now, pf, vf);

@@ -38,6 +38,20 @@ static bool may_have(const struct trial *trial, const struct command *command,
 	}
 }
 
+/* What is adjusted has the VIF's identity, and keeps it. */
+static bool may_adjust(const struct trial *trial,
+		       const struct command *command, int vif)
+{
+	if (vif < 0 || !vif_has(trial->scene, (unsigned int)vif, &trial->start,
+				command->pf, command->vf))
+		return false;
+	return command->kind == SET_PKEY ?
+		       command->n == 0 :
+		       command->kind == SET_VPORT &&
+			       command->what == POLICY &&
+			       command->value == DOWN;
+}
+
 void judge_command(struct scripted *system, struct caller *caller,
 		   const struct command *command)
 {
@@ -49,6 +63,12 @@ void judge_command(struct scripted *system, struct caller *caller,
 
 	if (act_is_dry(scene->act))
 		scripted_wrong(system, "writes though it is only to look");
+	if (scene->act == LOWER) {
+		if (!may_adjust(trial, command, vif))
+			scripted_wrong(system, "writes to VF %u of PF %u what "
+				       "is not to be adjusted", vf, pf);
+		return;
+	}
 	if (command->port > FIRST && command->kind == SET_ALIAS)
 		scripted_wrong(system, "writes to the other port");
 	if (command->kind == BIND || command->kind == UNBIND) {

@@ -68,7 +68,14 @@ def is_plain(value):
 # -- requests -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", [FULL, Request("plug", ())])
+ADJUST = Request(
+    "adjust",
+    VIFS[:1],
+    states=(VfState(policy=Policy.DOWN, pkeys=("3", "none")),),
+)
+
+
+@pytest.mark.parametrize("asked", [FULL, ADJUST, Request("plug", ())])
 @pytest.mark.parametrize("change", [lambda plain: plain, tuples])
 def test_a_request_comes_through_whole(asked, change):
     sent = asked.to_plain()
@@ -80,6 +87,30 @@ def test_a_request_comes_through_whole(asked, change):
 def test_the_shortest_request_is_complete():
     asked = Request.from_plain({"action": "plug", "vifs": []})
     assert asked == Request("plug", ())
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        [],
+        [{}, {}],
+        [{"policy": "high"}],
+        [{"pkey": "../../0"}],
+        [{"pkey": "1234"}],
+        [{"pkey": 3}],
+        [{"guid": "1"}],
+        None,
+    ],
+)
+def test_what_is_no_state_is_refused(states):
+    with pytest.raises(errors.InvalidInput):
+        Request.from_plain(ADJUST.to_plain() | {"states": states})
+
+
+def test_only_who_adjusts_has_states():
+    plug = Request("plug", VIFS[:1]).to_plain()
+    with pytest.raises(errors.InvalidInput):
+        Request.from_plain(plug | {"states": [{}]})
 
 
 def altered(**changes):

@@ -136,6 +136,8 @@ static const struct words words[T_LAST] = {
 	[T_TAKEN_MEANWHILE] = { IBH_DEVICE_IN_USE,
 				"a guest has taken the VF meanwhile",
 				"detach it from the guest, then unplug it" },
+	[T_NOT_ITS] = { IBH_DEVICE_NOT_FOUND, "does not have GUID {1}",
+			LISTED },
 	[T_UNTOLD] = { IBH_NOT_VERIFIED,
 		       "the driver cannot tell the state of the VF", HCA_LOG },
 	[T_LINK_UP] = { IBH_NOT_VERIFIED,

@@ -18,8 +18,8 @@
  *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
  *                 a mechanism each
  *   choose.c      which mechanism serves a PF
- *   check.c, resolve.c, hold.c, plan.c, plug.c, unplug.c, restore.c, apply.c,
- *   verify.c, undo.c, rebind.c
+ *   check.c, resolve.c, hold.c, plan.c, plug.c, unplug.c, restore.c, adjust.c,
+ *   apply.c, verify.c, undo.c, rebind.c
  *                 the steps of a batch
  *   run.c         all of them, in their order
  *   report.c      what became of a batch
@@ -102,6 +102,7 @@ enum text {
 	T_GUEST_HAS_UNTOLD,
 	T_GIVEN_MEANWHILE, /* {1} GUID */
 	T_TAKEN_MEANWHILE,
+	T_NOT_ITS, /* {1} GUID */
 	T_UNTOLD, /* the driver cannot tell */
 	T_LINK_UP, /* and nothing tells with which GUID */
 	T_VANISHED,
@@ -606,7 +607,7 @@ static inline uint64_t state_owner(const struct ibh_state *state)
 
 /* ---- a batch ----------------------------------------------------------- */
 
-enum job { PLUG, UNPLUG, RESTORE };
+enum job { PLUG, UNPLUG, RESTORE, ADJUST };
 
 /* The VF that a VIF's address leads to, or why to none. */
 struct place {
@@ -650,7 +651,7 @@ struct run {
 	const struct ibh_vif *vifs;
 	size_t count;
 	const struct ibh_how *how;
-	const struct ibh_state *states; /* to restore */
+	const struct ibh_state *states; /* to restore or to adjust to */
 
 	struct table *guids; /* the VIFs by their GUIDs */
 	struct topology *topology;
@@ -712,10 +713,11 @@ const struct ibh_error *locked_out(const struct run *run, size_t side);
 /* resolve.c */
 void forget_places(struct run *run);
 
-/* plan.c, plug.c, unplug.c, restore.c */
+/* plan.c, plug.c, unplug.c, restore.c, adjust.c */
 struct ibh_error *plan_plug(struct run *run);
 struct ibh_error *plan_unplug(struct run *run);
 struct ibh_error *plan_restore(struct run *run);
+struct ibh_error *plan_adjust(struct run *run);
 /* A change of a VF on a side, to be filled; NULL without memory. */
 struct change *change_new(struct side *side, const struct ibh_vf *vf,
 			  const struct ibh_vif *vif);

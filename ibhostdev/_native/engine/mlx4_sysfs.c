@@ -318,17 +318,17 @@ static void write_vf(struct iov *iov, struct change *change,
 				       iov->vf.text, 0, NULL, NULL, NULL);
 		return;
 	}
-	if (!(state->have & IBH_HAVE_PORT))
-		return;
 	if (state->have & IBH_HAVE_PKEYS) {
 		first = state->pkeys[0];
 		second = state->pkeys[1];
 	} else if (wants_default_pkey(state)) {
 		second = default_pkey;
 	}
-	if (put_pkey(iov, change, 0, none) &&
-	    (!second || put_pkey(iov, change, 1, second)) &&
-	    put_guid(iov, change, entry) && strcmp(first, none))
+	if (!(state->have & IBH_HAVE_PORT)) /* it is adjusted */
+		put_pkey(iov, change, 0, first);
+	else if (put_pkey(iov, change, 0, none) &&
+		 (!second || put_pkey(iov, change, 1, second)) &&
+		 put_guid(iov, change, entry) && strcmp(first, none))
 		put_pkey(iov, change, 0, first);
 }
 
@@ -381,8 +381,7 @@ static struct ibh_error *read_back_vf(struct iov *iov, struct change *change,
 		return NULL;
 	error = read_guid(iov, "admin_guids/", entry, &change->seen.port,
 			  &change->told);
-	if (error)
-		change->told = false;
+	change->told &= !error;
 	/* Those that are put back; who plugs leaves the first entry to the
 	 * Neutron agent. */
 	if (change->put.have & IBH_HAVE_PKEYS)

@@ -372,6 +372,8 @@ static struct ibh_error *plan_job(struct run *run)
 		return plan_plug(run);
 	case UNPLUG:
 		return plan_unplug(run);
+	case ADJUST:
+		return plan_adjust(run);
 	default:
 		return plan_restore(run);
 	}

@@ -78,7 +78,9 @@ static void result_of(const struct run *run, struct change *change,
 		result->has_after = true;
 	}
 	result->changed = !result->has_after ||
-			  !same_state(&change->before, &result->after);
+			  !same_state(&change->before, &result->after) ||
+			  (change->tried && !error &&
+			   change->write.have == IBH_HAVE_PKEYS);
 }
 
 struct ibh_error *report_ready(struct run *run)

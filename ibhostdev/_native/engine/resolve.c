@@ -223,7 +223,8 @@ static struct ibh_error *find_sides(struct run *run)
 	for (i = 0; i < run->count; i++)
 		if (run->places[i].pf)
 			add_side(run, run->places[i].pf, run->places[i].port);
-	add_fabrics(run);
+	if (run->job != ADJUST) /* it gives no GUIDs */
+		add_fabrics(run);
 	qsort(run->sides, run->side_count, sizeof(*run->sides), by_address);
 	for (i = 0; i < run->count && !error; i++) {
 		struct place *place = &run->places[i];

@@ -137,3 +137,13 @@ int ibh_restore(struct ibh_host *host, const struct ibh_vif *vifs,
 	return run(host, RESTORE, vifs, states, count, &each_alone, batch,
 		   error);
 }
+
+int ibh_adjust(struct ibh_host *host, const struct ibh_vif *vifs,
+	       const struct ibh_state *states, size_t count,
+	       struct ibh_batch **batch, struct ibh_error **error)
+{
+	static const struct ibh_how each_alone = { .proceed = true };
+
+	return run(host, ADJUST, vifs, states, count, &each_alone, batch,
+		   error);
+}

@@ -100,6 +100,10 @@ static struct ibh_error *compare(struct change *change, bool accepted)
 	if (both & IBH_HAVE_PORT && want->port != seen->port)
 		return guid_differs(change, "port GUID", seen->port,
 				    want->port);
+	if (both & IBH_HAVE_PKEYS && !(want->have & IBH_HAVE_PORT) &&
+	    !same_pkeys(want, seen))
+		return differs(change, "pkey_idx/0", seen->pkeys[0],
+			       want->pkeys[0]);
 	/* Neutron's agent raises every VF that it sees a port's GUID on. */
 	if (both & IBH_HAVE_POLICY && want->policy != seen->policy &&
 	    !(want->policy == IBH_FOLLOW && seen->policy == IBH_UP))
