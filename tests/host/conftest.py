@@ -18,10 +18,14 @@ _OWN = (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_errno_of_nobody() -> Iterator[None]:
     """An error that is not the kernel's does not end as if it were, with
-    "Operation not permitted"."""
+    "Operation not permitted".
+
+    Only in these tests: elsewhere a file of the user's may be one that the
+    kernel does not open.
+    """
     make = errors.IbHostdevError.__init__
 
     def made(
