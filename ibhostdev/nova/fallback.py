@@ -47,6 +47,8 @@ def run(native: Native, asked: request.Request) -> batch.BatchResult:
     """
     if asked.mechanism == inventory.EBRCTL:
         return _run(asked)
+    if asked.mechanism is not None:
+        return native(asked)
     if asked.action == "plug":
         return _plug(native, asked)
     return _unplug(native, asked)
@@ -77,9 +79,9 @@ def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
                 f"{unserved.cure}; for ebrctl have {dead.device} running",
             ) from dead
     LOG.warning("Plugging by ebrctl: see 'ibhostdev doctor'")
-    results = native(_part(asked, left, False)) if not all(left) else None
+    results = None if all(left) else _do(native, asked, left, False)
     try:
-        others = _run(_part(asked, left, True))
+        others = _do(_run, asked, left, True)
     except Exception:
         if results is not None:
             _take_back(native, asked, left, results)
@@ -99,19 +101,43 @@ def _take_back(
     left: Sequence[bool],
     results: batch.BatchResult,
 ) -> None:
-    """What was done by the one must not stay when the other fails."""
+    """What was done by the one must not stay when the other fails.
+
+    A VF that was the port's before the plug stays so, for a port that is
+    plugged again has a guest, and has only its link put back.
+    """
+    gone: list[batch.Vif] = []
+    kept: dict[inventory.Policy, list[batch.Vif]] = {}
     done = _part(asked, left, False).vifs
-    changed = tuple(
-        vif
-        for vif, vf in zip(done, results.results, strict=True)
-        if vf.changed
-    )
-    try:
-        native(
-            request.Request("unplug", changed, rebind=CONF.ibhostdev.rebind)
+    for vif, vf in zip(done, results.results, strict=True):
+        if not vf.changed:
+            continue
+        if vf.before is None or vf.before.owner != vif.guid:
+            gone.append(vif)
+        elif vf.before.policy is not None:
+            kept.setdefault(vf.before.policy, []).append(vif)
+    each_alone = batch.OnError.CONTINUE
+    undo = [
+        request.Request(
+            "unplug",
+            tuple(gone),
+            on_error=each_alone,
+            rebind=CONF.ibhostdev.rebind,
         )
-    except errors.IbHostdevError as error:
-        LOG.error("Ports could not be unplugged again: %s", error)
+    ]
+    for policy, vifs in kept.items():
+        undo.append(
+            request.Request(
+                "plug", tuple(vifs), policy=policy, on_error=each_alone
+            )
+        )
+    for one in undo:
+        if not one.vifs:
+            continue
+        try:
+            native(one)
+        except errors.IbHostdevError as error:
+            LOG.error("Ports could not be put back: %s", error)
 
 
 def _unplug(native: Native, asked: request.Request) -> batch.BatchResult:
@@ -160,6 +186,31 @@ def _either(by_daemon: batch.VfResult, by_ebrctl: batch.VfResult) -> Any:
     if isinstance(by_ebrctl.error, errors.NoMechanism):
         return by_daemon
     return by_ebrctl
+
+
+def _do(
+    how: Native, asked: request.Request, left: Sequence[bool], which: bool
+) -> batch.BatchResult:
+    """A part of a plug; if it fails, with a result for each port of all."""
+    try:
+        return how(_part(asked, left, which))
+    except batch.BatchFailed as error:
+        mine = iter(error.result.results)
+        results = [
+            next(mine) if one is which else _put_back(vif, error)
+            for vif, one in zip(asked.vifs, left, strict=True)
+        ]
+        raise batch.BatchFailed.of(
+            batch.BatchResult(results, error.result.warnings)
+        ) from error
+
+
+def _put_back(vif: batch.Vif, cause: errors.IbHostdevError) -> batch.VfResult:
+    return batch.VfResult(
+        vif.pci,
+        inventory.VfState(vif.node_guid or vif.guid, vif.guid),
+        error=errors.RolledBack(f"not plugged, since {cause.device} failed"),
+    )
 
 
 def _part(

@@ -32,18 +32,26 @@ def crossed(plain):
 class Hardware:
     """The host, as tests see it."""
 
-    def __init__(self, folder, vfs, netdev=True):
+    def __init__(self, folder, vfs, netdev=True, other=False):
+        """``other`` is a second HCA, which nothing but ebrctl serves."""
         self.folder = folder
         self.calls = []
         self.lost = False
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, __file__, folder, str(vfs), str(int(netdev))],
+            [
+                sys.executable,
+                __file__,
+                folder,
+                str(vfs),
+                str(int(netdev)),
+                str(int(other)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.pf, self.vfs = self._ask("describe")
+        self.pf, self.vfs, self.others = self._ask("describe")
 
     def _ask(self, name, *args):
         with self._lock:
@@ -106,7 +114,7 @@ class Hardware:
 class Served:
     """The same in the process that serves it."""
 
-    def __init__(self, folder, vfs, netdev):
+    def __init__(self, folder, vfs, netdev, other):
         # Here only: they cannot be imported under eventlet.
         from ibhostdev import simulate
         from ibhostdev.simulate import model
@@ -114,15 +122,17 @@ class Served:
 
         self._links = {model.FOLLOW: "", model.DOWN: " down", model.UP: " up"}
         self._down = model.DOWN
-        self.host = server.SimulatedHost(
-            folder, [model.HcaSpec("mlx5", vfs=vfs, netdev=netdev)]
-        ).start()
+        specs = [model.HcaSpec("mlx5", vfs=vfs, netdev=netdev)]
+        if other:
+            specs.append(model.HcaSpec("mlx5", vfs=vfs, netdev=False))
+        self.host = server.SimulatedHost(folder, specs).start()
         self.pf = self.host.machine.pfs[0]
         self._touched = set()
         self._saw = {}
         self._held = {}
+        pfs = [pf.address for pf in self.host.machine.pfs]
         self._connected = simulate.connect(
-            folder, physical_networks={NETWORK: [self.pf.address]}
+            folder, physical_networks={NETWORK: pfs}, ebrctl=None
         )
         machine, kernel = self.host.machine, self.host.kernel
         self._spy(machine, "change", lambda vf: vf)
@@ -138,7 +148,11 @@ class Served:
         setattr(thing, name, spied)
 
     def describe(self):
-        return self.pf.address, [vf.address for vf in self.pf.vfs]
+        vfs, others = [], []
+        for pf in self.host.machine.pfs:
+            found = vfs if pf is self.pf else others
+            found.extend(vf.address for vf in pf.vfs)
+        return self.pf.address, vfs, others
 
     def run(self, plain):
         return request.run(plain, lambda _: self._connected)
@@ -201,8 +215,8 @@ class Served:
         self.host.seed(vf, number, number)
 
 
-def serve(folder, vfs, netdev):
-    served = Served(folder, vfs, netdev)
+def serve(folder, vfs, netdev, other):
+    served = Served(folder, vfs, netdev, other)
     for line in sys.stdin:
         name, *args = json.loads(line)
         print(json.dumps(getattr(served, name)(*args)), flush=True)
@@ -211,4 +225,9 @@ def serve(folder, vfs, netdev):
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "1")
+    serve(
+        sys.argv[1],
+        int(sys.argv[2]),
+        sys.argv[3] == "1",
+        sys.argv[4] == "1",
+    )

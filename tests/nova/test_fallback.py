@@ -3,6 +3,7 @@
 # (tests here are as Nova's are, without types)
 """Ports that nothing but ebrctl serves."""
 
+import errno
 import os
 import socket
 import time
@@ -62,13 +63,11 @@ class Eswitchd:
         )
 
 
-class FallbackTest(test_ib_driver.IbTestCase):
-    """A host whose HCA has no network device in reach."""
-
+class EbrctlTestCase(test_ib_driver.IbTestCase):
     def setUp(self):
         super().setUp()
         self.hardware.close()
-        self.hardware = self.host("only-ebrctl", netdev=False)
+        self.hardware = self.made()
         self.vfs = self.hardware.vfs
         self.driver._run = self.hardware.run
         self.eswitchd = Eswitchd(self.vfs)
@@ -82,14 +81,21 @@ class FallbackTest(test_ib_driver.IbTestCase):
         self.addCleanup(self.listening.close)
         self.patch(vendor, "_DAEMON", self.listening.getsockname())
 
-    def host(self, name, netdev):
+    def host(self, name, netdev, other=False):
         made = hardware.Hardware(
-            self.useFixture(fixtures.TempDir()).path, vfs=4, netdev=netdev
+            self.useFixture(fixtures.TempDir()).path,
+            vfs=4,
+            netdev=netdev,
+            other=other,
         )
         self.addCleanup(made.close)
         self.option("simulated_host", made.folder)
+        pfs = [made.pf]
+        if other:
+            pfs.append(made.others[0].rpartition(".")[0] + ".0")
         self.option(
-            "physical_device_mappings", [f"{hardware.NETWORK}:{made.pf}"]
+            "physical_device_mappings",
+            [f"{hardware.NETWORK}:{pf}" for pf in pfs],
         )
         CONF.set_override(
             "state_path", self.useFixture(fixtures.TempDir()).path
@@ -98,6 +104,10 @@ class FallbackTest(test_ib_driver.IbTestCase):
         self.addCleanup(fallback._host.cache_clear)
         return made
 
+    def made(self):
+        """A host whose HCA has no network device in reach."""
+        return self.host("only-ebrctl", netdev=False)
+
     def option(self, name, value):
         CONF.set_override(name, value, group="ibhostdev")
         self.addCleanup(CONF.clear_override, name, group="ibhostdev")
@@ -105,6 +115,8 @@ class FallbackTest(test_ib_driver.IbTestCase):
     def patch(self, thing, name, value):
         self.useFixture(fixtures.MockPatchObject(thing, name, value))
 
+
+class FallbackTest(EbrctlTestCase):
     def test_by_ebrctl_where_nothing_else_serves(self):
         vifs = [self.vif(0), self.vif(1)]
         self.plug(*vifs)
@@ -207,3 +219,79 @@ class FallbackTest(test_ib_driver.IbTestCase):
         told = self.plug_failing(self.vif(0))
         self.assertIn("no GUID was set", told)
         self.assertEqual("plug", self.eswitchd.calls[0][0])
+
+
+class TwoWaysTest(EbrctlTestCase):
+    """An instance with a port that ebrctl has to plug, and others."""
+
+    def setUp(self):
+        super().setUp()
+        by_ebrctl = {"pci_slot": self.hardware.others[0]}
+        self.other = self.vif(3, profile=by_ebrctl)
+        self.eswitchd.vfs = set(self.hardware.others)
+
+    def made(self):
+        return self.host("both", netdev=True, other=True)
+
+    def test_each_its_way(self):
+        self.plug(self.other, self.vif(0))
+        self.expect(self.vif(0))
+        self.assertEqual(
+            {self.hardware.others[0]: self.other["address"]},
+            self.eswitchd.held,
+        )
+        self.driver.unplug_ib_hostdevs(
+            self.instance, [self.vif(0), self.other]
+        )
+        self.expect()
+        self.assertEqual({}, self.eswitchd.held)
+
+    def test_a_refusal_takes_the_others_back(self):
+        self.eswitchd.refused.add(self.hardware.others[0])
+        self.plug_failing(self.vif(0), self.other)
+        self.expect()
+
+    def test_what_was_right_before_a_failure_is_so_after_it(self):
+        """As when a guest is resumed, or plugged again at a restart."""
+        mine, new = self.vif(0), self.vif(1)
+        self.plug(mine)
+        self.hardware.link(self.vfs[0], 0)
+        self.eswitchd.refused.add(self.hardware.others[0])
+        self.plug_failing(mine, new, self.other)
+        self.assertEqual(
+            {self.vfs[0]: mine["address"] + " down"}, self.hardware.seen
+        )
+
+    def test_one_that_cannot_be_taken_back_keeps_no_other(self):
+        """A guest has come by its VF meanwhile."""
+        self.eswitchd.refused.add(self.hardware.others[0])
+        ran = self.hardware.run
+
+        def run(asked):
+            if asked.action == "unplug":
+                self.hardware.hold([self.vfs[0]])
+            return ran(asked)
+
+        self.driver._run = run
+        self.plug_failing(self.vif(0), self.vif(1), self.other)
+        self.expect(self.vif(0))
+        self.assertIn("could not be put back", self.stdlog.logger.output)
+
+    def test_the_port_that_failed_is_named(self):
+        self.eswitchd.refused.add(self.hardware.others[0])
+        told = self.plug_failing(self.vif(0), self.vif(1), self.other)
+        self.assertIn(self.other["id"], told)
+        self.assertNotIn(self.vif(0)["id"], told)
+        self.eswitchd.refused.clear()
+        self.hardware.fail(self.vfs[1], errno.EIO)
+        told = self.plug_failing(self.other, self.vif(0), self.vif(1))
+        self.assertIn(self.vif(1)["id"], told)
+        self.assertNotIn(self.other["id"], told)
+        self.assertEqual({}, self.eswitchd.held)
+
+    def test_one_way_and_no_other(self):
+        self.option("mechanism", "mlx5_netlink")
+        self.hardware.forget()
+        self.plug_failing(self.vif(0), self.other)
+        self.assertEqual(set(), self.hardware.touched)
+        self.assertEqual([], self.eswitchd.calls)
