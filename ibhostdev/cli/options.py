@@ -11,7 +11,7 @@ import click
 from ibhostdev import log
 from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress
 from ibhostdev.cli import terminal
-from ibhostdev.errors import CommandFailed, InvalidInput
+from ibhostdev.errors import InvalidInput
 from ibhostdev.host import Host, say
 from ibhostdev.journal import SOCKET
 from ibhostdev.networks import parse_mappings
@@ -75,14 +75,8 @@ class Settings:
 
     def ask(self, asked: Request) -> BatchResult:
         """Have a batch done with the rights of another."""
-        try:
-            from ibhostdev.privilege.rootwrap import Rootwrap
-        except ImportError as error:
-            raise CommandFailed(
-                f"cannot be used ({error})",
-                f"--privilege {self.privilege}",
-                cure="install the package with its extra 'rootwrap'",
-            ) from None
+        from ibhostdev.privilege.rootwrap import Rootwrap
+
         mappings = self.physical_device_mappings
         if mappings is not None:
             asked = asked._replace(physical_networks=mappings)

@@ -10,6 +10,7 @@ what lets a user run it and nothing else.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -249,8 +250,10 @@ class Rootwrap:
         return done.returncode, done.stdout, done.stderr
 
     def _by_daemon(self, text: str) -> tuple[int, str, str]:
-        from oslo_rootwrap import client
-
+        try:
+            from oslo_rootwrap import client
+        except ImportError as error:
+            raise self._not_installed(str(error)) from error
         if self._client is None:
             self._client = client.Client(self._command)
         try:
@@ -293,8 +296,18 @@ class Rootwrap:
                 cure="sudoers must let this user run it without a password: "
                 "see etc/sudoers.d/ibhostdev",
             )
+        if missing := re.search(r"No module named 'oslo\S*'", told):
+            return self._not_installed(missing[0])
         return CommandFailed(
             f"ended with code {code} and no answer: {said}",
             PRIVILEGED,
             cure="the end of its words, or the kernel log, should tell why",
+        )
+
+    def _not_installed(self, told: str) -> CommandFailed:
+        return CommandFailed(
+            f"cannot be used ({told})",
+            "oslo.rootwrap",
+            cure=f"where {self._command[-2]} is, install the package with its "
+            "extra 'rootwrap'",
         )

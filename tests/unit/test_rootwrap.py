@@ -547,6 +547,23 @@ def test_each_failure_has_a_name_and_a_cure(sudo, does, kind, told):
     assert caught.value.cure
 
 
+@pytest.mark.parametrize("module", ["oslo_rootwrap", "oslo_config"])
+def test_the_extra_is_not_installed(sudo, module):
+    told = f"ModuleNotFoundError: No module named '{module}'"
+    does = f'echo Traceback >&2; echo "{told}" >&2; exit 1'
+    with pytest.raises(CommandFailed, match=module) as caught:
+        Rootwrap(sudo=sudo(does)).call(REQUEST)
+    assert "extra 'rootwrap'" in caught.value.cure
+    assert "Traceback" not in str(caught.value)
+
+
+def test_the_daemon_s_client_is_not_installed(sudo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "oslo_rootwrap", None)
+    with pytest.raises(CommandFailed, match="oslo_rootwrap") as caught:
+        Rootwrap(daemon=True, sudo=sudo("exit 1")).call(REQUEST)
+    assert "extra 'rootwrap'" in caught.value.cure
+
+
 def test_no_sudo():
     with pytest.raises(AccessDenied, match="install sudo"):
         Rootwrap(sudo=["/nowhere/sudo"]).call(REQUEST)
