@@ -67,6 +67,8 @@ class VfState(NamedTuple):
         known = self.node_guid or self.port_guid
         if len(guids) == 2 and self.node_guid == self.port_guid:
             guids = [f"GUID {known}"]
+        if known is not None and self.owner is None:
+            guids = ["idle"]
         if self.policy is not None:
             guids.append(f"policy {self.policy}")
         if known is None:

@@ -492,6 +492,11 @@ def test_what_was_written_is_told_on_request(host, shell):
         f"is GUID {GUIDS[1]}, policy follow; by mlx5_netlink\n"
     )
     assert shell("plug", *words(host, 2)).err.startswith("warning: ")
+    done = shell("-v", "unplug", *words(host, 2))
+    assert done.err == (
+        f"ibhostdev.host: {host.vf(0, 0)}: was GUID {GUIDS[2]}, policy "
+        "follow; is idle, policy down; by mlx5_netlink\n"
+    )
 
 
 def test_of_a_simulated_host_the_journal_hears_nothing(host):
