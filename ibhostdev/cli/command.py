@@ -718,16 +718,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in getattr(stop, "__notes__", ()):
             terminal.complain(note)
         terminal.complain(
-            f"ended by {stop.name}; what is there now shows 'ibhostdev list'"
+            f"ended by {stop.name}; 'ibhostdev list' shows what is there now"
         )
         return int(stop.code or 1)
 
 
-def _misused(error: click.ClickException) -> InvalidInput:
+def _misused(
+    error: click.ClickException, arguments: Sequence[str]
+) -> InvalidInput:
     """In the form of all errors."""
     told = error.format_message().removesuffix(".")
     context = getattr(error, "ctx", None)
-    command = context.command_path if context else "ibhostdev"
+    if context is not None:
+        command = context.command_path
+    else:  # click has it not of an option without its argument
+        named = (word for word in arguments if word in cli.commands)
+        command = " ".join(["ibhostdev", *list(named)[:1]])
     return InvalidInput(
         told[:1].lower() + told[1:], cure=f"see '{command} --help'"
     )
@@ -746,7 +752,7 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
             if not arguments:
                 error.show()  # the help
                 return Exit.BAD_INPUT
-            error = _misused(error)
+            error = _misused(error, arguments)
         if not isinstance(error, IbHostdevError):
             error = _own(error)
         if as_json:

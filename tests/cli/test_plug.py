@@ -484,6 +484,21 @@ def test_what_is_misused_is_told_as_all_errors_are(
     assert f"'ibhostdev{command} --help'" in error["cure"]
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["plug", "--file"], " plug"),
+        (["--run-dir", "/x", "list", "--connect"], " list"),
+        (["--host"], ""),
+    ],
+)
+def test_an_option_that_lacks_its_argument(capsys, words, command):
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"ibhostdev: option '{words[-1]}' requires an argument"
+    assert lines[-1] == f"  cure       see 'ibhostdev{command} --help'"
+
+
 def test_what_was_written_is_told_on_request(host, shell):
     done = shell("-v", "plug", *words(host, 1))
     assert done.code == 0
