@@ -663,21 +663,32 @@ def simulate(
 
     def ready(_: object) -> None:
         terminal.write(
-            f"Serving {pfs} PFs with {vfs} VFs each; end it with Ctrl-C.\n"
+            f"Serving {pfs} PF{'s' * (pfs > 1)} with {vfs} VFs"
+            f"{' each' * (pfs > 1)}; end it with Ctrl-C.\n"
             f"In another terminal: ibhostdev --host {folder} list\n"
         )
 
-    simulate.serve(
-        folder,
-        pfs=pfs,
-        vfs=vfs,
-        total_vfs=total_vfs,
-        family=family,
-        ports=ports,
-        netdev=not no_netdev,
-        iommu=not no_iommu,
-        ready=ready,
-    )
+    try:
+        simulate.serve(
+            folder,
+            pfs=pfs,
+            vfs=vfs,
+            total_vfs=total_vfs,
+            family=family,
+            ports=ports,
+            netdev=not no_netdev,
+            iommu=not no_iommu,
+            ready=ready,
+        )
+    except OSError as error:
+        if isinstance(error, IbHostdevError):
+            raise
+        raise CommandFailed(
+            "no simulated host can be made there",
+            folder,
+            errno=error.errno,
+            cure="choose another folder",
+        ) from error
     return Exit.DONE
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ibhostdev simulate, and the demo."""
 
+import errno
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from importlib import metadata
 import pytest
 from click.testing import CliRunner
 
+from ibhostdev import simulate
 from ibhostdev.cli import main
 from ibhostdev.cli.command import cli
 
@@ -24,7 +26,8 @@ def served(folder, *options):
         encoding="utf-8",
     )
     try:
-        assert "Serving" in process.stdout.readline()
+        process.told = process.stdout.readline()
+        assert "Serving" in process.told
         yield process
     finally:
         process.terminate()
@@ -88,6 +91,25 @@ def test_it_ends_when_it_is_told_to(tmp_path, number):
     with served(str(tmp_path), "--pfs", "1", "--vfs", "1") as process:
         process.send_signal(number)
         assert process.wait(30) == 0
+
+
+def test_it_tells_what_it_serves(tmp_path):
+    for pfs, told in (("1", "1 PF with 3 VFs;"), ("2", "2 PFs with 3 VFs ea")):
+        folder = str(tmp_path / pfs)
+        with served(folder, "--pfs", pfs, "--vfs", "3") as process:
+            assert process.told.startswith(f"Serving {told}")
+
+
+def test_a_disk_that_is_full(tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(simulate, "serve", full)
+    assert main(["simulate", str(tmp_path / "host")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"ibhostdev: {tmp_path / 'host'}: no simulated")
+    assert "ENOSPC" in told
+    assert "choose another folder" in told
 
 
 def test_a_folder_with_something_else_in_it(tmp_path, capsys):
