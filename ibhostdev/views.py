@@ -92,7 +92,7 @@ def _find(host: Host, pfs: Sequence[Pf], name: str) -> tuple[Pf, int | None]:
                 return pf, None
         raise DeviceNotFound(
             "is the name of no InfiniBand PF here",
-            name,
+            name or "''",
             cure="name a PF by PCI address, IB device or IPoIB network "
             "device; 'ibhostdev list' shows them",
         ) from None

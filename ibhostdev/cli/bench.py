@@ -531,6 +531,8 @@ def _remarks(report: Report) -> Iterator[Cell]:
     told = [
         f"Milliseconds, medians of {report.rounds} rounds; ± is half of what "
         "lies between the quartiles, of the median."
+        if report.rounds > 1
+        else "Milliseconds, of one round."
     ]
     if report.counts:
         told.append(

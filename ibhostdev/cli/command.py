@@ -81,7 +81,7 @@ def list_(
 
     A PF is named by its PCI address, IB device or IPoIB network device; the
     PCI address of a VF shows only that one. Exit code 1 says that the state
-    of some VFs could not be read.
+    of some VFs could not be read, 3 that this was for want of rights.
 
     libvirt is asked which domain has a VF if --connect names it, or if some
     VF is in a guest's hands and libvirt is there.
@@ -103,13 +103,17 @@ def list_(
       policy     the VF's link: down, up, or follow (that of the adapter)
       group      the IOMMU group: VFs of one go to the same guest
       in …       the guest (domain) that has it
+      by …       the mechanism: how identities are written to the PF's VFs
+      network    the physical network: what OpenStack calls a fabric
     """
     shown = views(settings.connect(), names)
     uses = _uses(shown, uri, local=settings.host is None)
     if as_json:
         _write_json(listing.as_json(shown, uses))
     elif not shown:
-        terminal.write("no PF with an InfiniBand port: see ibhostdev doctor\n")
+        terminal.write(
+            "no PF with an InfiniBand port: see 'ibhostdev doctor'\n"
+        )
     else:
         terminal.show(listing.as_lines(shown, uses))
     code = Exit.DONE

@@ -264,3 +264,9 @@ def test_neither_rich_nor_yaml_is_imported_for_a_pipe(host, shell):
     assert " ibhostdev.host" in done.err
     for slow in (" rich", " yaml", " importlib.metadata"):
         assert f"{slow}\n" not in done.err
+
+
+def test_a_name_that_is_empty(run):
+    done = run("list", "")
+    assert done.code == 2
+    assert done.err.startswith("ibhostdev: '': is the name of no InfiniBand")
