@@ -127,10 +127,15 @@ def apply(
             dry_run=dry_run,
             progress=progress,
         )
-    if as_json:
-        write_json(report_json(report))
-    else:
-        terminal.show(report_lines(report, dry_run))
+    try:
+        if as_json:
+            write_json(report_json(report))
+        else:
+            terminal.show(report_lines(report, dry_run))
+    finally:
+        # Whether or not anybody has been told: it is done.
+        if not dry_run:
+            _tell_hooks(settings, report)
     return _tell(report)
 
 
@@ -205,10 +210,16 @@ def restore(
             host, found, vifs, dry_run=dry_run, progress=progress
         )
     result = restored.result
-    if as_json:
-        write_json(as_json_(restored.vifs, result))
-    else:
-        terminal.show(as_lines(restored.vifs, result, "restored", dry_run))
+    try:
+        if as_json:
+            write_json(as_json_(restored.vifs, result))
+        else:
+            terminal.show(as_lines(restored.vifs, result, "restored", dry_run))
+    finally:
+        if not dry_run:
+            told = settings.hooks.batch("plugged", restored.vifs, result)
+            for warning in told:
+                terminal.warn(warning)
     for warning in (*restored.notes, *result.warnings):
         terminal.warn(warning)
     return _failures(result)
@@ -359,6 +370,15 @@ def _claims(settings: options.Settings, uri: str | None) -> "Claims":
         if one.runs:
             vfs |= dict.fromkeys(one.devices, name)
     return Claims(guids, vfs)
+
+
+def _tell_hooks(settings: options.Settings, report: "Report") -> None:
+    def told() -> dict[str, Any] | None:
+        changed = any(vf.changed and not vf.error for vf in report.vfs)
+        return report_json(report) if changed else None
+
+    for warning in settings.hooks.tell("applied", told):
+        terminal.warn(warning)
 
 
 def _tell(report: "Report") -> Exit:

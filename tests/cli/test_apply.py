@@ -130,3 +130,21 @@ def test_some_vfs_of_a_pf_are_no_host(empty, run, file, tmp_path):
     done = run("apply", "--file", str(part))
     assert done.code == 2
     assert "does not have all VFs of its PF" in done.err
+
+
+def test_the_operators_hooks_are_told(empty, run, file, tmp_path):
+    told = tmp_path / "told"
+    folder = empty.folder / "hooks.d"
+    folder.mkdir(mode=0o755)
+    site = folder / "site"
+    site.write_text(f"#!/bin/sh\ncat > {told}\n")
+    site.chmod(0o755)
+    run("apply", "--file", file, "--dry-run")
+    assert not told.exists()
+    assert run("apply", "--file", file).code == 0
+    event = json.loads(told.read_text())
+    assert event["event"] == "applied"
+    assert [one["guid"] for one in event["results"]][:2] == [guid(1), None]
+    told.unlink()
+    run("apply", "--file", file)
+    assert not told.exists()
