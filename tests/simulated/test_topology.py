@@ -96,6 +96,19 @@ def test_a_lone_device_need_not_show_a_guid(two):
     assert two.connect().pfs[0].ib_device == device.name
 
 
+def test_a_device_that_shows_its_guid_late(two):
+    """Until then it is one of several, and may not be the first."""
+    (device,) = (pf_folder(two) / "infiniband").iterdir()
+    gid = device / "ports/1/gids/0"
+    gid.rename(two.sys / "later")
+    ib_device(two, "aaa5_9", pf_folder(two))
+    put(device.with_name("aaa5_9") / "ports/1/link_layer", "InfiniBand")
+    host = two.connect()
+    assert host.vf(two.vf(0, 0)).pf.ib_device == "aaa5_9"
+    (two.sys / "later").rename(gid)
+    assert host.vf(two.vf(0, 0)).pf.ib_device == device.name
+
+
 def test_vfs_are_no_pfs(two):
     """They have IB devices, too, but no sriov_totalvfs."""
     assert len(list((two.sys / "class/infiniband").iterdir())) == 6

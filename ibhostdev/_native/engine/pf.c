@@ -250,6 +250,8 @@ static struct ibh_error *choose_ib_device(struct ibh_host *host,
 		if (!first.port_count)
 			first = one;
 	}
+	/* Of several none has a GUID: that may be yet to come. */
+	*early |= names->count > 1 && first.port_count;
 	*pf = first;
 	return error;
 }
