@@ -500,6 +500,24 @@ def test_ib_devices_that_cannot_be_listed(two, caplog):
     assert "ENOTDIR" in message
 
 
+def test_an_ib_device_in_another_rdma_namespace(two):
+    """Its folder is there, and empty; what its VFs hold is not known."""
+    host = two.connect()
+    host.plug(vifs(two, 1))
+    (device,) = (pf_folder(two) / "infiniband").iterdir()
+    device.rename(two.sys / "away")
+    (two.sys / "class/infiniband" / device.name).unlink()
+    assert pcis(host) == two.pfs[1:]
+    result = host.unplug([Vif.parse(None, mac(1))])
+    assert not result.results[0].verified
+    (warning,) = result.warnings
+    assert two.pfs[0] in warning
+    assert "RDMA namespace" in warning
+    # and no VFs no doubt
+    put(pf_folder(two) / "sriov_numvfs", 0)
+    assert host.unplug([Vif.parse(None, mac(1))]).results[0].verified
+
+
 def test_an_ofed_without_a_policy_is_stock(bed):
     """With an Ethernet port there are such folders, too."""
     bed.build(Hca("mlx5-ofed", vfs=2))

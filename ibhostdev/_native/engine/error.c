@@ -87,6 +87,10 @@ static const struct words words[T_LAST] = {
 			   "its PF {1} has no InfiniBand port",
 			   "load the InfiniBand driver (mlx5_ib, mlx4_ib), or "
 			   "name a VF of an InfiniBand adapter" },
+	[T_ELSEWHERE] = { IBH_DEVICE_NOT_FOUND,
+			  "its InfiniBand device is in another RDMA namespace",
+			  "have it given back to this one, by 'rdma dev set "
+			  "DEVICE netns NAME'" },
 	[T_NOT_ENABLED] = { IBH_DEVICE_NOT_FOUND,
 			    "is no VF below the {1} that {2} has enabled",
 			    "write the number of VFs to " DEVICES

@@ -88,6 +88,7 @@ enum text {
 	T_NO_DEVICE,
 	T_NO_PHYSFN, /* {1} what it is */
 	T_NO_IB_PORT, /* {1} PF */
+	T_ELSEWHERE,
 	T_NOT_ENABLED, /* {1} numvfs, {2} PF */
 	T_NOT_LISTED, /* {1} PF, {2} index */
 	T_NO_SUCH_PORT, /* {1} port */

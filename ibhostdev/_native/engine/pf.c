@@ -272,6 +272,31 @@ static struct ibh_error *read_ib_device(struct ibh_host *host,
 	return error;
 }
 
+static int is_any(const char *name, void *context)
+{
+	(void)name;
+	(void)context;
+	return 1;
+}
+
+/* In another RDMA namespace, of which sysfs shows nothing but the folder
+ * (core/device.c, ib_class): its VFs may hold any GUID. */
+static struct ibh_error *look_elsewhere(struct ibh_host *host,
+					struct ibh_pf *pf)
+{
+	struct ibh_error *error;
+	struct path path;
+
+	path_device(&path, pf->address, "/infiniband");
+	if (host_list(host, path.text, is_any, NULL))
+		return NULL; /* one without InfiniBand ports, or none */
+	error = pf_number(host, pf, "sriov_numvfs", &pf->numvfs);
+	if (error || !pf->numvfs)
+		return error;
+	return fail(T_ELSEWHERE, pf->address, "infiniband", 0, NULL, NULL,
+		    NULL);
+}
+
 static struct ibh_error *read_netdevs(struct ibh_host *host,
 				      struct ibh_pf *pf, uint64_t *digest)
 {
@@ -342,8 +367,10 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
 	if (error || !is_pf)
 		return error;
 	error = read_ib_device(host, pf, &seen->early);
-	if (error || !pf->port_count)
+	if (error)
 		return error;
+	if (!pf->port_count)
+		return look_elsewhere(host, pf);
 	if ((error = pf_number(host, pf, "sriov_numvfs", &pf->numvfs)) ||
 	    (error = pf_number(host, pf, "sriov_offset", &pf->offset)) ||
 	    (error = pf_number(host, pf, "sriov_stride", &pf->stride)) ||
