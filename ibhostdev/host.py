@@ -19,6 +19,7 @@ from ibhostdev.batch import (
     OnError,
     Outcome,
     Progress,
+    VfResult,
     Vif,
 )
 from ibhostdev.errors import (
@@ -291,7 +292,7 @@ class Host:
         self._check(mechanism)
         with self._counted("plug", vifs, dry_run):
             self._require_pkeys(vifs)
-            made, warnings = self._engine.plug(
+            made, moved, warnings = self._engine.plug(
                 vifs,
                 None if policy is None else Policy(policy),
                 Link(link),
@@ -301,7 +302,7 @@ class Host:
                 progress,
                 until,
             )
-            return self._report(vifs, made, warnings, dry_run)
+            return self._report(vifs, made, moved, warnings, dry_run)
 
     def unplug(
         self,
@@ -325,7 +326,7 @@ class Host:
         """
         self._check(mechanism)
         with self._counted("unplug", vifs, dry_run):
-            made, warnings = self._engine.unplug(
+            made, moved, warnings = self._engine.unplug(
                 vifs,
                 rebind,
                 OnError(on_error) is OnError.CONTINUE,
@@ -340,7 +341,7 @@ class Host:
                             "GUID %s is on no VF here: nothing to unplug",
                             vif.guid,
                         )
-            return self._report(vifs, made, warnings, dry_run)
+            return self._report(vifs, made, moved, warnings, dry_run)
 
     def restore(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
@@ -358,8 +359,8 @@ class Host:
         :raises IbHostdevError: when the VFs' states cannot be read, or the
             locks not be taken; nothing was touched
         """
-        made, warnings = self._engine.restore(vifs, states)
-        return self._report(vifs, made, warnings, False)
+        made, moved, warnings = self._engine.restore(vifs, states)
+        return self._report(vifs, made, moved, warnings, False)
 
     def adjust(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
@@ -375,8 +376,8 @@ class Host:
         :raises BatchFailed: when a VF failed; its ``result`` tells of each
         :raises IbHostdevError: as plug()
         """
-        made, warnings = self._engine.adjust(vifs, states)
-        return self._report(vifs, made, warnings, False)
+        made, moved, warnings = self._engine.adjust(vifs, states)
+        return self._report(vifs, made, moved, warnings, False)
 
     # -- VFs made, and their drivers ----------------------------------
 
@@ -456,6 +457,7 @@ class Host:
         self,
         vifs: Sequence[Vif],
         made: Results,
+        moved: Results,
         warnings: tuple[str, ...],
         dry_run: bool,
     ) -> BatchResult:
@@ -464,9 +466,11 @@ class Host:
         if not dry_run:
             for warning in warnings:
                 log.logger(__name__).warning("%s", warning)
-            say(result)
+            say(result, moved)
             if self.journal is not None:
-                journal.tell(vifs, result.results, self._pfs, self.journal)
+                journal.tell(
+                    vifs, result.results, moved, self._pfs, self.journal
+                )
         if not result.ok:
             raise BatchFailed.of(result)
         return result
@@ -494,7 +498,7 @@ def say(result: BatchResult) -> None:
     """What was written to which VF, for who looks closely."""
     if not log.debugging(__name__):
         return
-    for one in result.results:
+    for one in (*moved, *result.results):
         if one.changed:
             log.logger(__name__).debug(
                 "%s: was %s; is %s; by %s%s",

@@ -11,7 +11,7 @@ are free. Nobody waits for the journal, and nothing fails for it: where there
 is none, or it does not take an entry, there is no entry.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from ibhostdev.batch import VfResult, Vif
@@ -29,14 +29,17 @@ Pfs = Callable[[Sequence[PciAddress]], Mapping[PciAddress, str]]
 
 
 def tell(
-    vifs: Sequence[Vif], results: Sequence[VfResult], pfs: Pfs, path: str
+    vifs: Sequence[Vif],
+    results: Sequence[VfResult],
+    moved: Iterable[VfResult],
+    pfs: Pfs,
+    path: str,
 ) -> None:
-    """Write what these results have changed; ``path`` is the socket."""
-    found = [
-        change
-        for vif, one in zip(vifs, results, strict=True)
-        for change in _changes(vif, one)
-    ]
+    """Write what these results have changed; ``moved`` are those of VFs that
+    were made idle for a VIF's sake, ``path`` is the socket."""
+    found = [change for one in moved for change in _changes(None, one)]
+    for vif, one in zip(vifs, results, strict=True):
+        found += _changes(vif.guid, one)
     if not found:
         return
     import socket  # takes as long to load as a plug
@@ -52,7 +55,9 @@ def tell(
             journal.send(_entry(event, guid, one, known))
 
 
-def _changes(vif: Vif, one: VfResult) -> Iterator[tuple[str, Guid, VfResult]]:
+def _changes(
+    whose: Guid | None, one: VfResult
+) -> Iterator[tuple[str, Guid, VfResult]]:
     if not one.changed or one.pci is None:
         return
     if one.error is not None and one.after is None:
@@ -62,7 +67,7 @@ def _changes(vif: Vif, one: VfResult) -> Iterator[tuple[str, Guid, VfResult]]:
     has = one.after if one.error is not None else one.wanted
     new = has.owner if has is not None else None
     if had is None and new is None and one.error is None:
-        had = vif.guid  # by who does not show whose a VF was
+        had = whose  # by who does not show whose a VF was
     if had == new:
         return
     if had is not None:

@@ -257,7 +257,9 @@ cdef extern from "ibhostdev/engine.h" nogil:
     struct ibh_batch:
         size_t count
         size_t failed
+        size_t moved_count
         ibh_result *results
+        ibh_result *moved
         size_t warning_count
         char **warnings
         bint stopped

@@ -317,7 +317,8 @@ cdef class Engine:
 
     def plug(self, vifs, policy, link, bint proceed, mechanism, bint dry_run,
              progress, until):
-        """Results and warnings."""
+        """Results, those of VFs that a VIF's GUID was taken from for it,
+        and warnings."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
         how.proceed = proceed
@@ -330,7 +331,8 @@ cdef class Engine:
 
     def unplug(self, vifs, bint rebind, bint proceed, mechanism,
                bint dry_run, progress):
-        """Results and warnings."""
+        """Results, those of VFs that a VIF's GUID was taken from for it,
+        and warnings."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
         how.keep_bound = not rebind
@@ -339,7 +341,8 @@ cdef class Engine:
         return self.run(UNPLUG, vifs, None, &how, mechanism, progress, None)
 
     def restore(self, vifs, states):
-        """Results and warnings."""
+        """Results, those of VFs that a VIF's GUID was taken from for it,
+        and warnings."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
         return self.run(RESTORE, vifs, states, &how, None, None, None)
@@ -450,16 +453,23 @@ cdef class Engine:
         try:
             if watch.raised is not None:
                 if batch is not NULL:
-                    _note(watch.raised, results_of(batch))
+                    _note(watch.raised,
+                          results_of(batch.results, batch.count))
                 raise watch.raised
             if watch.late and (failed or not how.proceed):
                 raise _late(error_of(error) if failed else None,
-                            results_of(batch) if batch is not NULL else None)
+                            results_of(batch.results, batch.count)
+                            if batch is not NULL else None)
             if failed:
                 raise error_of(error)
-            return results_of(batch), tuple([
-                text_of(batch.warnings[i]) for i in range(batch.warning_count)
-            ])
+            return (
+                results_of(batch.results, batch.count),
+                results_of(batch.moved, batch.moved_count),
+                tuple([
+                    text_of(batch.warnings[i])
+                    for i in range(batch.warning_count)
+                ]),
+            )
         finally:
             ibh_error_free(error)
             ibh_batch_free(batch)

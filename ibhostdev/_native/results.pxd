@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from ibhostdev._native.api cimport (
-    ibh_batch,
     ibh_error,
     ibh_family,
     ibh_kind,
     ibh_pci,
     ibh_pf,
     ibh_policy,
+    ibh_result,
     ibh_state,
     ibh_vf,
 )
@@ -15,7 +15,7 @@ cdef class Results:
     cdef readonly bytes records
     cdef readonly list errors
 
-cdef Results results_of(const ibh_batch *batch)
+cdef Results results_of(const ibh_result *given, size_t count)
 cdef error_of(const ibh_error *error)
 cdef state_of(const ibh_state *state)
 cdef address_of(ibh_pci pci)

@@ -18,7 +18,6 @@ from ibhostdev._native.api cimport (
     IBH_OTHER,
     IBH_PCI_TEXT,
     IBH_PKEY,
-    ibh_batch,
     ibh_error,
     ibh_family,
     ibh_format_pci,
@@ -223,17 +222,17 @@ cdef Record *_record(bytes records, size_t i) noexcept:
     return <Record *>PyBytes_AS_STRING(records) + i
 
 
-cdef Results results_of(const ibh_batch *batch):
+cdef Results results_of(const ibh_result *given, size_t count):
     cdef Results results = Results.__new__(Results)
     cdef const ibh_result *result
     cdef Record *record
     cdef size_t i
     results.errors = []
     results.records = PyBytes_FromStringAndSize(
-        NULL, batch.count * sizeof(Record)
+        NULL, count * sizeof(Record)
     )
-    for i in range(batch.count):
-        result = &batch.results[i]
+    for i in range(count):
+        result = &given[i]
         record = _record(results.records, i)
         record.domain = result.pci.domain
         record.rid = result.pci.rid

@@ -405,10 +405,11 @@ struct ibh_result {
 };
 
 /* A result for each VIF in the order of the call. `stopped` says that
- * how->stop ended it. `failed` counts results with an error. */
+ * how->stop ended it. `failed` counts results with an error. `moved` are the
+ * other VFs that had a VIF's GUID, which was to be taken from them. */
 struct ibh_batch {
-	size_t count, failed;
-	struct ibh_result *results;
+	size_t count, failed, moved_count;
+	struct ibh_result *results, *moved;
 	size_t warning_count;
 	char **warnings;
 	bool stopped;

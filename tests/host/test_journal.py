@@ -95,6 +95,60 @@ def test_another_identity_in_the_place_of_one(bed, host, told):
     assert short(told.entries()) == [("taken", GUIDS[1]), ("given", GUIDS[2])]
 
 
+def test_whose_vf_is_made_idle_for_another(bed, host, told):
+    host.plug(vifs(bed, 1, 2))
+    told.entries()
+    # The first VF's goes to the third, and the second's stays.
+    (moved,) = vifs(bed, 1)
+    host.plug([moved._replace(pci=bed.vf(0, 2))])
+    entries = told.entries()
+    assert [
+        (one["IBHOSTDEV_EVENT"], one["IBHOSTDEV_PCI"]) for one in entries
+    ] == [("taken", bed.vf(0, 0)), ("given", bed.vf(0, 2))]
+    assert {one["IBHOSTDEV_GUID"] for one in entries} == {GUIDS[1]}
+    assert entries[0]["IBHOSTDEV_PF"] == bed.pfs[0]
+    assert entries[0]["IBHOSTDEV_VERIFIED"] == "yes"
+
+
+def test_who_changes_places_is_told_once(bed, host, told):
+    host.plug(vifs(bed, 1, 2))
+    told.entries()
+    host.plug(vifs(bed, 2, 1))
+    assert sorted(
+        (one["IBHOSTDEV_PCI"], one["IBHOSTDEV_EVENT"], one["IBHOSTDEV_GUID"])
+        for one in told.entries()
+    ) == [
+        (bed.vf(0, 0), "given", GUIDS[2]),
+        (bed.vf(0, 0), "taken", GUIDS[1]),
+        (bed.vf(0, 1), "given", GUIDS[1]),
+        (bed.vf(0, 1), "taken", GUIDS[2]),
+    ]
+
+
+def test_who_was_to_be_made_idle_and_was_not(bed, host, told):
+    host.plug(vifs(bed, 1))
+    told.entries()
+    bed.fail(bed.vf(0, 2), errno.EIO)
+    (moved,) = vifs(bed, 1)
+    with pytest.raises(BatchFailed):
+        host.plug([moved._replace(pci=bed.vf(0, 2))])
+    assert told.entries() == []
+
+
+def test_who_stays_idle_since_another_may_have_it(bed, host, told):
+    host.plug(vifs(bed, 1))
+    told.entries()
+    # It takes a part, and neither the rest nor to be put back.
+    bed.fail(bed.vf(0, 2), errno.EIO, first=3)
+    (moved,) = vifs(bed, 1)
+    with pytest.raises(BatchFailed):
+        host.plug([moved._replace(pci=bed.vf(0, 2))])
+    assert [
+        (one["IBHOSTDEV_EVENT"], one["IBHOSTDEV_PCI"])
+        for one in told.entries()
+    ] == [("taken", bed.vf(0, 0)), ("given", bed.vf(0, 2))]
+
+
 def test_what_was_put_back_was_never_given(bed, host, told):
     bed.fail(bed.vf(0, 1), errno.EIO)
     with pytest.raises(BatchFailed):

@@ -30,7 +30,7 @@ def tell(tmp_path):
         end.setblocking(False)
 
         def tell(one, **pfs):
-            journal.tell([Vif(VF, GUID)], [one], lambda vfs: pfs, path)
+            journal.tell([Vif(VF, GUID)], [one], [], lambda vfs: pfs, path)
             found = []
             while True:
                 try:

@@ -70,7 +70,9 @@ static void result_of(const struct run *run, struct change *change,
 	if (!change->tried)
 		done = changes_find(&run->first, change->side,
 				    change->vf.index);
-	if (done && done->tried) {
+	/* One that was to be put back, and is left idle, is none that is
+	 * tried any more. */
+	if (done && (done->tried || done->has_after)) {
 		result->after = done->after;
 		result->has_after = done->has_after;
 	} else {
@@ -86,10 +88,13 @@ static void result_of(const struct run *run, struct change *change,
 struct ibh_error *report_ready(struct run *run)
 {
 	run->batch = calloc(1, sizeof(*run->batch));
-	if (run->batch)
+	if (run->batch) {
 		run->batch->results = calloc(run->count + 1,
 					     sizeof(*run->batch->results));
-	if (!run->batch || !run->batch->results)
+		run->batch->moved = calloc(run->first.count + 1,
+					   sizeof(*run->batch->moved));
+	}
+	if (!run->batch || !run->batch->results || !run->batch->moved)
 		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
 	return NULL;
 }
@@ -114,6 +119,14 @@ struct ibh_batch *report(struct run *run)
 		}
 		batch->failed += batch->results[i].error != NULL;
 	}
+	for (i = 0; i < run->first.count; i++) {
+		struct change *moved = run->first.changes[i];
+
+		/* One that is a VIF's has its result there. */
+		if (!changes_find(&run->then, moved->side, moved->vf.index))
+			result_of(run, moved,
+				  &batch->moved[batch->moved_count++]);
+	}
 	batch->warnings = run->warnings;
 	batch->warning_count = run->warning_count;
 	run->warnings = NULL;
@@ -129,9 +142,12 @@ void ibh_batch_free(struct ibh_batch *batch)
 		return;
 	for (i = 0; i < batch->count; i++)
 		ibh_error_free(batch->results[i].error);
+	for (i = 0; i < batch->moved_count; i++)
+		ibh_error_free(batch->moved[i].error);
 	for (i = 0; i < batch->warning_count; i++)
 		free(batch->warnings[i]);
 	free(batch->warnings);
 	free(batch->results);
+	free(batch->moved);
 	free(batch);
 }

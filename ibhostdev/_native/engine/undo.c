@@ -123,6 +123,11 @@ static void leave_idle(const struct run *run, const struct change *change)
 		if (!moved->tried)
 			continue;
 		moved->tried = false;
+		if (!moved->has_after) {
+			/* Nobody has looked back; it was agreed to. */
+			moved->after = overlaid(&moved->before, &moved->write);
+			moved->has_after = true;
+		}
 		ibh_error_free(moved->error);
 		moved->error = fail(T_NOT_PUT_BACK, moved->address, NULL, 0,
 				    why, run->cause, NULL);
