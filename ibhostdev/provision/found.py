@@ -12,6 +12,7 @@ from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf
 from ibhostdev.provision.wish import Identity, PfWish
 
+_NONE_HERE = "none; see 'ibhostdev doctor'"
 _LOOK = 0.2  # seconds
 
 
@@ -63,7 +64,7 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
                 "pf",
                 "one entry for each PF",
             )
-        _check(one)
+        _check(one, host.networks(one.pf))
     _share_out(found, pfs)
     return found
 
@@ -105,13 +106,26 @@ def _pf(host: Host, pfs: Sequence[Pf], wish: PfWish) -> Pf:
             f"{wish.pf} is no InfiniBand PF here",
             str(wish.place),
             "pf",
-            cure=f"there are: {here or 'none; see ibhostdev doctor'}",
+            cure=f"there are: {here or _NONE_HERE}",
         )
     return pf
 
 
-def _check(one: Found) -> None:
+def _check(one: Found, networks: Mapping[int, list[str]] | None) -> None:
     pf, wish = one.pf, one.wish
+    network = wish.physical_network
+    # Before VFs are made: a plug that refuses it would come after that.
+    if (
+        network is not None
+        and networks is not None
+        and not any(network in behind for behind in networks.values())
+    ):
+        raise wish.place.refuse(
+            f"{pf.pci} is not on physical network {network!r}",
+            "physical_network",
+            "correct it or the physical device mappings; 'ibhostdev list' "
+            "shows the network of each PF",
+        )
     if one.makes and pf.family is Family.MLX4:
         raise wish.place.refuse(
             f"{pf.pci} has {pf.numvfs} VFs, and its driver makes others only "

@@ -74,6 +74,11 @@ def test_one_pf_of_the_file(empty, run, file):
     [
         ("- {pf: ib0, vfs: 2}\n- {pf: ib1, vfs: x}", "line 2, column 18"),
         ("- {pf: ib0, vfs: 2}\n- {pf: ib5}", "line 2, column 8"),
+        (
+            "- {pf: ib0, vfs: 2}\n"
+            "- {pf: ib1, physical_network: storage, guids: derived}",
+            "line 2, column 8",
+        ),
     ],
 )
 def test_a_bad_file_touches_nothing(empty, run, tmp_path, text, told):
@@ -85,6 +90,19 @@ def test_a_bad_file_touches_nothing(empty, run, tmp_path, text, told):
     assert empty.seen(0) == []
     failed = run("apply", "--file", str(path), "--json")
     assert told in failed.json["error"]["device"]
+
+
+def test_of_another_network_than_the_pf_s(empty, run, tmp_path):
+    """A plug would refuse it only after VFs were made."""
+    path = tmp_path / "host.yaml"
+    path.write_text("- {pf: ib0, vfs: 2, physical_network: storage}")
+    done = run("apply", "--file", str(path))
+    assert done.code == 2
+    assert "is not on physical network 'storage'" in done.err
+    assert empty.seen(0) == []
+    mapping = "--physical-device-mappings=storage:ib0"
+    assert run("apply", "--file", str(path), mapping).code == 0
+    assert len(empty.seen(0)) == 2
 
 
 def test_by_an_altname(empty, run, tmp_path):
