@@ -90,7 +90,7 @@ def apply(
     uri: str | None,
     as_json: bool,
 ) -> int:
-    """Make the host what a file says: its VFs, their identities and drivers.
+    """Make the host what a file says: VFs, identities, drivers.
 
     \b
     - pf: 0000:3b:00.0
@@ -131,7 +131,7 @@ def apply(
         if as_json:
             write_json(report_json(report))
         else:
-            terminal.show(report_lines(report, dry_run))
+            terminal.show(report_lines(report, dry_run, names))
     finally:
         # Whether or not anybody has been told: it is done.
         if not dry_run:
@@ -149,10 +149,12 @@ def apply(
 @options.everywhere(first=False)
 @click.pass_obj
 def save(settings: options.Settings, file: str) -> int:
-    """Write a host.yaml that says what is there: apply of it changes nothing.
+    """Write a host.yaml that says what is there.
 
     \b
     ibhostdev save --file /etc/ibhostdev/host.yaml
+
+    'ibhostdev apply' of it changes nothing.
     """
     from ibhostdev.provision import saving
 
@@ -213,6 +215,11 @@ def restore(
     try:
         if as_json:
             write_json(as_json_(restored.vifs, result))
+        elif not restored.vifs:
+            terminal.write(
+                "nothing to restore: neither host.yaml nor a libvirt domain "
+                "wants an identity\n"
+            )
         else:
             terminal.show(as_lines(restored.vifs, result, "restored", dry_run))
     finally:
@@ -446,7 +453,9 @@ def _vf_json(vf: "VfReport") -> dict[str, Any]:
 _HEAD = ("VF", "PCI address", "before", "identity", "driver", "outcome")
 
 
-def report_lines(report: "Report", dry_run: bool) -> list[Line]:
+def report_lines(
+    report: "Report", dry_run: bool, names: Sequence[str] = ()
+) -> list[Line]:
     """What changed, and a closing line."""
     lines: list[Line] = []
     for pf in report.pfs:
@@ -456,7 +465,7 @@ def report_lines(report: "Report", dry_run: bool) -> list[Line]:
         if rows:
             lines += table(_HEAD, rows, "  ", ("driver", "before"))
     lines += [[("note: ", "bold"), (note, "")] for note in report.notes]
-    return [*lines, _summary(report, dry_run)]
+    return [*lines, _summary(report, dry_run, names)]
 
 
 def _heading(pf: "PfReport") -> Line:
@@ -490,24 +499,33 @@ def _row(vf: "VfReport") -> Line:
     ]
 
 
-def _summary(report: "Report", dry_run: bool) -> Line:
+def _summary(
+    report: "Report", dry_run: bool, names: Sequence[str] = ()
+) -> Line:
     if not report.pfs:
-        return [("nothing to do: no PF was named", "")]
+        asked = " or ".join(map(repr, names))
+        told = f"the file has no PF {asked}" if asked else "no PF was named"
+        return [(f"nothing to do: {told}", "")]
     failed = len(report.errors)
     if not report.changed and not failed:
         return [("all is as it is to be: nothing was written", "green")]
-    counts = [
-        (
-            sum(vf.changed and vf.error is None for vf in report.vfs),
-            "identities",
-        ),
-        (
-            sum(vf.bound and vf.error is None for vf in report.vfs),
-            "drivers",
-        ),
-        (failed, "failures"),
-    ]
-    told = ", ".join(f"{count} {word}" for count, word in counts if count)
+    good = [vf for vf in report.vfs if vf.error is None]
+    counts = (
+        (sum(vf.changed for vf in good), "identity", "identities"),
+        (sum(vf.bound for vf in good), "driver", "drivers"),
+    )
+    told = ", ".join(
+        f"{count} {one if count == 1 else many}"
+        for count, one, many in counts
+        if count
+    )
+    if told:
+        told += " would be written" if dry_run else " written"
+    elif any(pf.changed for pf in report.pfs):
+        told = "would be changed" if dry_run else "changed"
+    else:
+        told = "nothing written"
+    if failed:
+        told += f", {failed} failed"
     pfs = f"{len(report.pfs)} PF" + "s" * (len(report.pfs) > 1)
-    what = "would be written" if dry_run else "written"
-    return [(f"{pfs}: {told or 'their VFs'} {what}", "")]
+    return [(f"{pfs}: {told}", "")]

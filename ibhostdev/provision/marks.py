@@ -92,5 +92,6 @@ def _unwritable(error: OSError, path: str) -> IbHostdevError:
         "cannot be written",
         path,
         errno=error.errno,
-        cure="the folder for locks has to be writable for who applies",
+        cure="run as root, or have a folder for locks that you may write to "
+        "('--run-dir')",
     )

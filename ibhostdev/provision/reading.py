@@ -201,7 +201,7 @@ def _driver(value: _Value) -> str:
 def _truth(value: _Value) -> bool:
     text = value.text().lower()
     if text not in _TRUE + _FALSE:
-        value.refuse(f"{value.text()!r} is neither yes nor no")
+        value.refuse(f"{value.text()!r} is neither yes nor no", "write one")
     return text in _TRUE
 
 
@@ -244,7 +244,9 @@ def _range(
         whole.refuse(f"has not {start} and {end}", _GUIDS)
     first, last = given[start].parsed(_guid), given[end].parsed(_guid)
     if last < first:
-        given[end].refuse(f"{last} is before {first}")
+        given[end].refuse(
+            f"{last} is before {first}", f"write the lower one at {start}"
+        )
     return Range(first, last)
 
 

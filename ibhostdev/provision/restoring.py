@@ -66,7 +66,7 @@ def restore(
         if one.makes:
             notes.append(
                 f"{one.pf.pci} has {one.pf.numvfs} VFs, and is to have "
-                f"{one.vfs}: see ibhostdev apply"
+                f"{one.vfs}: see 'ibhostdev apply'"
             )
         for index, identity in one.identities.items():
             if index < one.pf.numvfs:

@@ -52,7 +52,11 @@ def write(text: str, file: str) -> None:
     except OSError as error:
         denied = isinstance(error, PermissionError)
         raise (AccessDenied if denied else CommandFailed)(
-            "cannot be written", file, "file", error.errno
+            "cannot be written",
+            file,
+            "file",
+            error.errno,
+            "name one in a folder that is there, and that you may write to",
         ) from error
 
 

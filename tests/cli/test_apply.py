@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``ibhostdev apply``: what it prints and how it ends."""
 
+import errno
 import json
 
 import pytest
@@ -66,7 +67,8 @@ def test_one_pf_of_the_file(empty, run, file):
     assert run("apply", "--file", file, "--pf", empty.pfs[1]).code == 0
     assert [len(empty.seen(pf)) for pf in (0, 1)] == [0, 1]
     done = run("apply", "--file", file, "--pf", "ib7")
-    assert (done.code, done.out) == (0, "nothing to do: no PF was named\n")
+    assert done.code == 0
+    assert done.out == "nothing to do: the file has no PF 'ib7'\n"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,25 @@ def test_of_another_network_than_the_pf_s(empty, run, tmp_path):
     mapping = "--physical-device-mappings=storage:ib0"
     assert run("apply", "--file", str(path), mapping).code == 0
     assert len(empty.seen(0)) == 2
+
+
+def test_nothing_but_the_number_of_vfs(empty, run, shell, file):
+    assert run("apply", "--file", file).code == 0
+    text = "- {pf: ib1, vfs: 0}"
+    done = shell("apply", "--file", "-", "--dry-run", text=text)
+    assert done.out.endswith("\n1 PF: would be changed\n")
+    done = shell("apply", "--file", "-", text=text)
+    assert done.out.endswith("\n1 PF: changed\n")
+
+
+def test_what_failed_is_counted_apart(empty, run, shell):
+    text = "- {pf: ib1, vfs: 1, driver: mlx5_core}"
+    assert shell("apply", "--file", "-", text=text).code == 0
+    empty.fail(empty.vf(1, 0), errno.EIO)
+    text = f"- {{pf: ib1, guids: [{guid(1)}]}}"
+    done = shell("apply", "--file", "-", text=text)
+    assert done.code == 1
+    assert done.out.endswith("\n1 PF: nothing written, 1 failed\n")
 
 
 def test_by_an_altname(empty, run, tmp_path):

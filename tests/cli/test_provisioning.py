@@ -59,6 +59,9 @@ def test_a_file_that_is_saved_to(bed, run, file):
     assert done.code == 2
     assert "is there already" in done.err
     assert [one.name for one in file.parent.iterdir()] == ["host.yaml"]
+    done = run("save", "--file", str(file.parent / "none/host.yaml"))
+    assert done.code == 1
+    assert "a folder that is there" in done.err
 
 
 @pytest.fixture
@@ -92,13 +95,14 @@ def test_vfs_that_are_not_there_are_told_of(bed, run, wanted):
     bed.seed(0, 0, ONES, ONES)
     done = run("restore", "--file", wanted)
     assert done.code == 0
-    assert "has 1 VFs, and is to have 3: see ibhostdev apply" in done.err
+    assert "has 1 VFs, and is to have 3: see 'ibhostdev apply'" in done.err
     assert bed.seen(0)[0].port == guid(1)
 
 
 def test_without_a_file_nothing_is_wanted(bed, run, wanted):
     done = run("restore")
-    assert (done.code, done.out) == (0, "nothing to do: no VIF was named\n")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("nothing to restore: neither host.yaml nor")
 
 
 def test_the_sweep(bed, run, wanted):

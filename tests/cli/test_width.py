@@ -12,6 +12,7 @@ from ibhostdev import doctor
 from ibhostdev.batch import BatchResult, VfResult, Vif
 from ibhostdev.cli import doctor as report
 from ibhostdev.cli import listing, outcome, terminal
+from ibhostdev.cli.command import cli
 from ibhostdev.errors import CommandFailed, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import (
@@ -210,3 +211,12 @@ def test_a_wide_terminal_is_used(monkeypatch):
     assert terminal.width() == 200
     monkeypatch.setenv("COLUMNS", "20")
     assert terminal.width() == WIDTH
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_what_a_command_is_for_is_told_whole(run, name):
+    lines = run("--help").out.splitlines()
+    told = [line for line in lines if line.split()[:1] == [name]]
+    assert all(line.endswith(".") for line in told)
+    assert not any(line.endswith("..") for line in told)
+    assert told or cli.commands[name].hidden
