@@ -494,7 +494,7 @@ def _node_guid(value: bytes | int) -> Guid | None:
         return None
 
 
-def say(result: BatchResult) -> None:
+def say(result: BatchResult, moved: Iterable[VfResult] = ()) -> None:
     """What was written to which VF, for who looks closely."""
     if not log.debugging(__name__):
         return
