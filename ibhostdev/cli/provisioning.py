@@ -396,9 +396,8 @@ def _tell(report: "Report") -> Exit:
         terminal.explain(error)
     if not errors:
         return Exit.DONE
-    if all(isinstance(error, AccessDenied) for error in errors):
-        return Exit.NO_RIGHTS
-    return max(Exit.FAILED, *map(exit_code, errors[:1]))
+    denied = all(isinstance(error, AccessDenied) for error in errors)
+    return Exit.NO_RIGHTS if denied else Exit.FAILED
 
 
 # -- for programs ---------------------------------------------------------

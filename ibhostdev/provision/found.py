@@ -9,8 +9,8 @@ from ibhostdev.batch import Vif
 from ibhostdev.errors import DeviceNotFound, InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
-from ibhostdev.inventory import Family, Pf
-from ibhostdev.provision.wish import Identity, PfWish
+from ibhostdev.inventory import DRIVERS, Family, Pf
+from ibhostdev.provision.wish import NO_DRIVER, Identity, PfWish
 
 _NONE_HERE = "none; see 'ibhostdev doctor'"
 _LOOK = 0.2  # seconds
@@ -54,6 +54,7 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
     """
     pfs = host.pfs
     found = [Found(wish, _pf(host, pfs, wish)) for wish in wishes]
+    (drivers,) = host.sysfs.listdir([DRIVERS])
     seen: dict[str, PfWish] = {}
     for one in found:
         other = seen.setdefault(one.pf.pci, one.wish)
@@ -64,7 +65,7 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
                 "pf",
                 "one entry for each PF",
             )
-        _check(one, host.networks(one.pf))
+        _check(one, host.networks(one.pf), drivers)
     _share_out(found, pfs)
     return found
 
@@ -111,7 +112,11 @@ def _pf(host: Host, pfs: Sequence[Pf], wish: PfWish) -> Pf:
     return pf
 
 
-def _check(one: Found, networks: Mapping[int, list[str]] | None) -> None:
+def _check(
+    one: Found,
+    networks: Mapping[int, list[str]] | None,
+    drivers: Sequence[str] | int,
+) -> None:
     pf, wish = one.pf, one.wish
     network = wish.physical_network
     # Before VFs are made: a plug that refuses it would come after that.
@@ -151,6 +156,17 @@ def _check(one: Found, networks: Mapping[int, list[str]] | None) -> None:
             f"{pf.pci} is an mlx4, whose VFs have no policy",
             "policy",
             "leave it out",
+        )
+    if (
+        not isinstance(drivers, int)
+        and wish.driver not in (None, NO_DRIVER)
+        and wish.driver not in drivers
+    ):
+        raise wish.place.refuse(
+            f"there is no driver {wish.driver} on this host",
+            "driver",
+            f"modprobe {wish.driver}, and at boot a file with its name in "
+            "/etc/modules-load.d",
         )
 
 

@@ -11,7 +11,12 @@ import threading
 import pytest
 
 from ibhostdev import Vif
-from ibhostdev.errors import AccessDenied, CommandFailed, TimedOut
+from ibhostdev.errors import (
+    AccessDenied,
+    CommandFailed,
+    InvalidInput,
+    TimedOut,
+)
 from ibhostdev.inventory import Endpoint
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
@@ -240,3 +245,10 @@ def test_nor_for_the_guids_of_others(bed, wishes, monkeypatch):
 def test_where_nothing_tells_firmware_is_well():
     """devlink of this machine has no such device."""
     assert not is_dead(Endpoint(), PciAddress("0000:00:00.7"))
+
+
+def test_a_driver_that_is_not_loaded(bed, wishes):
+    (bed.sys / "bus/pci/drivers/vfio-pci").rename(bed.sys / "gone")
+    with pytest.raises(InvalidInput, match="modprobe vfio-pci"):
+        apply(bed.connect(), wishes)
+    assert [one[0] for one in state(bed)] == [0, 0]
