@@ -397,12 +397,8 @@ bool vf_has_netdev(struct ibh_host *host, const struct ibh_vf *vf);
 bool vfs_have_netdevs(struct ibh_host *host, const struct ibh_pf *pf);
 /* Whether it looks as if the network device of a VF that the vendor's driver
  * has were in another namespace; `some` of its PF's have one here. */
-static inline bool vf_is_lent(struct ibh_host *host, const struct ibh_pf *pf,
-			      const struct ibh_vf *vf, bool some)
-{
-	return some && !strcmp(vf->driver, pf->driver) &&
-	       !vf_has_netdev(host, vf);
-}
+bool vf_is_lent(struct ibh_host *host, const struct ibh_pf *pf,
+		const struct ibh_vf *vf, bool some);
 
 /* ---- network.c --------------------------------------------------------- */
 

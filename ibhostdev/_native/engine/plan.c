@@ -341,8 +341,8 @@ static bool is_lent(const struct change *change)
 		side->netdevs = vfs_have_netdevs(side->host, side->pf) ?
 					HAS_SOME :
 					HAS_NONE;
-	return side->netdevs == HAS_SOME &&
-	       !vf_has_netdev(side->host, &change->vf);
+	return vf_is_lent(side->host, side->pf, &change->vf,
+			  side->netdevs == HAS_SOME);
 }
 
 /* Too weak a sign to refuse the boot of a guest for. */

@@ -236,6 +236,13 @@ bool vfs_have_netdevs(struct ibh_host *host, const struct ibh_pf *pf)
 	return host_list(host, "class/net", is_of_vf, &search) > 0;
 }
 
+bool vf_is_lent(struct ibh_host *host, const struct ibh_pf *pf,
+		const struct ibh_vf *vf, bool some)
+{
+	return some && !strcmp(vf->driver, pf->driver) &&
+	       !vf_has_netdev(host, vf);
+}
+
 int ibh_vfs(struct ibh_host *host, const struct ibh_pf *pf,
 	    const unsigned int *indices, size_t count, struct ibh_vf *vfs,
 	    size_t *found, struct ibh_error **error)
