@@ -10,7 +10,7 @@ from ibhostdev.cli import outcome, vifs
 from ibhostdev.cli.listing import text
 from ibhostdev.cli.outcome import Exit
 from ibhostdev.cli.terminal import Cell, Line, table
-from ibhostdev.errors import IbHostdevError, InvalidInput
+from ibhostdev.errors import IbHostdevError
 from ibhostdev.guest.results import (
     Attachment,
     Detachment,
@@ -33,13 +33,8 @@ def attachments(
     if file is None:
         found = vifs.from_arguments(words[1:], network, need_pci=True)
         return [Attachment(words[0], vif) for vif in found]
-    named = vifs.with_domains(file, network)
-    return [
-        Attachment(domain, vif)
-        for domain, (_, vif) in zip(
-            _domains(words, file, named), named, strict=True
-        )
-    ]
+    named = vifs.with_domains(file, network, words[0] if words else None)
+    return [Attachment(domain, vif) for domain, vif in named]
 
 
 def detachments(words: Sequence[str], file: str | None) -> list[Detachment]:
@@ -54,29 +49,8 @@ def detachments(words: Sequence[str], file: str | None) -> list[Detachment]:
             Detachment(words[0], PciAddress.parse(word.partition("=")[0]))
             for word in words[1:]
         ]
-    named = vifs.addresses(file)
-    return [
-        Detachment(domain, pci)
-        for domain, (_, pci) in zip(
-            _domains(words, file, named), named, strict=True
-        )
-    ]
-
-
-def _domains(
-    words: Sequence[str], file: str, named: Sequence[tuple[str | None, object]]
-) -> list[str]:
-    """The domain of each entry, or the one that is named for all."""
-    default = words[0] if words else None
-    for number, (domain, _) in enumerate(named, 1):
-        if (domain or default) is None:
-            raise InvalidInput(
-                f"entry {number} names no domain",
-                file,
-                "domain",
-                cure="give each entry a domain, or name one for all",
-            )
-    return [domain or default or "" for domain, _ in named]
+    named = vifs.addresses(file, words[0] if words else None)
+    return [Detachment(domain, pci) for domain, pci in named]
 
 
 def exit_code(error: IbHostdevError) -> Exit:

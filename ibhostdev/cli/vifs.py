@@ -76,22 +76,26 @@ def from_file(name: str, network: str | None, need_pci: bool) -> list[Vif]:
 
 
 def with_domains(
-    name: str, network: str | None
-) -> list[tuple[str | None, Vif]]:
-    """Likewise, of entries that may have a libvirt domain, too."""
+    name: str, network: str | None, domain: str | None
+) -> list[tuple[str, Vif]]:
+    """Likewise, each with a libvirt domain: the entry's, or this one."""
     return [
-        (given.get("domain"), _vif(given, where, network, need_pci=True))
+        (
+            _domain(given, where, domain),
+            _vif(given, where, network, need_pci=True),
+        )
         for where, given in _read(name, (*_KEYS, "domain"))
     ]
 
 
-def addresses(name: str) -> list[tuple[str | None, PciAddress]]:
+def addresses(name: str, domain: str | None) -> list[tuple[str, PciAddress]]:
     """The VFs that such a file names; whose they are does not matter."""
     found = []
     for where, given in _read(name, (*_KEYS, "domain")):
         pci = _pci(given, where)
+        whose = _domain(given, where, domain)
         try:
-            found.append((given.get("domain"), PciAddress.parse(pci)))
+            found.append((whose, PciAddress.parse(pci)))
         except IbHostdevError as error:
             error.device = where
             raise
@@ -165,6 +169,18 @@ def _pci(given: dict[str, str], where: str) -> str:
             "has no pci", where, "pci", cure="name the VF by its PCI address"
         )
     return given["pci"]
+
+
+def _domain(given: dict[str, str], where: str, default: str | None) -> str:
+    domain = given.get("domain", default)
+    if domain is None:
+        raise InvalidInput(
+            "names no domain",
+            where,
+            "domain",
+            cure="give each entry a domain, or name one for all",
+        )
+    return domain
 
 
 def _vif(

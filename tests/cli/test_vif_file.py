@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ibhostdev.cli import vifs
+from ibhostdev.cli import main, vifs
 from ibhostdev.errors import InvalidInput
 from tests.flavours import ONES
 from tests.testbed import Hca
@@ -286,3 +286,16 @@ def test_a_p_key_that_is_none(host, run, tmp_path, pkey):
     assert done.code == 2
     assert "entry 1" in done.err
     assert host.seen(0)[0].policy == "down"
+
+
+@pytest.mark.parametrize("command", ["attach", "detach"])
+def test_an_entry_without_a_domain(tmp_path, capsys, command):
+    path = tmp_path / "guests.yaml"
+    path.write_text(
+        f"- {{domain: web1, pci: '03:00.1', mac: '{MAC}'}}\n"
+        f"- {{pci: '03:00.2', mac: '{MAC[:-1]}9'}}\n"
+    )
+    assert main([command, "--file", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"ibhostdev: {path}, line 2, entry 2: names no domain\n"
+    )
