@@ -99,7 +99,8 @@ def list_(
       idle       nobody's: the VF has no identity, its policy is down
       not known  what the driver does not tell, as of a VF that nobody has
                  had since it was made
-      its own    of a plug or unplug: the identity that is named in the row
+      its own    of a plug or unplug: the identity that is named in the row;
+                 half its own: one of the VF's two GUIDs, node's and port's
       policy     the VF's link: down, up, or follow (that of the adapter)
       group      the IOMMU group: VFs of one go to the same guest
       in …       the guest (domain) that has it

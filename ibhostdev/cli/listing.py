@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibhostdev.cli.terminal import Cell, Line, filled, row_of, table
 from ibhostdev.guid import Guid
-from ibhostdev.inventory import Policy, Port, Vf, VfState
+from ibhostdev.inventory import Family, Policy, Port, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.plain import error_to_plain, state_to_plain
 from ibhostdev.views import View
@@ -110,7 +110,10 @@ def _heading(view: View) -> list[Line]:
     lines = row_of(first)
     for port in pf.ports:
         lines += filled(_port(view, port), [("  ", "")])
+    foreign = "mlx5_" if pf.family is Family.MLX4 else "mlx4_"
     for name, reason in view.against.items():
+        if name.startswith(foreign):
+            continue  # nobody can do anything about that
         lines += filled([(f"not {name}: {reason}", "dim")], [("  ", "")])
     return lines
 

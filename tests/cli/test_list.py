@@ -115,7 +115,9 @@ def test_two_ports_of_an_mlx4(bed, run):
     for vf in pf["vfs"]:
         assert (vf["node_guid"], vf["policy"]) == (None, None)
         assert len(vf["port_guids"]) == 2
-    assert "on port 2" in run("list").out
+    text = run("list").out
+    assert "on port 2" in text
+    assert "not mlx5" not in text  # that an mlx4 is none is no news
 
 
 def test_two_guids_are_both_shown(host, run):
