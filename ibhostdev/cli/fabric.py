@@ -183,7 +183,7 @@ def export(
     host_name: str | None,
     form: str,
 ) -> int:
-    """Show which GUID is on which VF, and in which partition it is to be.
+    """Show which GUID is on which VF, and for which partition.
 
     \b
     ibhostdev fabric export --file vifs.yaml > node1.json

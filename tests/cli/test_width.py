@@ -213,9 +213,18 @@ def test_a_wide_terminal_is_used(monkeypatch):
     assert terminal.width() == WIDTH
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_what_a_command_is_for_is_told_whole(run, name):
-    lines = run("--help").out.splitlines()
+def commands(group, *words):
+    """All there are, with those of commands that have some of their own."""
+    for name, command in sorted(group.commands.items()):
+        yield *words, name
+        if hasattr(command, "commands"):
+            yield from commands(command, *words, name)
+
+
+@pytest.mark.parametrize("words", [*commands(cli)], ids=" ".join)
+def test_what_a_command_is_for_is_told_whole(run, words):
+    *before, name = words
+    lines = run(*before, "--help").out.splitlines()
     told = [line for line in lines if line.split()[:1] == [name]]
     assert all(line.endswith(".") for line in told)
     assert not any(line.endswith("..") for line in told)
