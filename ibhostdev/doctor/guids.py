@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who has which GUID, and who should not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ibhostdev.doctor.findings import Finding, Patient, Severity, some
 from ibhostdev.errors import IbHostdevError
@@ -43,28 +43,48 @@ def readable(patient: Patient) -> Iterator[Finding]:
 
 def _held(view: View, vf: Vf) -> set[Guid]:
     """The GUIDs that a VF has."""
-    return {
-        guid
-        for states in view.states
-        if (state := states.get(vf.index)) is not None
-        for guid in (state.node_guid, state.port_guid)
-        if guid is not None and not guid.is_idle
-    }
+    return {guid for guid, _ in _held_on(view, vf)}
+
+
+def _held_on(view: View, vf: Vf) -> Iterator[tuple[Guid, Sequence[str]]]:
+    """The GUIDs that a VF has, each once for a port, and the physical
+    networks of that port."""
+    mapped = view.networks or {}
+    for port, states in zip(view.pf.ports, view.states, strict=False):
+        if (state := states.get(vf.index)) is not None:
+            for guid in {state.node_guid, state.port_guid}:
+                if guid is not None and not guid.is_idle:
+                    yield guid, mapped.get(port.number, ())
+
+
+def _shared(networks: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether ports are on one fabric. One that is on no network that
+    anybody has told of may be on any."""
+    return not (networks and others) or not {*networks}.isdisjoint(others)
 
 
 def duplicates(patient: Patient) -> Iterator[Finding]:
-    """A GUID on two VFs: the fabric sends to either of them."""
-    holders: dict[Guid, list[str]] = {}
+    """A GUID on two VFs of a fabric: it sends to either of them. A MAC is
+    unique in a network only."""
+    holders: dict[Guid, list[tuple[str, Sequence[str]]]] = {}
     for view, vf in patient.vfs:
-        for guid in _held(view, vf):
-            holders.setdefault(guid, []).append(vf.pci)
-    for guid, vfs in holders.items():
-        if len(vfs) > 1:
+        for guid, networks in _held_on(view, vf):
+            holders.setdefault(guid, []).append((vf.pci, networks))
+    for guid, held in holders.items():
+        vfs = [
+            vf
+            for vf, networks in held
+            if any(
+                vf != other and _shared(networks, others)
+                for other, others in held
+            )
+        ]
+        if vfs:
             yield Finding(
                 "GUIDs",
                 Severity.PROBLEM,
                 f"GUID {guid} is on all of them",
-                some(vfs),
+                some(list(dict.fromkeys(vfs))),
                 f"'ibhostdev unplug {guid}', then plug the VF that it "
                 "belongs to",
             )

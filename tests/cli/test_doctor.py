@@ -227,6 +227,23 @@ def test_a_guid_on_two_vfs(host, run):
     assert findings(run, "problem") == []
 
 
+def test_a_guid_on_two_fabrics(host, run):
+    """MACs are unique in a network only."""
+    for pf in (0, 1):
+        host.seed(pf, 0, GUID, GUID, "follow")
+    mapping = "--physical-device-mappings=red:ib0,blue:ib1"
+    assert "on all of them" not in run("doctor", mapping).out
+    host.seed(1, 1, GUID, GUID, "follow")
+    told = run("doctor", mapping, "--json").json["findings"]
+    (one,) = [one for one in told if one["severity"] == "problem"]
+    assert one["device"] == f"{host.vf(1, 0)}, {host.vf(1, 1)}"
+    # A PF that is not mapped may be on either.
+    mapping = "--physical-device-mappings=red:ib0"
+    told = run("doctor", mapping, "--json").json["findings"]
+    (one,) = [one for one in told if one["severity"] == "problem"]
+    assert host.vf(0, 0) in one["device"]
+
+
 def test_half_an_identity(host, run):
     host.seed(0, 0, GUID, ONES, "follow")
     (one,) = findings(run, "warning")
