@@ -772,7 +772,9 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
         if not isinstance(error, IbHostdevError):
             error = _own(error)
         if as_json:
-            _write_json(outcome.failure_json(error_to_plain(error)))
+            # That it cannot be written there is not what went wrong.
+            with suppress(CommandFailed):
+                _write_json(outcome.failure_json(error_to_plain(error)))
         terminal.explain(error)
         return outcome.exit_code(error)
 

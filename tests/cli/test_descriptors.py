@@ -92,11 +92,28 @@ def test_a_plug_whose_results_cannot_be_written(host, started):
     assert host.seen(0)[0].port == guid(1)
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(["plug", "nonsense"], 2), (["plugg"], 2)]
+    "arguments", [["plug", "nonsense"], ["plugg"], ["list", "nobody"]]
 )
-def test_errors_that_cannot_be_told(started, arguments, code):
-    process = started("2>/dev/full", *arguments)
+def test_errors_whose_output_is_full(started, arguments, more):
+    """What went wrong is told, once, and not that it could not be written."""
+    process = started(">/dev/full", *arguments, *more)
+    _, err = process.communicate()
+    assert process.returncode == 2
+    first, *rest = err.splitlines()
+    assert first.startswith("ibhostdev: ")
+    assert arguments[-1] in first
+    assert [line[:2] for line in rest] == ["  "] * len(rest)
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", ">/dev/full 2>&1"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["plug", "nonsense"], 2), (["plugg"], 2), (["plugg", "--json"], 2)],
+)
+def test_errors_that_cannot_be_told(started, redirection, arguments, code):
+    process = started(redirection, *arguments)
     process.communicate()
     assert process.returncode == code
 
