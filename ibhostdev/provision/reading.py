@@ -251,7 +251,11 @@ def _range(
 
 
 def _guid(text: str) -> Guid:
-    return Guid.parse_identity(text)
+    return Guid.parse_keyed(None, text)
+
+
+def _mac(text: str) -> Guid:
+    return Guid.parse_keyed(text, None)
 
 
 def _identity(value: _Value) -> Identity | None:
@@ -259,11 +263,14 @@ def _identity(value: _Value) -> Identity | None:
     if isinstance(value.node, Scalar):
         if value.node.text in ("idle", None):
             return None
-        return Identity(value.parsed(_guid))
+        return Identity(value.parsed(Guid.parse_identity))
     keys = ("guid", "mac", "node_guid", "port_guid", "policy")
     given = _values(value.node, value.place.file, keys, _GUIDS)
     policy = _policy(given.pop("policy")) if "policy" in given else None
-    guids = {key: given[key].parsed(_guid) for key in given}
+    guids = {
+        key: given[key].parsed(_mac if key == "mac" else _guid)
+        for key in given
+    }
     if set(guids) not in (
         {"guid"},
         {"mac"},
