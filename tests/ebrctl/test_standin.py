@@ -91,6 +91,20 @@ def test_addresses_in_other_forms(bed, ebrctl):
     assert bed.seen(0)[0] == Seen(guid(1), guid(1), "follow")
 
 
+def test_a_mac_of_a_group(bed, flavour, ebrctl):
+    """It is one that no Neutron gives, and a GUID like any."""
+    odd = "13:16:3e:12:34:56"
+    shown = "13:16:3e:00:00:12:34:56"
+    done = ebrctl(
+        "add-port", odd, DEVICE_ID, "default", "ib_hostdev", bed.vf(0, 0)
+    )
+    assert (done.returncode, done.stdout) == (0, bed.vf(0, 0))
+    assert shown in done.stderr
+    assert bed.seen(0)[0] == flavour.seen(shown)
+    assert ebrctl("del-port", "default", odd).returncode == 0
+    assert bed.seen(0)[0] == flavour.idle
+
+
 def test_only_what_is_not_right_yet_is_written(bed, add_port):
     bed.build(Hca("mlx5", vfs=2))
     bed.seed(0, 0, node=guid(1), policy="follow")

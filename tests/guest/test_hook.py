@@ -81,6 +81,19 @@ def test_a_domain_starts_with_its_identities_and_leaves_none(bed, hook, vifs):
     assert bed.seen(0) == [IDLE, IDLE, FRESH, FRESH]
 
 
+def test_a_domain_starts_with_a_guid_of_a_group(bed, host, hook):
+    """A MAC of it would be a group's; a GUID of a guest's is like any."""
+    odd = "11:22:33:44:77:66:77:90"
+    vif = Vif.parse(bed.vf(0, 1), odd)
+    text = xml([vif.pci], [vif])
+    done = hook("prepare", "begin", text)
+    assert done.returncode == 0, done.stderr
+    assert bed.seen(0)[1] == Seen(odd, odd, "follow")
+    done = hook("release", "end", text)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bed.seen(0)[1] == IDLE
+
+
 def test_a_domain_starts_with_two_guids_of_a_vf(bed, hook):
     vif = Vif.parse(bed.vf(0, 1), mac(1), node_guid=guid(2))
     text = xml([vif.pci], [vif])
