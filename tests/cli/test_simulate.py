@@ -148,6 +148,34 @@ def test_the_demo(tmp_path):
     assert "16 VIFs: 16 unplugged" in done.stdout
     assert "\x1b" not in done.stdout
     assert list(tmp_path.iterdir()) == []
+    # Words are explained before a table has them.
+    first, *_ = done.stdout.partition("\n$ ibhostdev list")
+    for word in ("PF (", "VFs (", "identity", "GUID", "MAC", "not known",
+                 "policy"):  # fmt: skip
+        assert word in first
+    for words, command in (
+        ("A VIF is ", "plug"),
+        ("its own identity,\n", "plug"),
+        ("A VF that is idle is ", "unplug"),
+    ):
+        before, *_ = done.stdout.partition(f"\n$ ibhostdev {command}")
+        assert words in before
+
+
+def test_a_reader_of_the_demo_that_has_gone(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ibhostdev.simulate.demo"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout.readline().startswith("A simulated host: ")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["list", "simulate"])
