@@ -3,6 +3,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -144,6 +145,15 @@ def test_a_table_for_people(host, run):
     assert lines[8] == ""
     assert lines[9].startswith(host.pfs[1])
     assert not any(line != line.rstrip() for line in lines)
+
+
+def test_its_help_explains_the_words(host, run):
+    shown = run("list", "--help").out
+    for word in ("PF", "VIF", "GUID", "MAC", "identity", "idle", "not known",
+                 "its own", "half its own", "policy", "group", "in …",
+                 "by …", "network"):  # fmt: skip
+        assert re.search(rf"\n +{word}:? +\w", shown), word
+    assert "'ibhostdev list --help' explains the words" in run("--help").out
 
 
 @pytest.mark.parametrize(

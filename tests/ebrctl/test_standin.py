@@ -146,8 +146,10 @@ def test_a_stale_holder_on_another_pf(bed, add_port):
 
 def test_a_tenants_vf_changes_hands(bed, flavour, add_port):
     """As the engine: who plugs last has it, unless a guest does."""
-    add_port(1, 0)
-    add_port(2, 0)
+    assert add_port(1, 0).stderr == ""
+    told = add_port(2, 0).stderr
+    for thing in (bed.vf(0, 0), guid(1), guid(2)):
+        assert thing in told
     assert bed.seen(0)[0] == flavour.seen(guid(2))
 
 
