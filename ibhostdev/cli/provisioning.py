@@ -106,7 +106,7 @@ def apply(
     from ibhostdev.provision.found import pf_named, wait
     from ibhostdev.provision.reading import from_file
 
-    wishes = from_file(file)
+    wishes = from_file(file, terminal.warn)
     host = settings.connect()
     wait(host, names or [wish.pf for wish in wishes], seconds)
     if names:
@@ -334,7 +334,7 @@ def _found(
 
     if file is None and settings.host is None and os.path.exists(FILE):
         file = FILE
-    return [] if file is None else find(host, from_file(file))
+    return [] if file is None else find(host, from_file(file, terminal.warn))
 
 
 def _domains(

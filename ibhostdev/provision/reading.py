@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 from ibhostdev import document
 from ibhostdev.document import Listing, Mapping, Node, Scalar
 from ibhostdev.errors import InvalidInput
-from ibhostdev.guid import Guid
+from ibhostdev.guid import Guid, shortened
 from ibhostdev.inventory import Policy
 from ibhostdev.networks import normal
 from ibhostdev.pci import PciAddress
@@ -77,21 +77,47 @@ class _Value(NamedTuple):
             ) from None
 
 
-def from_file(name: str) -> list[PfWish]:
+class _Source(NamedTuple):
+    """The folder that files are named from, and who is told of a GUID that is
+    taken from something longer."""
+
+    folder: str
+    note: Callable[[str], None]
+
+
+def _noted(node: Node, note: Callable[[str], None]) -> None:
+    if isinstance(node, Scalar):
+        told = None if node.text is None else shortened(node.text)
+        if told is not None:
+            note(told)
+    elif isinstance(node, Listing):
+        for item in node.items:
+            _noted(item, note)
+    else:
+        for _, value in node.items:
+            _noted(value, note)
+
+
+def from_file(
+    name: str, note: Callable[[str], None] = lambda _: None
+) -> list[PfWish]:
     """What a file wants of the host's PFs, ``-`` being standard input:
-    host.yaml, or what ``list --json`` has written.
+    host.yaml, or what ``list --json`` has written. ``note`` gets a sentence
+    for each GID, or address of a network device, in the place of a GUID.
 
     :raises InvalidInput: naming the first bad place, by line and column
     """
     text, shown = document.read(name, _FORM)
     folder = "." if name == "-" else os.path.dirname(name)
+    source = _Source(folder, note)
     root = document.parse(text, shown, _FORM)
     if isinstance(root, Mapping) and _keys(root) == {"pfs"}:
         return _listed(root, shown)
     if not isinstance(root, Listing):
         raise InvalidInput("is no list of PFs", shown, "file", cure=_FORM)
-    wishes = [_wish(entry, shown, folder) for entry in root.items]
+    wishes = [_wish(entry, shown, source) for entry in root.items]
     _once(wishes)
+    _noted(root, note)
     return wishes
 
 
@@ -142,7 +168,7 @@ def _values(
 # -- host.yaml ------------------------------------------------------------
 
 
-def _wish(entry: Node, shown: str, folder: str) -> PfWish:
+def _wish(entry: Node, shown: str, source: _Source) -> PfWish:
     given = _values(entry, shown, KEYS, _FORM)
     place = _place(entry, shown)
     if "pf" not in given:
@@ -167,7 +193,7 @@ def _wish(entry: Node, shown: str, folder: str) -> PfWish:
     if "physical_network" in given:
         optional["physical_network"] = given["physical_network"].text()
     if "guids" in given:
-        optional["guids"] = _guids(given["guids"], name, folder)
+        optional["guids"] = _guids(given["guids"], name, source)
     return PfWish(name, pf.place, **optional)
 
 
@@ -215,7 +241,7 @@ def _policy(value: _Value) -> Policy:
         )
 
 
-def _guids(value: _Value, pf: str, folder: str) -> Guids:
+def _guids(value: _Value, pf: str, source: _Source) -> Guids:
     node, shown = value.node, value.place.file
     if isinstance(node, Listing):
         return Given(
@@ -227,8 +253,7 @@ def _guids(value: _Value, pf: str, folder: str) -> Guids:
     if isinstance(node, Mapping):
         given = _values(node, shown, ("from", "to", "map"), _GUIDS)
         if set(given) == {"map"}:
-            file = os.path.join(folder, given["map"].text())
-            return _mapped(file, pf, given["map"])
+            return _mapped(source, pf, given["map"])
         return _range(given, "from", "to", value)
     if value.text() == "idle":
         return Idle()
@@ -288,19 +313,21 @@ def _identity(value: _Value) -> Identity | None:
 # -- a map in a file of its own -------------------------------------------
 
 
-def _mapped(file: str, pf: str, whole: _Value) -> Guids:
+def _mapped(source: _Source, pf: str, whole: _Value) -> Guids:
     """What a map has for a PF: entries with pf, and guids as above. That of
     sriov-network-operator is one, too (pkg/host/internal/infiniband/
     ib_guid_config.go; its documents spell the keys in another way)."""
+    file = os.path.join(source.folder, whole.text())
     text, shown = document.read(file, _FORM)
     root = document.parse(text, shown, _GUIDS)
     if not isinstance(root, Listing):
         raise InvalidInput("is no list of PFs", shown, "file", cure=_GUIDS)
     found: list[Guids] = []
     for entry in root.items:
-        names, guids = _map_entry(entry, shown, pf)
+        names, guids = _map_entry(entry, shown, pf, source)
         if pf in names:
             found.append(guids)
+            _noted(entry, source.note)
     if len(found) != 1:
         whole.refuse(
             f"{file} has {len(found) or 'no'} entries for {pf}",
@@ -321,7 +348,9 @@ _SPELLINGS = {
 }
 
 
-def _map_entry(entry: Node, shown: str, pf: str) -> tuple[set[str], Guids]:
+def _map_entry(
+    entry: Node, shown: str, pf: str, source: _Source
+) -> tuple[set[str], Guids]:
     keys = ("pf", "guids", "from", "to", *_SPELLINGS)
     given = _values(entry, shown, keys, _GUIDS)
     whole = _Value("guids", entry, _place(entry, shown))
@@ -342,7 +371,7 @@ def _map_entry(entry: Node, shown: str, pf: str) -> tuple[set[str], Guids]:
         told["guids"].node
     ) == {"map"}:
         told["guids"].refuse("leads to yet another file", _GUIDS)
-    return {name}, _guids(told["guids"], pf, "")
+    return {name}, _guids(told["guids"], pf, source)
 
 
 # -- what list --json has written -----------------------------------------

@@ -134,6 +134,27 @@ def test_by_an_altname(empty, run, tmp_path):
     assert [len(empty.seen(pf)) for pf in (0, 1)] == [0, 2]
 
 
+def test_a_gid_in_place_of_a_guid_is_told(empty, run, tmp_path):
+    gids = [f"fe80::202:c9ff:fe00:{n}" for n in (1, 2)]
+    path = tmp_path / "host.yaml"
+    path.write_text(
+        f"- {{pf: '{empty.pfs[0]}', vfs: 1, guids: ['{gids[0]}']}}\n"
+        f"- {{pf: '{empty.pfs[1]}', vfs: 1, guids: {{map: map}}}}\n"
+    )
+    (tmp_path / "map").write_text(
+        f"- {{pf: '{empty.pfs[1]}', guids: [{{guid: '{gids[1]}'}}]}}\n"
+        f"- {{pf: mlx5_9, guids: ['fe80::3']}}\n"
+    )
+    done = run("apply", "--file", str(path))
+    assert done.code == 0
+    for pf, gid in enumerate(gids):
+        own = f"02:02:c9:ff:fe:00:00:0{pf + 1}"
+        told = f"warning: {gid} is taken for its last half, GUID {own}"
+        assert done.err.count(told) == 1
+        assert empty.seen(pf)[0].port == own
+    assert "fe80::3" not in done.err
+
+
 def test_no_file(empty, run, tmp_path):
     done = run("apply", "--file", str(tmp_path / "none"))
     assert done.code == 2
