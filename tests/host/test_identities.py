@@ -6,6 +6,7 @@ import pytest
 from ibhostdev import BatchFailed, Guid, Vif
 from ibhostdev.errors import GuidConflict
 from tests.flavours import guid, mac, vifs
+from tests.testbed import Hca
 
 # The lowest bit of the first octet makes a MAC a group's; a GUID has no such
 # thing, and hosts are full of these.
@@ -50,13 +51,13 @@ def test_zero_and_all_ones_are_nobodys(bed, flavour, number):
         bed.connect().plug([Vif(bed.vf(0, 0), Guid(number))])
 
 
-def own_guids(bed):
-    """A PF's, as the kernel shows them: of the node and of its first port."""
-    folder = bed.sys / "bus/pci/devices" / bed.pfs[0] / "infiniband"
+def own_guids(bed, pf=0):
+    """A PF's, as the kernel shows them: of the node and of its ports."""
+    folder = bed.sys / "bus/pci/devices" / bed.pfs[pf] / "infiniband"
     (device,) = folder.iterdir()
-    port = (device / "ports/1/gids/0").read_text().strip()
-    node = (device / "node_guid").read_text().strip()
-    return [Guid.parse(text.replace(":", "")[-16:]) for text in (node, port)]
+    files = [device / "node_guid", *sorted(device.glob("ports/*/gids/0"))]
+    texts = [file.read_text().strip() for file in files]
+    return [Guid.parse(text.replace(":", "")[-16:]) for text in texts]
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["node", "port"])
@@ -72,6 +73,20 @@ def test_a_pf_keeps_its_guids_to_itself(bed, flavour, which):
     assert str(taken) in str(error)
     assert bed.seen(0) == before
     assert bed.counts().modify == 0
+
+
+def test_so_do_its_other_ports_and_other_pfs(bed):
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx4", vfs=2, ports=2))
+    node, *ports = own_guids(bed, 1)
+    assert len(ports) == 2
+    host = bed.connect()
+    for taken in (node, *ports):
+        for pf in (0, 1):
+            with pytest.raises(BatchFailed) as caught:
+                host.plug([Vif(bed.vf(pf, 0), taken)])
+            (error,) = caught.value.result.failures
+            assert isinstance(error, GuidConflict)
+            assert bed.pfs[1] in str(error)
 
 
 def test_another_tenants_identity_is_none_of_an_unplugs_business(bed, flavour):
