@@ -459,13 +459,14 @@ def libvirt_hook(
         host = settings.connect()
         xml = sys.stdin.buffer.read()
         with descriptors.held_back():
-            hook.run(
+            result = hook.run(
                 host,
                 operation,
                 suboperation,
                 xml,
                 lambda *done: _warn(settings.hooks.batch(*done)),
             )
+            _warn(result.warnings)
     except IbHostdevError as error:
         # All on one line each: libvirt puts it into its own message.
         for cause in guests.hook_failures(error):

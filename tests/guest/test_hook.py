@@ -88,6 +88,7 @@ def test_a_domain_starts_with_a_guid_of_a_group(bed, host, hook):
     text = xml([vif.pci], [vif])
     done = hook("prepare", "begin", text)
     assert done.returncode == 0, done.stderr
+    assert f"warning: GUID {odd} has the lowest bit" in done.stderr
     assert bed.seen(0)[1] == Seen(odd, odd, "follow")
     done = hook("release", "end", text)
     assert (done.returncode, done.stderr) == (0, "")
