@@ -198,8 +198,10 @@ def test_what_is_no_name_of_a_network_is_refused(bed, name):
     bed.build(Hca("mlx5", vfs=2))
     host = bed.connect()
     for call in (host.plug, host.unplug):
-        with pytest.raises(InvalidInput, match="is no name of"):
+        with pytest.raises(InvalidInput, match="is no name of") as caught:
             call([Vif.parse(bed.vf(0, 0), mac(1), name)])
+        # Of many it has to be known which.
+        assert caught.value.device == bed.vf(0, 0)
     assert bed.seen(0)[0].port == ZERO
 
 

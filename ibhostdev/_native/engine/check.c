@@ -132,10 +132,11 @@ static struct ibh_error *check_one(struct run *run, size_t at,
 		ibh_format_guid(vif->port_guid, text);
 		return fail(T_NO_VF_NAMED, NULL, "pci", 0, text, NULL, NULL);
 	}
+	ibh_format_pci(vif->pci, address);
 	/* Programs take what begins with - for an option of theirs. */
 	if (vif->network && !network_is_name(vif->network))
-		return fail(T_NO_NAME, NULL, "physical_network", 0,
-			    vif->network, NULL, NULL);
+		return fail(T_NO_NAME, vif->has_pci ? address : NULL,
+			    "physical_network", 0, vif->network, NULL, NULL);
 	if ((error = check_twice(run, at, vif->port_guid)) ||
 	    (error = check_twice(run, at, vif_node_guid(vif))))
 		return error;
@@ -146,10 +147,8 @@ static struct ibh_error *check_one(struct run *run, size_t at,
 	other = table_add(vfs, (uint64_t)vif->pci.domain << 16 |
 				       vif->pci.rid | 1ULL << 63,
 			  at);
-	if (other >= 0 && !two_networks(vif, &run->vifs[other])) {
-		ibh_format_pci(vif->pci, address);
+	if (other >= 0 && !two_networks(vif, &run->vifs[other]))
 		return fail(T_VF_TWICE, address, "pci", 0, NULL, NULL, NULL);
-	}
 	return check_network(run, vif);
 }
 
