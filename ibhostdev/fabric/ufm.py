@@ -8,6 +8,7 @@ ufm.go) and NVIDIA's "UFM Enterprise REST API Guide", PKey GUIDs, has.
 import http.client
 import json
 import os
+import socket
 import ssl
 import stat
 import time
@@ -346,6 +347,10 @@ class Ufm:
         except (http.client.HTTPException, ssl.SSLError) as error:
             raise _Passing(
                 f"did not answer in full: {error!r}", self._url, where
+            ) from error
+        except socket.gaierror as error:  # its numbers are no errnos
+            raise NotRunning(
+                f"cannot be found: {error.strerror}", self._url, where
             ) from error
         except OSError as error:
             raise NotRunning(

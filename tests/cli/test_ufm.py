@@ -361,35 +361,44 @@ def test_a_url_that_is_none(url, why):
         ufm.Ufm(url, ufm.Credentials("", ""))
 
 
-def test_a_certificate_is_verified(server, secret, tmp_path):
+def certificate(folder, address):
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed, which makes certificates")
-    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    key, made = folder / f"{address}.key", folder / f"{address}.crt"
     subprocess.run(
         [
             *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
-            *("-keyout", key, "-out", certificate, "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", key, "-out", made, "-subj", "/CN=ufm"),
+            *("-addext", f"subjectAltName=IP:{address}"),
         ],
         check=True,
         capture_output=True,
     )
+    return str(made), str(key)
+
+
+def test_a_certificate_is_verified(server, secret, tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    ours, key = certificate(tmp_path, "127.0.0.1")
+    context.load_cert_chain(ours, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     who = ufm.credentials(str(secret))
-    port = server.server_address[1]
-    url = f"https://localhost:{port}"
-    trusted = ufm.Ufm(url, who, str(certificate), pause=0.01)
-    assert trusted.known() == {0x7FFF: {}}
+    url = f"https://127.0.0.1:{server.server_address[1]}"
+    assert ufm.Ufm(url, who, ours, pause=0.01).known() == {0x7FFF: {}}
     with pytest.raises(CommandFailed, match="not to be trusted"):
         ufm.Ufm(url, who, pause=0.01).known()
-    other = ufm.Ufm(
-        f"https://127.0.0.1:{port}", who, str(certificate), pause=0.01
-    )
+    others, key = certificate(tmp_path, "192.0.2.1")
+    context.load_cert_chain(others, key)
     with pytest.raises(CommandFailed, match="not to be trusted"):
-        other.known()
+        ufm.Ufm(url, who, others, pause=0.01).known()
+
+
+def test_a_name_that_nobody_knows(secret):
+    who = ufm.credentials(str(secret))
+    with pytest.raises(NotRunning, match="cannot be found: ") as caught:
+        ufm.Ufm("https://ufm.invalid", who, pause=0.01).known()
+    assert caught.value.errno is None
 
 
 def test_one_manager_is_named(run, host):
