@@ -76,37 +76,7 @@ static struct ibh_error *adjust(struct change *change,
 	return error;
 }
 
-static struct ibh_error *adjust_one(struct run *run, size_t at)
-{
-	struct place *place = &run->places[at];
-	struct ibh_error *error = place->error;
-	struct change *change = NULL;
-
-	place->error = NULL;
-	if (!error) {
-		change = change_new(place->side, &place->vf, &run->vifs[at]);
-		error = change ? adjust(change, &run->vifs[at],
-					&run->states[at]) :
-				 fail(T_MEMORY, NULL, NULL, 0, NULL, NULL,
-				      NULL);
-	}
-	if (error) {
-		change_free(change);
-		answer_error(run, at, &run->states[at], error);
-		return NULL;
-	}
-	error = changes_add(&run->then, change);
-	if (!error)
-		run->answers[at].change = change;
-	return error;
-}
-
 struct ibh_error *plan_adjust(struct run *run)
 {
-	struct ibh_error *error = NULL;
-	size_t i;
-
-	for (i = 0; i < run->count && !error; i++)
-		error = adjust_one(run, i);
-	return error;
+	return plan_each(run, adjust);
 }

@@ -713,6 +713,12 @@ void forget_places(struct run *run);
 /* plan.c, plug.c, unplug.c, restore.c, adjust.c */
 struct ibh_error *plan_plug(struct run *run);
 struct ibh_error *plan_unplug(struct run *run);
+/* Where states are given: `want` says what becomes of the VF that a VIF names,
+ * or why nothing does, which is the VIF's own error. */
+typedef struct ibh_error *want_t(struct change *change,
+				 const struct ibh_vif *vif,
+				 const struct ibh_state *state);
+struct ibh_error *plan_each(struct run *run, want_t *want);
 struct ibh_error *plan_restore(struct run *run);
 struct ibh_error *plan_adjust(struct run *run);
 /* A change of a VF on a side, to be filled; NULL without memory. */

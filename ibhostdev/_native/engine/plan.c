@@ -365,6 +365,40 @@ static struct ibh_error *warn_of_lent(struct run *run,
 	return error;
 }
 
+static struct ibh_error *plan_one(struct run *run, size_t at, want_t *want)
+{
+	struct place *place = &run->places[at];
+	struct ibh_error *error = place->error;
+	struct change *change = NULL;
+
+	place->error = NULL;
+	if (!error) {
+		change = change_new(place->side, &place->vf, &run->vifs[at]);
+		error = change ? want(change, &run->vifs[at],
+				      &run->states[at]) :
+				 no_memory();
+	}
+	if (error) {
+		change_free(change);
+		answer_error(run, at, &run->states[at], error);
+		return NULL;
+	}
+	error = changes_add(&run->then, change);
+	if (!error)
+		run->answers[at].change = change;
+	return error;
+}
+
+struct ibh_error *plan_each(struct run *run, want_t *want)
+{
+	struct ibh_error *error = NULL;
+	size_t i;
+
+	for (i = 0; i < run->count && !error; i++)
+		error = plan_one(run, i, want);
+	return error;
+}
+
 static struct ibh_error *plan_job(struct run *run)
 {
 	switch (run->job) {

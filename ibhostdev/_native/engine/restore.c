@@ -32,10 +32,11 @@ static bool has(const struct ibh_state *state, uint64_t guid)
 	       (state->have & IBH_HAVE_NODE && state->node == guid);
 }
 
-static struct ibh_error *back(const struct side *side, struct change *change,
+static struct ibh_error *back(struct change *change,
 			      const struct ibh_vif *vif,
 			      const struct ibh_state *then)
 {
+	const struct side *side = change->side;
 	struct ibh_state idle = side->mechanism->idle(side), *write;
 	char text[IBH_GUID_TEXT + 1];
 	struct ibh_error *error;
@@ -133,38 +134,11 @@ static struct ibh_error *keep_from(struct run *run, struct change *change)
 	return NULL;
 }
 
-static struct ibh_error *restore_one(struct run *run, size_t at)
-{
-	struct place *place = &run->places[at];
-	struct ibh_error *error = place->error;
-	struct change *change = NULL;
-
-	place->error = NULL;
-	if (!error) {
-		change = change_new(place->side, &place->vf, &run->vifs[at]);
-		error = change ? back(place->side, change, &run->vifs[at],
-				      &run->states[at]) :
-				 fail(T_MEMORY, NULL, NULL, 0, NULL, NULL,
-				      NULL);
-	}
-	if (error) {
-		change_free(change);
-		answer_error(run, at, &run->states[at], error);
-		return NULL;
-	}
-	error = changes_add(&run->then, change);
-	if (!error)
-		run->answers[at].change = change;
-	return error;
-}
-
 struct ibh_error *plan_restore(struct run *run)
 {
-	struct ibh_error *error = NULL;
+	struct ibh_error *error = plan_each(run, back);
 	size_t i;
 
-	for (i = 0; i < run->count && !error; i++)
-		error = restore_one(run, i);
 	/* Once it is known who is given what back. */
 	for (i = 0; i < run->then.count && !error; i++)
 		error = keep_from(run, run->then.changes[i]);
