@@ -104,6 +104,7 @@ class Hooks:
                     if why is None and os.access(path, os.X_OK):
                         why = self._run(path, event, text)
                         self._count(name, why is not None)
+                # Whatever it is, the batch is done: it is a warning.
                 except Exception as error:
                     why = f"{type(error).__name__}: {error}"
                 if why is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ibhostdev import descriptors, log
+from ibhostdev import descriptors
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
 from ibhostdev.cli import (
     fabric,
@@ -134,20 +134,7 @@ def _uses(shown: Sequence[View], uri: str | None, local: bool) -> listing.Uses:
     from ibhostdev.guest import connection
     from ibhostdev.guest.survey import uses
 
-    if uri is None and not connection.at_hand():
-        return {}
-
-    try:
-        conn = connection.connect(uri or connection.URI, read_only=True)
-        try:
-            return uses(conn)
-        finally:
-            conn.close()
-    except IbHostdevError as error:
-        if uri is not None:
-            raise
-        log.logger("ibhostdev").debug("not asked: %s", error)
-        return {}
+    return connection.ask(uri, uses) or {}
 
 
 # -- plug, unplug ---------------------------------------------------------

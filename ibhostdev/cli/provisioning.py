@@ -19,7 +19,7 @@ from ibhostdev.cli.outcome import (
 )
 from ibhostdev.cli.outcome import as_json as as_json_
 from ibhostdev.cli.terminal import Cell, Line, table
-from ibhostdev.errors import AccessDenied, IbHostdevError
+from ibhostdev.errors import AccessDenied
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
 from ibhostdev.plain import error_to_plain, state_to_plain
@@ -342,26 +342,13 @@ def _domains(
 ) -> "Sequence[Wanted]":
     """What libvirt's domains want. Where nobody has asked for it, nothing
     that is wrong with libvirt is worth more than a word."""
-    from ibhostdev import log
     from ibhostdev.guest import connection
 
-    if uri == NO_LIBVIRT or (
-        uri is None and (settings.host is not None or not connection.at_hand())
-    ):
+    if uri == NO_LIBVIRT or (uri is None and settings.host is not None):
         return ()
     from ibhostdev.guest.claims import wanted
 
-    try:
-        conn = connection.connect(uri or connection.URI, read_only=True)
-        try:
-            return wanted(conn)
-        finally:
-            conn.close()
-    except IbHostdevError as error:
-        if uri is not None:
-            raise
-        log.logger("ibhostdev").debug("not asked: %s", error)
-        return ()
+    return connection.ask(uri, wanted) or ()
 
 
 def _claims(settings: options.Settings, uri: str | None) -> "Claims":

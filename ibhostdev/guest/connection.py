@@ -10,8 +10,11 @@ import errno
 import os
 import re
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from ibhostdev import log
+from ibhostdev.errors import IbHostdevError
 from ibhostdev.guest.errors import (
     AttachedElsewhere,
     DomainNotFound,
@@ -33,6 +36,7 @@ URI = "qemu:///system"
 
 Connection = Any  # libvirt.virConnect; libvirt-python has no types
 Domain = Any  # libvirt.virDomain
+_T = TypeVar("_T")
 
 _IN_USE = re.compile(r"in use by driver \w+, domain (.+)$", re.MULTILINE)
 
@@ -73,6 +77,27 @@ def connect(uri: str = URI, read_only: bool = False) -> Connection:
     with contextlib.suppress(module.libvirtError):
         opened.setKeepAlive(5, 3)
     return opened
+
+
+def ask(uri: str | None, question: Callable[[Connection], _T]) -> _T | None:
+    """What a libvirt says that is only read. Where nobody has named one,
+    nothing that is wrong with it is worth more than a word: None.
+
+    :raises GuestError: for one that was named
+    """
+    if uri is None and not at_hand():
+        return None
+    try:
+        conn = connect(uri or URI, read_only=True)
+        try:
+            return question(conn)
+        finally:
+            conn.close()
+    except IbHostdevError as error:
+        if uri is not None:
+            raise
+        log.logger("ibhostdev").debug("not asked: %s", error)
+        return None
 
 
 def _serve_events(module: Any) -> None:

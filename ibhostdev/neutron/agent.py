@@ -220,7 +220,7 @@ class Agent:
             status = self._reports.report_state(
                 self._context, self._state, use_call=True
             )
-        except Exception as error:
+        except Exception as error:  # an agent outlives any server
             if not self._lost:
                 LOG.error("Neutron's server does not answer: %s", error)
             self._lost = True

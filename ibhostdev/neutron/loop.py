@@ -86,7 +86,7 @@ class Loop:
         try:
             self.vnics.look(marked)
             done = self.ports.work()
-        except Exception as error:
+        except Exception as error:  # told, and tried again
             told = f"{type(error).__name__}: {error}"
             # A server that is away fails every try in the same way.
             LOG.error(
