@@ -449,6 +449,22 @@ def test_a_netdev_that_comes_while_the_pfs_are_read(two):
     assert two.seen(0)[0].port == guid(1)
 
 
+@pytest.mark.parametrize("text", [None, ""])
+@pytest.mark.parametrize("file", ["type", "ifindex", "iflink", "dev_port"])
+def test_a_netdev_that_goes_away_and_comes_back(two, file, text):
+    """Under its name, and was looked at in between."""
+    (netdev,) = (pf_folder(two) / "net").iterdir()
+    (netdev / file).rename(two.sys / "later")
+    if text is not None:
+        put(netdev / file, text)
+    host = two.connect()
+    with pytest.raises(NoMechanism):
+        host.plug(vifs(two, 1))
+    (two.sys / "later").rename(netdev / file)
+    host.plug(vifs(two, 1))
+    assert two.seen(0)[0].port == guid(1)
+
+
 @pytest.mark.parametrize("missing", ["ports", "ports/1", "ports/1/link_layer"])
 def test_an_ib_device_that_is_only_being_registered(two, missing):
     """It is in class/infiniband before its folder is complete."""

@@ -147,8 +147,10 @@ void pf_read_guids(struct ibh_host *host, struct ibh_pf *pf)
 			(void)ibh_parse_digits(value, &pf->ports[i].guid);
 }
 
+/* One that goes away, or is renamed, may be back under its name the next time:
+ * *early says that it is to be looked at again. */
 static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
-				     const char *name)
+				     const char *name, bool *early)
 {
 	static const char *const files[] = { "type", "ifindex", "iflink",
 					     "dev_port" };
@@ -156,6 +158,7 @@ static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
 	unsigned int values[4], i, at;
 	struct path file = { .len = 0 };
 	struct ibh_error *error;
+	bool is_there;
 
 	if (strlen(name) >= sizeof(netdev.name) ||
 	    pf->netdev_count == IBH_MAX_NETDEVS)
@@ -164,10 +167,11 @@ static struct ibh_error *read_netdev(struct ibh_host *host, struct ibh_pf *pf,
 	path_add(&file, name);
 	path_is_folder(&file);
 	for (i = 0; i < 4; i++) {
-		error = pf_number(host, pf, path_file(&file, files[i]),
-				  &values[i]);
-		/* One that goes away (net/core/net-sysfs.c), or no number. */
-		if (error && error->number == EINVAL) {
+		error = read_number(host, pf, path_file(&file, files[i]),
+				    &values[i], &is_there);
+		/* EINVAL while it goes away (net/core/net-sysfs.c). */
+		if (!is_there || (error && error->number == EINVAL)) {
+			*early = true;
 			ibh_error_free(error);
 			return NULL;
 		}
@@ -298,7 +302,7 @@ static struct ibh_error *look_elsewhere(struct ibh_host *host,
 }
 
 static struct ibh_error *read_netdevs(struct ibh_host *host,
-				      struct ibh_pf *pf, uint64_t *digest)
+				      struct ibh_pf *pf, struct pf_seen *seen)
 {
 	struct ibh_error *error;
 	struct names names;
@@ -310,8 +314,8 @@ static struct ibh_error *read_netdevs(struct ibh_host *host,
 	if (error)
 		return error;
 	for (i = 0; i < names.count && !error; i++) {
-		*digest += name_digest(names.names[i]);
-		error = read_netdev(host, pf, names.names[i]);
+		seen->netdevs += name_digest(names.names[i]);
+		error = read_netdev(host, pf, names.names[i], &seen->early);
 	}
 	names_free(&names);
 	return error;
@@ -376,7 +380,7 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
 	    (error = pf_number(host, pf, "sriov_stride", &pf->stride)) ||
 	    (error = pf_number(host, pf, "sriov_drivers_autoprobe",
 				 &autoprobe)) ||
-	    (error = read_netdevs(host, pf, &seen->netdevs)) ||
+	    (error = read_netdevs(host, pf, seen)) ||
 	    (error = find_family(host, pf)))
 		return error;
 	pf->autoprobe = autoprobe != 0;
