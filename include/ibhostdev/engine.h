@@ -268,8 +268,8 @@ IBH_PUBLIC void ibh_host_close(struct ibh_host *host);
 
 /*
  * The PFs: as of the last change of topology, or with `anew` of now. With
- * `states` their ports' states are among it, which firmware is asked for: one
- * that does not answer takes a minute. They hold until ibh_pfs_free(),
+ * `states` their ports' states are among it, which firmware is asked for now:
+ * one that does not answer takes a minute. They hold until ibh_pfs_free(),
  * whatever becomes of the host's hardware.
  */
 IBH_PUBLIC int ibh_pfs(struct ibh_host *host, bool anew, bool states,

@@ -33,7 +33,6 @@ struct ibh_error *host_new(const struct ibh_options *options,
 	}
 	host->run_dir = strdup(options->run_dir ? options->run_dir : RUN_DIR);
 	pthread_mutex_init(&host->mutex, NULL);
-	pthread_mutex_init(&host->asking, NULL);
 	error = host->run_dir ? NULL : fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
 	if (!error)
 		error = networks_set(host, options->mappings, options->mapping_count);
@@ -67,7 +66,6 @@ void ibh_host_close(struct ibh_host *host)
 	topology_put(host->topology);
 	networks_free(host);
 	free(host->run_dir);
-	pthread_mutex_destroy(&host->asking);
 	pthread_mutex_destroy(&host->mutex);
 	host->io->done(host->context);
 	free(host);

@@ -275,9 +275,6 @@ struct ibh_host {
 	bool has_foreign;
 	struct ibh_foreign foreign;
 
-	/* Of the states of ports, for which firmware is asked: batches never
-	 * wait for it. */
-	pthread_mutex_t asking;
 	pthread_mutex_t mutex; /* of all below */
 	struct topology *topology;
 	struct habit habits[MAX_HABITS];
@@ -355,11 +352,10 @@ struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
 /* ---- topology.c -------------------------------------------------------- */
 
 /* The PFs as they were at one time; never changed once it is made, but that
- * their GUIDs and the states of their ports are read when somebody wants to
- * know. */
+ * their GUIDs are read when somebody wants to know. */
 struct topology {
 	atomic_uint users;
-	bool has_states, has_guids;
+	bool has_guids;
 	struct ibh_pfs public;
 	struct ibh_pf *pfs;
 	/* What the directories' names add up to: class/infiniband, and each

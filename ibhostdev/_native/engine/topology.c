@@ -291,10 +291,44 @@ void topology_guids(struct ibh_host *host, struct topology *topology)
 	pthread_mutex_unlock(&host->mutex);
 }
 
+/* One that nobody else looks at. */
+static struct ibh_error *copy(const struct topology *topology,
+			      struct topology **copied)
+{
+	size_t count = topology->public.count, i;
+	size_t ill = topology->public.left_out_count;
+	struct topology *made = calloc(1, sizeof(*made));
+	const struct ibh_pf **pfs;
+	const struct ibh_error **left_out;
+
+	if (!made)
+		return no_memory();
+	atomic_init(&made->users, 1);
+	pfs = calloc(count + 1, sizeof(*pfs));
+	left_out = calloc(ill + 1, sizeof(*left_out));
+	made->pfs = calloc(count + 1, sizeof(*made->pfs));
+	made->public.pfs = pfs;
+	made->public.left_out = left_out;
+	if (!pfs || !left_out || !made->pfs) {
+		topology_put(made);
+		return no_memory();
+	}
+	for (i = 0; i < count; i++) {
+		made->pfs[i] = topology->pfs[i];
+		pfs[i] = &made->pfs[i];
+	}
+	for (i = 0; i < ill; i++)
+		left_out[i] = error_copy(topology->public.left_out[i]);
+	made->public.count = count;
+	made->public.left_out_count = ill;
+	*copied = made;
+	return NULL;
+}
+
 int ibh_pfs(struct ibh_host *host, bool anew, bool states,
 	    struct ibh_pfs **pfs, struct ibh_error **error)
 {
-	struct topology *topology;
+	struct topology *topology, *own = NULL;
 	size_t i;
 
 	*error = topology_get(host, anew, &topology);
@@ -302,12 +336,14 @@ int ibh_pfs(struct ibh_host *host, bool anew, bool states,
 		return -1;
 	topology_guids(host, topology);
 	if (states) {
-		pthread_mutex_lock(&host->asking);
-		for (i = 0; !topology->has_states && i < topology->public.count;
-		     i++)
+		/* Others have this one, too, and do not wait for firmware. */
+		*error = copy(topology, &own);
+		topology_put(topology);
+		if (*error)
+			return -1;
+		topology = own;
+		for (i = 0; i < topology->public.count; i++)
 			pf_read_states(host, &topology->pfs[i]);
-		topology->has_states = true;
-		pthread_mutex_unlock(&host->asking);
 	}
 	*pfs = &topology->public;
 	return 0;
