@@ -7,8 +7,9 @@ datagram of fields. That is less than a dependency would be, python-systemd is
 compiled against libsystemd's headers.
 
 The process that had the batch done writes them, when it is over and its locks
-are free. Nobody waits for the journal, and nothing fails for it: where there
-is none, or it does not take an entry, there is no entry.
+are free. Nothing fails for the journal: where there is none, or it does not
+take an entry, there is no entry. It is waited for a moment, for a socket holds
+fewer entries than a host has VFs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ SOCKET = "/run/systemd/journal/socket"
 GIVEN = "33dea317946141e58be2c76cfa6624c1"
 TAKEN = "e367329ffa4d441c816c274f209872c7"
 """MESSAGE_ID of the two kinds of entry."""
+PATIENCE = 1.0
+"""Seconds without an entry taken, after which the journal takes none."""
 
 Pfs = Callable[[Sequence[PciAddress]], Mapping[PciAddress, str]]
 """The PFs of VFs, as far as they can be told."""
@@ -48,7 +51,7 @@ def tell(
         suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal,
     ):
-        journal.setblocking(False)
+        journal.settimeout(PATIENCE)
         journal.connect(path)
         known = pfs([one.pci for _, _, one in found if one.pci is not None])
         for event, guid, one in found:

@@ -2,6 +2,8 @@
 """What the journal is told where the host cannot be made to do it."""
 
 import socket
+import threading
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -70,6 +72,35 @@ def test_no_control_character_begins_another_field(tell):
     assert (
         sum(line.startswith("MESSAGE_ID=") for line in text.split("\n")) == 1
     )
+
+
+def test_a_journal_that_is_busy_is_waited_for(tmp_path, monkeypatch):
+    """A socket of systemd's holds some hundred entries."""
+    monkeypatch.setattr(journal, "PATIENCE", 600)
+    path = str(tmp_path / "socket")
+    one = VfResult(VF, OURS, NOBODY, OURS, "mlx5_netlink", True, True)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
+        end.bind(path)
+        other.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                other.sendto(b"MESSAGE=x\n", path)
+        took = []
+
+        def take():
+            while b"IBHOSTDEV_GUID" not in b"".join(took):
+                took.append(end.recv(4096))
+
+        # Without patience all is over by then.
+        busy = threading.Timer(0.2, take)
+        busy.daemon = True
+        busy.start()
+        journal.tell([Vif(VF, GUID)], [one], [], lambda vfs: {}, path)
+        busy.join(60)
+        assert b"IBHOSTDEV_EVENT=given\n" in took[-1]
 
 
 def test_who_writes():
