@@ -8,11 +8,11 @@ import os
 import shutil
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from ibhostdev import BatchFailed, Family, Vif
+from ibhostdev import BatchFailed, Family, Guid, Vif
 from ibhostdev.errors import (
     DeviceInUse,
     DeviceNotFound,
@@ -419,34 +419,74 @@ def test_only_who_maps_an_altname_has_it_looked_up(two, monkeypatch):
     assert numbers[0] == numbers[1] < numbers[2]
 
 
-def test_a_netdev_that_comes_while_the_pfs_are_read(two):
-    """After its own PF's network devices were listed."""
-    net = pf_folder(two) / "net"
-    net.rename(net.with_name("gone"))
-    gate = two.sys / "bus/pci/devices" / two.pfs[1] / "sriov_totalvfs"
+@contextmanager
+def refused_while_read(bed, pf):
+    """What changes before this PF is read, while the PFs are, by a plug on
+    the first; the same host plugs afterwards."""
+    gate = pf_folder(bed, pf) / "sriov_totalvfs"
     number = gate.read_text()
     gate.unlink()
     os.mkfifo(gate)
-    host = two.connect()
+    host = bed.connect()
     refused = []
 
     def plug():
         try:
-            host.plug(vifs(two, 1))
-        except NoMechanism as error:
+            host.plug(vifs(bed, 1))
+        except (DeviceNotFound, NoMechanism) as error:
             refused.append(error)
 
     thread = threading.Thread(target=plug)
     thread.start()
     with gate.open("w") as written:  # it is being read by now
-        net.with_name("gone").rename(net)
+        yield host
         gate.unlink()
         put(gate, number)
         written.write(number)
     thread.join()
     assert len(refused) == 1
+
+
+def test_a_netdev_that_comes_while_the_pfs_are_read(two):
+    """After its own PF's network devices were listed."""
+    net = pf_folder(two) / "net"
+    net.rename(net.with_name("gone"))
+    with refused_while_read(two, 1) as host:
+        net.with_name("gone").rename(net)
     host.plug(vifs(two, 1))
     assert two.seen(0)[0].port == guid(1)
+
+
+def test_an_ib_device_that_goes_while_the_pfs_are_read(two):
+    """And comes back under its name: a driver that is loaded anew."""
+    folder = pf_folder(two) / "infiniband"
+    (device,) = folder.iterdir()
+    link = two.sys / "class/infiniband" / device.name
+    with refused_while_read(two, 0) as host:
+        link.rename(two.sys / "link")
+        folder.rename(two.sys / "folder")
+    (two.sys / "folder").rename(folder)
+    (two.sys / "link").rename(link)
+    host.plug(vifs(two, 1))
+    assert two.seen(0)[0].port == guid(1)
+
+
+@pytest.mark.parametrize("file", ["node_guid", "ports/1/gids/0"])
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_pf_whose_guid_could_not_be_read_once(two, file, text):
+    """Afterwards no VF is given it, all the same."""
+    (device,) = (pf_folder(two) / "infiniband").iterdir()
+    value = (device / file).read_text().strip()[-19:].replace(":", "")
+    (device / file).rename(two.sys / "later")
+    if text is not None:
+        put(device / file, text)
+    host = two.connect()
+    host.plug(vifs(two, 1))
+    (two.sys / "later").rename(device / file)
+    before = two.seen(1)
+    with pytest.raises(BatchFailed, match=f"is that of PF {two.pfs[0]}"):
+        host.plug([Vif(two.vf(1, 0), Guid(int(value, 16)))])
+    assert two.seen(1) == before
 
 
 @pytest.mark.parametrize("text", [None, ""])

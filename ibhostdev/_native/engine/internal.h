@@ -342,8 +342,8 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
 			  struct pf_seen *seen);
 /* … and this the state of its ports, for which firmware is asked. */
 void pf_read_states(struct ibh_host *host, struct ibh_pf *pf);
-/* … and this its own GUIDs. */
-void pf_read_guids(struct ibh_host *host, struct ibh_pf *pf);
+/* … and this its own GUIDs; false if one of them cannot be read now. */
+bool pf_read_guids(struct ibh_host *host, struct ibh_pf *pf);
 /* A number below the PF's folder: decimal, or hex as sysfs writes it; an
  * absent file counts as 0. */
 struct ibh_error *pf_number(struct ibh_host *host, const struct ibh_pf *pf,
@@ -361,7 +361,9 @@ struct topology {
 	/* What the directories' names add up to: class/infiniband, and each
 	 * PF's network devices. */
 	uint64_t devices, *nets;
-	bool early; /* some PF was read too early */
+	/* Some PF was read too early, or while it changed: what there is of it
+	 * may be less than there is now. */
+	bool early;
 };
 
 /* The PFs, read anew if anything says that they changed or if `anew`. To be

@@ -132,19 +132,22 @@ void pf_read_states(struct ibh_host *host, struct ibh_pf *pf)
 }
 
 /* The GUID of a port is the second half of its first GID. */
-void pf_read_guids(struct ibh_host *host, struct ibh_pf *pf)
+bool pf_read_guids(struct ibh_host *host, struct ibh_pf *pf)
 {
 	char value[SHORT_VALUE];
 	struct path path;
 	unsigned int i;
+	bool all;
 
 	ib_path(&path, pf, "/node_guid");
-	if (host_read(host, path.text, value, sizeof(value)) >= 0)
-		(void)ibh_parse_digits(value, &pf->node_guid);
+	all = host_read(host, path.text, value, sizeof(value)) >= 0 &&
+	      !ibh_parse_digits(value, &pf->node_guid);
 	for (i = 0; i < pf->port_count; i++)
 		if (read_of_port(host, pf, pf->ports[i].number, "/gids/0",
-				 value) >= 0)
-			(void)ibh_parse_digits(value, &pf->ports[i].guid);
+				 value) < 0 ||
+		    ibh_parse_digits(value, &pf->ports[i].guid))
+			all = false;
+	return all;
 }
 
 /* One that goes away, or is renamed, may be back under its name the next time:
@@ -246,7 +249,7 @@ static struct ibh_error *choose_ib_device(struct ibh_host *host,
 		if (error || !one.port_count)
 			continue;
 		if (names->count > 1)
-			pf_read_guids(host, &one);
+			*early |= !pf_read_guids(host, &one);
 		if (names->count == 1 || has_guid(&one)) {
 			*pf = one;
 			return NULL;

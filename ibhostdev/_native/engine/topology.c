@@ -182,13 +182,12 @@ static uint64_t net_digest(struct ibh_host *host, const struct ibh_pf *pf)
  * devices need not be listed: one that goes away or is renamed takes its
  * ifindex file along.
  */
-static bool holds(struct ibh_host *host, const struct topology *topology)
+static bool is_as_read(struct ibh_host *host, const struct topology *topology)
 {
 	unsigned int n;
 	size_t i;
 
-	if (topology->early ||
-	    digest(host, "class/infiniband") != topology->devices)
+	if (digest(host, "class/infiniband") != topology->devices)
 		return false;
 	for (i = 0; i < topology->public.count; i++) {
 		const struct ibh_pf *pf = &topology->pfs[i];
@@ -210,7 +209,13 @@ static bool holds(struct ibh_host *host, const struct topology *topology)
 		    net_digest(host, pf) != topology->nets[i])
 			return false;
 	}
-	return networks_hold(host, &topology->public);
+	return true;
+}
+
+static bool holds(struct ibh_host *host, const struct topology *topology)
+{
+	return !topology->early && is_as_read(host, topology) &&
+	       networks_hold(host, &topology->public);
 }
 
 static struct ibh_error *read_topology(struct ibh_host *host,
@@ -233,6 +238,10 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 		topology_put(made);
 		return error;
 	}
+	/* A device that goes away is in its class no more before its folder
+	 * is gone (drivers/base/core.c, device_del). It may be back, under the
+	 * same name, before anybody looks again. */
+	made->early |= !is_as_read(host, made);
 	networks_find(host, &made->public);
 	*topology = made;
 	return NULL;
@@ -286,7 +295,7 @@ void topology_guids(struct ibh_host *host, struct topology *topology)
 
 	pthread_mutex_lock(&host->mutex);
 	for (i = 0; !topology->has_guids && i < topology->public.count; i++)
-		pf_read_guids(host, &topology->pfs[i]);
+		topology->early |= !pf_read_guids(host, &topology->pfs[i]);
 	topology->has_guids = true;
 	pthread_mutex_unlock(&host->mutex);
 }
