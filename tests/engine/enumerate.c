@@ -17,7 +17,7 @@
 static const char *const fault_names[FAULT_KINDS] = {
 	"none", "operation", "lost", "command", "commands", "rest", "ignored",
 	"crash", "stop", "stranger", "garbled", "vanish", "overtaken",
-	"memory",
+	"memory", "goes", "comes",
 };
 
 struct script {
@@ -107,6 +107,8 @@ static void attempt(struct trial *trial, const struct script *script)
 	scripted_fault(&at, script->kind, script->at, script->number);
 	at.watch = judge_command;
 	at.meanwhile = judge_meanwhile;
+	if (script->kind == COMES)
+		at.machine.pfs[script->number].away = true;
 	memory_count(script->kind == MEMORY ? script->at : 0);
 	trial_run(trial, 0);
 	if (at.trace)
@@ -140,6 +142,13 @@ static void again(const struct scene *scene, struct trial *trial,
 	runs++;
 }
 
+/* Whether a PF goes or comes: what can be said of a call meanwhile is little,
+ * but nothing of that may stay when the PF is there. */
+static bool is_passing(const struct script *script)
+{
+	return script->kind == GOES || script->kind == COMES;
+}
+
 /* A run, and the call repeated; `must` says that without the fault all was
  * done that was asked for. */
 static struct extent run(const struct scene *scene, struct script script,
@@ -169,12 +178,17 @@ static struct extent run(const struct scene *scene, struct script script,
 	if (dead) {
 		judge_others(&trial);
 		trial_close(&trial);
-	} else if (script.kind != VANISH) {
+	} else if (script.kind != VANISH && !is_passing(&script)) {
 		judge_end(&trial);
 	}
 	scripted_leftovers(&at);
 	trial_clear(&trial);
 	runs++;
+	if (is_passing(&script)) {
+		/* All that is left of it is what the host remembers. */
+		at.machine = trial.start;
+		at.machine.pfs[script.number].away = false;
+	}
 	if (at.wrong[0])
 		tell(scene, &script, "");
 	else if (script.kind != VANISH)
@@ -194,10 +208,16 @@ static void everywhere(const struct scene *scene, enum fault_kind kind,
 		run(scene, (struct script){ kind, i, number }, must);
 }
 
+static bool is_plain(enum state state)
+{
+	return state == IDLE || state == RIGHT;
+}
+
 static void all_faults(const struct scene *scene, bool thorough)
 {
 	struct extent extent = run(scene, (struct script){ 0 }, false);
 	bool must = extent.done;
+	unsigned int pf;
 
 	everywhere(scene, COMMAND, extent.commands, EIO, must);
 	everywhere(scene, CRASH, extent.commands, 0, must);
@@ -214,6 +234,13 @@ static void all_faults(const struct scene *scene, bool thorough)
 		return;
 	everywhere(scene, COMMAND, extent.commands, ETIMEDOUT, must);
 	everywhere(scene, OPERATION, extent.operations, EIO, must);
+	/* What a network device answers that goes away. */
+	everywhere(scene, OPERATION, extent.operations, EINVAL, must);
+	/* Of a PF the same is remembered in whatever state its VFs are. */
+	for (pf = 0; pf < PFS && is_plain(scene->states[0]); pf++) {
+		everywhere(scene, GOES, extent.operations, (int)pf, must);
+		everywhere(scene, COMES, extent.operations, (int)pf, must);
+	}
 	everywhere(scene, LOST, extent.effects, ENOBUFS, must);
 	everywhere(scene, STOP, extent.stops, 0, must);
 	everywhere(scene, STRANGER, extent.datagrams, 0, must);

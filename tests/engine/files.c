@@ -213,7 +213,7 @@ static int netdevs(struct machine *machine, unsigned int pf,
 	const struct pf *at = &machine->pfs[pf];
 	unsigned int port;
 
-	if (!at->netdev)
+	if (!at->netdev || at->away)
 		return -ENOENT;
 	for (port = at->ports; port; port--) {
 		int ifindex = machine_ifindex(pf, port);
@@ -312,7 +312,7 @@ static int device(struct machine *machine, unsigned int pf, unsigned int vf,
 	const struct pf *at = &machine->pfs[pf];
 	const struct vf *own = &at->vfs[vf == VFS ? 0 : vf];
 	const char *name = ib_name(machine, pf, vf);
-	bool is_ib = vf == VFS || own->driver == OWN;
+	bool is_ib = vf == VFS ? !at->away : own->driver == OWN;
 
 	if (next_is(path, "vendor"))
 		return value(to, "0x15b3");
@@ -348,9 +348,11 @@ static int ib_class(struct machine *machine, struct path *path,
 		for (vf = 0; vf <= VFS; vf++) {
 			const char *name = ib_name(machine, pf, vf);
 
-			if (vf < VFS &&
-			    (vf >= machine->pfs[pf].numvfs ||
-			     machine->pfs[pf].vfs[vf].driver != OWN))
+			if (vf == VFS ?
+				    machine->pfs[pf].away :
+				    vf >= machine->pfs[pf].numvfs ||
+					    machine->pfs[pf].vfs[vf].driver !=
+						    OWN)
 				continue;
 			if (listed) {
 				has(to, name);

@@ -44,7 +44,7 @@ static void take_faults(struct input *input)
 	unsigned int allocation = 0;
 
 	while (count--) {
-		enum fault_kind kind = 1 + take_below(input, FAULT_KINDS - 1);
+		enum fault_kind kind = 1 + take_below(input, MEMORY);
 		struct fault *fault = &at.faults[at.fault_count++];
 		struct input bytes = { NULL, 0 };
 		unsigned int number;

@@ -233,7 +233,9 @@ bool machine_netdev(const struct machine *machine, int ifindex,
 	for (*pf = 0; *pf < PFS; (*pf)++) {
 		const struct pf *at = &machine->pfs[*pf];
 
-		for (*port = 1; at->netdev && *port <= at->ports; (*port)++)
+		if (!at->netdev || at->away)
+			continue;
+		for (*port = 1; *port <= at->ports; (*port)++)
 			if (machine_ifindex(*pf, *port) == ifindex)
 				return true;
 	}

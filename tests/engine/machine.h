@@ -58,6 +58,7 @@ struct alias {
 struct pf {
 	uint8_t family;
 	bool netdev, autoprobe;
+	bool away; /* its IB device and network devices: nobody drives it */
 	uint8_t ports; /* 2 only with CX3 */
 	uint8_t numvfs;
 	struct vport vports[VFS + 1]; /* the first is the PF's own */

@@ -15,6 +15,16 @@
 
 /* ---- operations -------------------------------------------------------- */
 
+static void go_and_come(struct scripted *system)
+{
+	const struct fault *fault;
+
+	if ((fault = scripted_at(system, GOES, system->operations)))
+		system->machine.pfs[fault->number].away = true;
+	if ((fault = scripted_at(system, COMES, system->operations)))
+		system->machine.pfs[fault->number].away = false;
+}
+
 /* How an operation begins: 0, or the errno that it ends with. */
 static int enter(struct caller *caller, const char *what, const char *path)
 {
@@ -43,6 +53,7 @@ static int enter(struct caller *caller, const char *what, const char *path)
 	if (system->trace)
 		fprintf(stderr, "%u %4u %s %s\n", caller->number,
 			system->operations, what, path);
+	go_and_come(system);
 	fault = scripted_at(system, OPERATION, system->operations);
 	if (!fault)
 		return 0;

@@ -33,6 +33,8 @@ enum fault_kind {
 	VANISH, /* before the look `at` at a PF's number of VFs it is 0 */
 	OVERTAKEN, /* lock `at` was waited for, and `number` happened */
 	MEMORY, /* allocation `at` fails */
+	GOES, /* before operation `at` PF `number` goes away … */
+	COMES, /* … or is back */
 	FAULT_KINDS,
 };
 

@@ -263,7 +263,8 @@ static void dump(struct machine *machine, uint32_t seq, bool vf_data,
 	for (pf = 0; pf < PFS; pf++) {
 		const struct pf *at = &machine->pfs[pf];
 
-		for (port = 1; at->netdev && port <= at->ports; port++) {
+		for (port = 1; at->netdev && !at->away && port <= at->ports;
+		     port++) {
 			size_t start;
 
 			if (links == 2) {
