@@ -452,10 +452,16 @@ def test_version(run):
 
 
 def test_a_mechanism_that_cannot_serve_says_why(host, run):
-    for command in ("plug", "unplug"):
-        word = f"{host.vf(0, 1)}=fa:16:3e:00:00:01"
+    vif = f"{host.vf(0, 1)}=fa:16:3e:00:00:01"
+    nowhere = "0000:00:00.7=fa:16:3e:00:00:01"
+    for command, word in (
+        ("plug", vif),
+        ("unplug", vif),
+        ("unplug", MACS[1]),
+        ("unplug", nowhere),
+    ):
         done = run(command, "--mechanism", "mlx4_sysfs", word)
-        assert done.code == 2
+        assert done.code == 2, (command, word)
         assert "the PF's driver is not mlx4_core" in done.err
         assert "leave it to be chosen" in done.err
     assert host.counts().modify == 0

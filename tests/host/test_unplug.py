@@ -141,6 +141,34 @@ def test_what_nobody_can_look_at_is_not_called_done(bed):
     assert bed.pfs[0] in result.warnings[0]
 
 
+def test_a_mechanism_that_serves_nothing_looks_for_no_guid(bed):
+    """Whether the VIF names a VF or not; one PF that it serves is enough to
+    look at."""
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5-ofed", vfs=2))
+    host = bed.connect(physical_networks={})
+    for vif in (*vifs(bed, 1), Vif.parse(None, mac(1))):
+        with pytest.raises(BatchFailed, match="mlx4_core") as caught:
+            host.unplug([vif], mechanism="mlx4_sysfs")
+        (failure,) = caught.value.result.failures
+        assert isinstance(failure, NoMechanism)
+    unsaid = Vif.parse(None, mac(1))
+    result = host.unplug([unsaid], mechanism="mlx5_sysfs")
+    assert not result.results[0].verified
+    assert bed.pfs[0] in result.warnings[0]
+
+
+def test_a_mechanism_that_serves_no_pf_of_the_network(bed):
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5-ofed", vfs=2))
+    host = bed.connect(
+        physical_networks={"one": [bed.pfs[0]], "two": [bed.pfs[1]]}
+    )
+    with pytest.raises(BatchFailed, match="MLNX_OFED"):
+        host.unplug([Vif.parse(None, mac(1), "one")], mechanism="mlx5_sysfs")
+    assert host.unplug(
+        [Vif.parse(None, mac(1), "two")], mechanism="mlx5_sysfs"
+    ).ok
+
+
 def test_a_dry_run_tells_and_writes_nothing(bed, flavour):
     host = bed.connect()
     host.plug(vifs(bed, 1))

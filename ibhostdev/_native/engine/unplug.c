@@ -33,6 +33,25 @@ static void found_result(struct run *run, size_t at,
 	};
 }
 
+/* That nothing was looked at, since the mechanism that was asked for serves
+ * no PF that may have the VIF's VF; NULL. */
+static const struct ibh_error *serves_none(const struct run *run,
+					   const struct ibh_vif *vif)
+{
+	const struct ibh_error *why = NULL;
+	size_t i;
+
+	for (i = 0; run->how->force && i < run->side_count; i++) {
+		if (apart(run, vif, &run->sides[i]))
+			continue;
+		if (!run->sides[i].obstacle)
+			return NULL;
+		if (!why)
+			why = run->sides[i].obstacle;
+	}
+	return why;
+}
+
 /*
  * Nothing to do is success, where everything could be looked at. But a call
  * that was cut off after the VF had become idle may have left its driver with
@@ -43,6 +62,7 @@ static struct ibh_error *not_held(struct run *run, size_t at)
 	const struct ibh_vif *vif = &run->vifs[at];
 	struct place *place = &run->places[at];
 	struct ibh_result *result = &run->answers[at].result;
+	const struct ibh_error *why;
 	struct ibh_state state;
 	struct ibh_error *error;
 	char address[IBH_PCI_TEXT + 1], by[48];
@@ -58,6 +78,8 @@ static struct ibh_error *not_held(struct run *run, size_t at)
 	for (i = 0; i < run->side_count; i++)
 		if (locked_out(run, i) && !apart(run, vif, &run->sides[i]))
 			return error_copy(locked_out(run, i));
+	if (!place->side && (why = serves_none(run, vif)))
+		return error_copy(why);
 	if (!place->side || !place->pf || place->side->trouble ||
 	    place->side->told[place->vf.index] == NO_PORT) {
 		*result = (struct ibh_result){
