@@ -200,10 +200,11 @@ struct ibh_mapping {
 
 /*
  * From NETWORK:DEVICE,NETWORK:DEVICE,… as eswitchd has it in `fabrics`:
- * commas, white space and quotes are between them, blanks may be around a
- * colon, and a # begins a comment. The mappings are made of the text itself,
- * which has room for one in IBH_MAPPING_TEXT characters of it at most.
- * `source` is where it comes from, for the error; may be NULL.
+ * commas and white space are between them, pairs of quotes around each or all,
+ * blanks may be around a colon, and a # begins a comment. The mappings are
+ * made of the text itself, which has room for one in IBH_MAPPING_TEXT
+ * characters of it at most. `source` is where it comes from, for the error; may
+ * be NULL.
  */
 #define IBH_MAPPING_TEXT 4 /* "a:b" and a comma */
 IBH_PUBLIC int ibh_read_mappings(char *text, const char *source,

@@ -357,6 +357,16 @@ def test_a_mapping_that_is_none(bed, add_port):
     assert "'default' is not of the form NETWORK:DEVICE" in done.stderr
 
 
+@pytest.mark.parametrize("form", ["'default:{}", 'default:{}"'])
+def test_a_quote_alone_in_a_mapping(bed, add_port, form):
+    bed.build(Hca("mlx5", vfs=2))
+    done = add_port(1, 0, **{MAPPINGS: form.format(bed.pfs[0])})
+    assert done.returncode == 1
+    assert "a quote is none of a pair" in done.stderr
+    assert MAPPINGS in done.stderr
+    assert bed.seen(0)[0].port == ZERO
+
+
 def test_each_port_of_mlx4_has_identities_of_its_own(bed, add_port):
     bed.build(Hca("mlx4", vfs=2, ports=2))
     (pf,) = bed.connect().pfs

@@ -43,6 +43,21 @@ static const char *take_usual(struct input *input, char *text,
 	return usual[which];
 }
 
+/* A comment may have any number of quotes. */
+static bool pairs(const uint8_t *data, size_t size)
+{
+	unsigned int single = 0, twofold = 0;
+	size_t i;
+
+	for (i = 0; i < size && data[i]; i++) {
+		if (data[i] == '#')
+			return true;
+		single += data[i] == '\'';
+		twofold += data[i] == '"';
+	}
+	return single % 2 == 0 && twofold % 2 == 0;
+}
+
 /* What is read from a text has names and fits into its room. */
 static void read_text(const uint8_t *data, size_t size)
 {
@@ -57,6 +72,8 @@ static void read_text(const uint8_t *data, size_t size)
 		if (ibh_read_mappings(text, NULL, read, &found, &error)) {
 			ibh_error_free(error);
 			found = 0;
+		} else {
+			must(pairs(data, size), "a quote alone is taken");
 		}
 		must(found <= most, "more mappings than there is room for");
 		for (i = 0; i < found; i++)

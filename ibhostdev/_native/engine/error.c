@@ -66,6 +66,10 @@ static const struct words words[T_LAST] = {
 			   "'{1}' is not of the form NETWORK:DEVICE",
 			   "write as in default:ib0,default:ib1,storage:"
 			   "mlx5_2" },
+	[T_UNPAIRED] = { IBH_INVALID_INPUT,
+			 "a quote is none of a pair: {1}",
+			 "write quotes around each mapping or around all, or "
+			 "none" },
 	[T_AUTO_DEVICE] = { IBH_INVALID_INPUT,
 			    "'{1}' names no device: {2} is eswitchd's word for "
 			    "whichever it finds",

@@ -80,6 +80,7 @@ enum text {
 	T_ONE_GUID, /* {1} mechanism */
 	T_PF_HAS, /* {1} GUID, {2} PF */
 	T_NO_MAPPING, /* {1} what stands there */
+	T_UNPAIRED, /* {1} where */
 	T_AUTO_DEVICE, /* {1} mapping, {2} device */
 	T_NO_NAME, /* {1} name */
 	T_NETWORK_UNMAPPED, /* {1} network, {2} those that are */

@@ -4,9 +4,10 @@
 
 /* ---- as text ----------------------------------------------------------- */
 
-/* What separates mappings. The sample of eswitchd.conf has quotes around all
- * of them. */
-#define BETWEEN ", \t\r\n'\""
+/* What separates mappings, and what may be in pairs around each or all: the
+ * sample of eswitchd.conf has quotes. */
+#define BETWEEN ", \t\r\n"
+#define QUOTES "'\""
 #define BLANKS " \t"
 
 bool network_is_name(const char *text)
@@ -28,6 +29,49 @@ static bool is_device(const char *text)
 
 	return !ibh_read_pci(text, strlen(text), &pci) ||
 	       (network_is_name(text) && !strchr(text, '/'));
+}
+
+static bool is_one_of(const char *set, char letter)
+{
+	return letter && strchr(set, letter);
+}
+
+/* Takes pairs of quotes out; where one is that is none of a pair, or NULL. It
+ * would be a part of the name to eswitchd. */
+static char *unquote(char *text)
+{
+	char *at = text, *open = NULL;
+
+	for (; *at; at++) {
+		bool begins = at == text || is_one_of(BETWEEN, at[-1]);
+
+		if (begins && *at == '#') {
+			at += strcspn(at, "\n") - 1;
+		} else if (!is_one_of(QUOTES, *at)) {
+			continue;
+		} else if (!open && begins) {
+			open = at;
+		} else if (open && *at == *open &&
+			   (!at[1] || is_one_of(BETWEEN, at[1]))) {
+			*open = *at = ',';
+			open = NULL;
+		} else {
+			return at;
+		}
+	}
+	return open;
+}
+
+static struct ibh_error *unpaired(const char *source, const char *text,
+				  char *quote)
+{
+	char *begin = quote;
+
+	while (begin > text && !is_one_of(BETWEEN, begin[-1]))
+		begin--;
+	quote[strcspn(quote, BETWEEN)] = '\0';
+	return fail(T_UNPAIRED, source, "physical_device_mappings", 0, begin,
+		    NULL, NULL);
 }
 
 /* Cuts a mapping from the text; the rest, or NULL if it is none. */
@@ -73,9 +117,11 @@ int ibh_read_mappings(char *text, const char *source,
 		      struct ibh_mapping *mappings, size_t *count,
 		      struct ibh_error **error)
 {
+	char *quote = unquote(text);
+
 	*count = 0;
-	*error = NULL;
-	while (*(text += strspn(text, BETWEEN)) && !*error) {
+	*error = quote ? unpaired(source, text, quote) : NULL;
+	while (!*error && *(text += strspn(text, BETWEEN))) {
 		char *rest;
 
 		if (*text == '#') {
@@ -88,7 +134,7 @@ int ibh_read_mappings(char *text, const char *source,
 			text = rest;
 			continue;
 		}
-		text[strcspn(text, ",\r\n'\"")] = '\0';
+		text[strcspn(text, ",\r\n")] = '\0';
 		*error = fail(T_NO_MAPPING, source, "physical_device_mappings",
 			      0, text, NULL, NULL);
 	}
