@@ -6,5 +6,5 @@ driver mlnx_infiniband binds ports by. That agent asks eswitchd for
 everything; this one looks for itself, when it is told that something changed.
 
 ``vnics`` sees, ``ports`` decides, ``watch`` wakes; none of them knows Neutron,
-which is ``agent``'s.
+which is ``agent``'s. ``program`` says what is missing where there is none.
 """

@@ -36,6 +36,7 @@ from ibhostdev import networks
 from ibhostdev.neutron import loop
 from ibhostdev.neutron import options
 from ibhostdev.neutron import ports
+from ibhostdev.neutron import program
 import ibhostdev.privilege.privsep
 from ibhostdev.privilege import request
 from ibhostdev import vendor
@@ -43,7 +44,6 @@ from ibhostdev import vendor
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF
 
-BINARY = "ibhostdev-neutron-agent"
 # networking_mlnx/plugins/ml2/drivers/mlnx/mech_mlnx.py, AGENT_TYPE_MLNX
 AGENT_TYPE = "Mellanox plugin agent"
 # The server takes some ten milliseconds for a device, and has a minute for an
@@ -144,7 +144,7 @@ class Agent:
         self._context = context.get_admin_context_without_session()
         self._reports = agent_rpc.PluginReportStateAPI(topics.REPORTS)
         self._state: dict[str, Any] = {
-            "binary": BINARY,
+            "binary": program.BINARY,
             "host": self.host,
             "topic": constants.L2_AGENT_TOPIC,
             "configurations": {
@@ -295,7 +295,7 @@ def main() -> None:
         agent = make()
     except errors.IbHostdevError as error:
         LOG.error("The agent does not start: %s", error)
-        sys.exit(f"{BINARY}: {error}")
+        sys.exit(f"{program.BINARY}: {error}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     threading.Thread(target=start_daemon, name="daemon", daemon=True).start()
