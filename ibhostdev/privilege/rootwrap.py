@@ -42,6 +42,8 @@ CONFIGURATION = "/etc/ibhostdev/ibhostdev.conf"
 
 
 REQUEST_SECONDS = 30.0
+# For a daemon that does not start to end; it has closed its output by then.
+_LAST_WORDS = 5.0
 
 
 def privileged() -> int:
@@ -99,9 +101,12 @@ def _answer(data: bytes) -> dict[str, Any]:
 
 def _options() -> Any:
     """Group ``[ibhostdev]`` of root's file, and of nothing else."""
-    from oslo_config import cfg
+    try:
+        from oslo_config import cfg
 
-    from ibhostdev import conf
+        from ibhostdev import conf
+    except ImportError as error:
+        raise _not_installed(str(error), PRIVILEGED) from error
 
     own = cfg.ConfigOpts()
     conf.register_opts(own)
@@ -161,6 +166,27 @@ def _program(name: str) -> str:
     return path if os.access(path, os.X_OK) else name
 
 
+def _not_installed(told: str, program: str) -> CommandFailed:
+    return CommandFailed(
+        f"cannot be used ({told})",
+        "oslo.rootwrap",
+        cure=f"where {program} is, install the package with its extra "
+        "'rootwrap'",
+    )
+
+
+def _end(process: Any, told: str) -> tuple[int, str] | None:
+    """What a daemon that was started ended with, and what it said; None if it
+    runs or has ended well. oslo.rootwrap tells its last words only if it has
+    ended already where that looks; else that there is no socket."""
+    try:
+        _, errors = process.communicate(timeout=_LAST_WORDS)
+    except (subprocess.TimeoutExpired, OSError, ValueError):
+        return None
+    said = (errors or b"").decode(errors="replace")
+    return (process.returncode, said or told) if process.returncode else None
+
+
 class Rootwrap:
     """Has batches done with rights that this process lacks.
 
@@ -176,7 +202,8 @@ class Rootwrap:
         sudo: Sequence[str] = ("sudo", "-n"),
     ) -> None:
         name = "ibhostdev-rootwrap-daemon" if daemon else "ibhostdev-rootwrap"
-        self._command = [*sudo, _program(name), ROOTWRAP]
+        self._program = _program(name)
+        self._command = [*sudo, self._program, ROOTWRAP]
         self._daemon = daemon
         self._seconds = seconds
         self._client: Any = None
@@ -253,7 +280,7 @@ class Rootwrap:
         try:
             from oslo_rootwrap import client
         except ImportError as error:
-            raise self._not_installed(str(error)) from error
+            raise _not_installed(str(error), self._program) from error
         if self._client is None:
             self._client = client.Client(self._command)
         try:
@@ -261,7 +288,13 @@ class Rootwrap:
                 [PRIVILEGED], stdin=text
             )
         except Exception as error:
-            # What sudo said is lost in oslo.rootwrap.
+            process = getattr(self._client, "_process", None)
+            self._client = None
+            if process is None and isinstance(error, OSError):
+                raise  # there is no sudo
+            refused = None if process is None else _end(process, str(error))
+            if refused is not None:
+                raise self._refused(*refused) from error
             raise AccessDenied(
                 f"cannot be kept running ({type(error).__name__}: {error})",
                 " ".join(self._command),
@@ -297,17 +330,9 @@ class Rootwrap:
                 "see etc/sudoers.d/ibhostdev",
             )
         if missing := re.search(r"No module named 'oslo\S*'", told):
-            return self._not_installed(missing[0])
+            return _not_installed(missing[0], self._program)
         return CommandFailed(
             f"ended with code {code} and no answer: {said}",
             PRIVILEGED,
             cure="the end of its words, or the kernel log, should tell why",
-        )
-
-    def _not_installed(self, told: str) -> CommandFailed:
-        return CommandFailed(
-            f"cannot be used ({told})",
-            "oslo.rootwrap",
-            cure=f"where {self._command[-2]} is, install the package with its "
-            "extra 'rootwrap'",
         )

@@ -581,13 +581,50 @@ def test_no_answer_in_time(sudo):
         Rootwrap(sudo=sudo("exec sleep 3"), seconds=0.2).call(REQUEST)
 
 
-# oslo.rootwrap's client leaves the pipes of what did not start open.
+# oslo.rootwrap's client leaves open what did not start.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_daemon_that_cannot_be_started(sudo):
-    does = "echo a password is required >&2; exit 1"
-    with pytest.raises(AccessDenied, match="sudoers"):
-        Rootwrap(daemon=True, sudo=sudo(does)).call(REQUEST)
+@pytest.mark.parametrize("first", ["", "exec >&-; sleep 0.5;"])
+@pytest.mark.parametrize(
+    ("does", "kind", "told", "cure"),
+    [
+        (
+            "echo a password is required >&2; exit 1",
+            AccessDenied,
+            "was not allowed: .*a password is required",
+            "sudoers must let this user run it",
+        ),
+        ("exit 97", AccessDenied, "wrong or missing", "rootwrap.conf"),
+        (
+            'echo Traceback >&2; echo "ModuleNotFoundError: No module named '
+            "'oslo_rootwrap'\" >&2; exit 1",
+            CommandFailed,
+            "No module named 'oslo_rootwrap'",
+            "extra 'rootwrap'",
+        ),
+    ],
+)
+def test_the_daemon_that_cannot_be_started(
+    sudo, first, does, kind, told, cure
+):
+    """oslo.rootwrap may look before it has ended, when its output is closed
+    already: then it connects to no socket ("Invalid argument")."""
+    with pytest.raises(kind, match=told) as caught:
+        Rootwrap(daemon=True, sudo=sudo(first + does)).call(REQUEST)
+    assert cure in caught.value.cure
+    del caught
     gc.collect()
+
+
+def test_no_sudo_to_start_the_daemon():
+    with pytest.raises(AccessDenied, match="install sudo"):
+        Rootwrap(daemon=True, sudo=["/nowhere/sudo"]).call(REQUEST)
+
+
+def test_the_privileged_side_without_the_extra(privileged, monkeypatch):
+    monkeypatch.setitem(sys.modules, "oslo_config", None)
+    with pytest.raises(CommandFailed, match="oslo_config") as caught:
+        answered(privileged(REQUEST.to_json()))
+    assert "extra 'rootwrap'" in caught.value.cure
 
 
 def test_the_command_s_option(bed, privileged, capsys):
