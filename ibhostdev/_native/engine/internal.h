@@ -328,12 +328,13 @@ void host_sockets_close(struct ibh_host *host);
 
 /* ---- pf.c -------------------------------------------------------------- */
 
-/* What pf_read() came upon: the digest of its network devices' names, and
- * whether the kernel had only begun to make the folder of an IB device, so
- * that there may be more to see. */
+/* What pf_read() came upon: the digest of its network devices' names; whether
+ * the kernel had only begun to make the folder of an IB device, so that there
+ * may be more to see; and whether it has no InfiniBand port, or fewer network
+ * devices than ports, as while its drivers go. */
 struct pf_seen {
 	uint64_t netdevs;
-	bool early;
+	bool early, lacks;
 };
 
 /* Fills *pf with what a function is that a driver has; *is_one says whether

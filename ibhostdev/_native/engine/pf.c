@@ -376,7 +376,8 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
 	error = read_ib_device(host, pf, &seen->early);
 	if (error)
 		return error;
-	if (!pf->port_count)
+	seen->lacks = !pf->port_count;
+	if (seen->lacks)
 		return look_elsewhere(host, pf);
 	if ((error = pf_number(host, pf, "sriov_numvfs", &pf->numvfs)) ||
 	    (error = pf_number(host, pf, "sriov_offset", &pf->offset)) ||
@@ -386,6 +387,7 @@ struct ibh_error *pf_read(struct ibh_host *host, struct ibh_pci pci,
 	    (error = read_netdevs(host, pf, seen)) ||
 	    (error = find_family(host, pf)))
 		return error;
+	seen->lacks = pf->netdev_count < pf->port_count;
 	pf->autoprobe = autoprobe != 0;
 	if (pf->numvfs > MAX_VFS) {
 		format(text, sizeof(text), "%u", pf->numvfs);

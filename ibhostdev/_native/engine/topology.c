@@ -98,7 +98,7 @@ static bool is_vf(const struct topology *made, struct ibh_pci pci)
 }
 
 static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
-			      const struct functions *all)
+			      const struct functions *all, bool *lacks)
 {
 	const struct ibh_pf **pfs;
 	const struct ibh_error **left_out;
@@ -128,6 +128,7 @@ static struct ibh_error *fill(struct ibh_host *host, struct topology *made,
 				&is_one, &seen);
 		made->nets[n] = seen.netdevs;
 		made->early |= seen.early;
+		*lacks |= seen.lacks;
 		if (error) /* one that is ill must not stop the others */
 			left_out[ill++] = error;
 		else if (is_one)
@@ -224,6 +225,7 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 	struct topology *made = calloc(1, sizeof(*made));
 	struct functions all = { 0 };
 	struct ibh_error *error;
+	bool lacks = false;
 
 	if (!made)
 		return no_memory();
@@ -232,7 +234,7 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 	made->devices = digest(host, "class/infiniband");
 	error = list_functions(host, &all);
 	if (!error)
-		error = fill(host, made, &all);
+		error = fill(host, made, &all, &lacks);
 	free(all.functions);
 	if (error) {
 		topology_put(made);
@@ -240,8 +242,9 @@ static struct ibh_error *read_topology(struct ibh_host *host,
 	}
 	/* A device that goes away is in its class no more before its folder
 	 * is gone (drivers/base/core.c, device_del). It may be back, under the
-	 * same name, before anybody looks again. */
-	made->early |= !is_as_read(host, made);
+	 * same name, before anybody looks again. Network devices need no such
+	 * look: those that come back have another ifindex. */
+	made->early |= lacks && !is_as_read(host, made);
 	networks_find(host, &made->public);
 	*topology = made;
 	return NULL;
