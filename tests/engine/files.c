@@ -241,7 +241,7 @@ static int ofed(struct machine *machine, unsigned int pf, struct path *path,
 		struct answer_to *to)
 {
 	static const char *const words[] = { "Down", "Up", "Follow" };
-	const struct pf *at = &machine->pfs[pf];
+	struct pf *at = &machine->pfs[pf];
 	const struct vport *vport;
 	uint64_t guid;
 	unsigned int vf, n;
@@ -263,7 +263,7 @@ static int ofed(struct machine *machine, unsigned int pf, struct path *path,
 	}
 	vport = &at->vports[vf + 1];
 	if (at->vfs[vf].silent)
-		return -EIO;
+		return machine_wait(machine, &at->vfs[vf]);
 	if (next_is(path, "policy"))
 		return value(to, words[vport->policy]);
 	if (next_is(path, "node"))

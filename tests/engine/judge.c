@@ -341,11 +341,25 @@ static bool is_afterwards(const struct trial *trial, unsigned int i)
 	       vf < VFS && is_idle(now, pf, vf);
 }
 
+/* Where there are files it takes no second look at all VFs: firmware that does
+ * not answer about one is waited for once. */
+static void judge_patience(struct trial *trial, unsigned int pf,
+			   unsigned int vf)
+{
+	const struct pf *now = &trial->system->machine.pfs[pf];
+
+	if (now->family == OFED && !trial->system->fault_count &&
+	    now->vfs[vf].asked > trial->start.pfs[pf].vfs[vf].asked + 1)
+		scripted_wrong(trial->system, "VF %u of PF %u is waited for "
+			       "more than once", vf, pf);
+}
+
 /* `undone`: the batch says that it was put back. */
 static void judge_vf(struct trial *trial, unsigned int pf, unsigned int vf,
 		     bool undone)
 {
 	judge_driver(trial, pf, vf);
+	judge_patience(trial, pf, vf);
 	if (same_vf(&trial->start, &trial->system->machine, pf, vf))
 		return;
 	if (!trial->batch || trial->scene->how.dry_run)

@@ -9,6 +9,7 @@
 #include "machine.h"
 
 #define SM_DELAY 5 /* ms */
+#define SILENCE 60000 /* ms (drivers/net/ethernet/mellanox/mlx5/core/cmd.c) */
 
 const char *const driver_names[DRIVER_KINDS] = {
 	"", "", "vfio-pci", "mlx5_vfio_pci",
@@ -87,6 +88,13 @@ bool machine_has(const struct machine *machine, unsigned int pf,
 		return machine_owner(machine, pf, vf, port) == guid;
 	return at->vports[vf + 1].node == guid ||
 	       at->vports[vf + 1].port == guid;
+}
+
+int machine_wait(struct machine *machine, struct vf *vf)
+{
+	machine->now += SILENCE;
+	vf->asked++;
+	return -ETIMEDOUT;
 }
 
 /* ---- commands ---------------------------------------------------------- */

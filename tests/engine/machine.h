@@ -45,7 +45,8 @@ struct memory {
 struct vf {
 	uint8_t driver;
 	bool open; /* through vfio, by a guest */
-	bool silent; /* firmware answers no question about it */
+	bool silent; /* firmware answers no question about it … */
+	uint8_t asked; /* … however often it was asked */
 	uint64_t identity; /* that its own driver took at probe */
 };
 
@@ -105,6 +106,9 @@ extern const char *const driver_names[DRIVER_KINDS];
 void machine_boot(struct machine *machine, const enum family family[PFS]);
 /* The effect of a command; a negative errno as the kernel would give it. */
 int machine_apply(struct machine *machine, const struct command *command);
+/* Waits for firmware that does not answer about a VF, as long as the driver
+ * does. */
+int machine_wait(struct machine *machine, struct vf *vf);
 /* Of a VF, where its GUID is in mlx4's tables. */
 unsigned int machine_entry(unsigned int pf, unsigned int vf);
 /* What the subnet manager has agreed to by now. */

@@ -180,11 +180,11 @@ static void acknowledge(struct queue *queue, const unsigned char *request,
 
 /* One IFLA_VF_INFO, or nothing if the driver does not answer; mlx4 never
  * does. GUIDs that were not set by netlink are 0. */
-static void put_vf(struct builder *to, const struct machine *machine,
+static void put_vf(struct builder *to, struct machine *machine,
 		   unsigned int pf, uint32_t vf)
 {
 	static const uint32_t states[] = { DISABLE, ENABLE, AUTO };
-	const struct pf *at = &machine->pfs[pf];
+	struct pf *at = &machine->pfs[pf];
 	const struct vport *vport = &at->vports[vf + 1];
 	const struct memory *memory = &at->memories[vf];
 	struct ifla_vf_guid node = {
@@ -197,6 +197,8 @@ static void put_vf(struct builder *to, const struct machine *machine,
 	uint32_t words[3] = { vf, 0, 0 };
 	size_t nest;
 
+	if (at->family != CX3 && at->vfs[vf].silent)
+		machine_wait(machine, &at->vfs[vf]);
 	if (at->family == CX3 || at->vfs[vf].silent)
 		return;
 	memcpy(mac, &vf, 4);
@@ -220,7 +222,7 @@ static void put_vf(struct builder *to, const struct machine *machine,
 	nest_end(to, nest);
 }
 
-static void put_link(struct builder *to, const struct machine *machine,
+static void put_link(struct builder *to, struct machine *machine,
 		     unsigned int pf, unsigned int port, bool vf_data)
 {
 	int ifindex = machine_ifindex(pf, port);

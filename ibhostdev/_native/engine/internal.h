@@ -577,8 +577,9 @@ bool mlx4_has_port(struct ibh_host *host, const struct ibh_pf *pf,
  * complete(), */
 struct ibh_error *mlx5_files_survey(struct side *side);
 void mlx5_files_complete(struct side *side, unsigned int index);
-/* VFs that netlink left out, and of others the GUIDs that it does not know, */
-void mlx5_files_fill(struct side *side);
+/* the GUIDs that netlink does not know, and with `all` the VFs that it left
+ * out, */
+void mlx5_files_fill(struct side *side, bool all);
 /* and reading back. */
 struct ibh_error *mlx5_files_read_back(struct side *side,
 				       struct change **changes, size_t count);

@@ -16,6 +16,9 @@
  * firmware 0.1 to 0.4 ms: 16 VFs keep others waiting for some 10 ms. */
 #define VFS_PER_MESSAGE 16
 #define SETS_PER_VF 3
+/* An answer that takes so long has waited for firmware that does not answer
+ * about some VF: the driver gives up after 60 s (mlx5 core/cmd.c). */
+#define SILENCE_MS 30000
 
 /* Of an attribute's errors: "IFLA_VF_IB_PORT_GUID of VF 65535 on ib0". */
 #define ATTRIBUTE_SIZE (IBH_NAME + 48)
@@ -121,11 +124,15 @@ static void learn(const struct side *side, bool unusable)
  * cannot ask about (net/core/rtnetlink.c, rtnl_fill_vfinfo). */
 static struct ibh_error *survey_all(struct side *side)
 {
+	const struct io *io = side->host->io;
+	uint64_t began = io->now(side->host->context);
 	struct ibh_error *error;
 	struct vf_info *infos;
 	size_t count, i;
+	bool silent;
 
 	error = ask(side, &infos, &count);
+	silent = io->now(side->host->context) - began >= SILENCE_MS;
 	if (side->pf->family == IBH_MLX5_OFED)
 		learn(side, is_unusable(error));
 	if (side->pf->family == IBH_MLX5_OFED && is_unusable(error)) {
@@ -144,9 +151,10 @@ static struct ibh_error *survey_all(struct side *side)
 	}
 	free(infos);
 	/* Where netlink knows nothing the files still do: a GUID that was set
-	 * through them, or before the kernel could read back. */
+	 * through them, or before the kernel could read back. But who made it
+	 * wait would do so again: their reads ask firmware the same. */
 	if (side->pf->family == IBH_MLX5_OFED)
-		mlx5_files_fill(side);
+		mlx5_files_fill(side, !silent);
 	return NULL;
 }
 

@@ -141,6 +141,7 @@ struct work {
 	struct side *side;
 	struct change **changes;
 	struct run *run;
+	bool all; /* of a fill */
 };
 
 static void each_vf(struct work *work, size_t count,
@@ -175,11 +176,12 @@ struct ibh_error *mlx5_files_survey(struct side *side)
 static void fill_vf(void *context, size_t i)
 {
 	const unsigned int guids = IBH_HAVE_NODE | IBH_HAVE_PORT;
-	struct side *side = ((struct work *)context)->side;
+	const struct work *work = context;
+	struct side *side = work->side;
 	bool left_out = side->told[i] != TOLD;
 	struct ibh_error *error;
 
-	if (!left_out && (side->states[i].have & guids) == guids)
+	if (left_out ? !work->all : (side->states[i].have & guids) == guids)
 		return;
 	error = read_vf(side, (unsigned int)i, left_out, &side->states[i]);
 	if (!error)
@@ -187,9 +189,9 @@ static void fill_vf(void *context, size_t i)
 	ibh_error_free(error);
 }
 
-void mlx5_files_fill(struct side *side)
+void mlx5_files_fill(struct side *side, bool all)
 {
-	struct work work = { .side = side };
+	struct work work = { .side = side, .all = all };
 
 	each_vf(&work, side->pf->numvfs, fill_vf);
 }
