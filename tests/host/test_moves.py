@@ -8,6 +8,7 @@ import pytest
 from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import (
     CommandFailed,
+    GuidConflict,
     InvalidInput,
     RolledBack,
     WrongPhysicalNetwork,
@@ -62,6 +63,38 @@ def test_one_of_several_holders_that_cannot_be_made_idle(bed, on_error):
     assert bed.seen(0)[1] == before[1]
     done = IDLE if on_error == "continue" else before[0]
     assert bed.seen(0)[::2] == [done, done]
+
+
+def test_who_is_refused_takes_nothing_from_anybody(bed, flavour):
+    """With all or none, nobody is made idle for the others either."""
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2))
+    batch = [Vif.parse(bed.vf(0, n + 2), mac(n + 1)) for n in range(2)]
+    with bed.hold(bed.vf(0, 1)):
+        before = bed.seen(0)
+        bed.reset_counts()
+        with pytest.raises(BatchFailed) as caught:
+            host.plug(batch)
+        assert bed.counts().modify == 0
+        assert bed.seen(0) == before
+    moved, refused = caught.value.result.results
+    assert isinstance(moved.error, RolledBack)
+    assert isinstance(refused.error, GuidConflict)
+    assert caught.value.result.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "flavour", ["netlink", "ofed", "files"], indirect=True
+)
+def test_who_had_half_of_a_guid_gets_all_back(bed, flavour):
+    """Its policy, too, though its GUIDs were what was looked for."""
+    bed.seed(0, 0, node=guid(1), port=ONES, policy="up")
+    before = bed.seen(0)
+    bed.fail(bed.vf(0, 2), errno.EIO)
+    with pytest.raises(BatchFailed):
+        bed.connect().plug([Vif.parse(bed.vf(0, 2), mac(1))])
+    bed.heal()
+    assert bed.seen(0) == before
 
 
 def test_all_holders_but_the_one_that_is_to_have_it(bed, flavour):

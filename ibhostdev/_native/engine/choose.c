@@ -152,17 +152,13 @@ int ibh_survey(struct ibh_host *host, const struct ibh_pf *pf,
 	side_init(&side, host, pf, port);
 	side_choose(&side, &how);
 	side.mine = calloc(pf->numvfs + 1, sizeof(*side.mine));
-	if (!side.mine) {
-		*error = fail(T_MEMORY, pf->address, NULL, 0, NULL, NULL,
-			      NULL);
-		side_free(&side);
-		return -1;
-	}
-	for (i = 0; i < count; i++) {
+	for (i = 0; side.mine && i < count; i++) {
 		if (indices[i] < pf->numvfs)
 			side.has_mine = side.mine[indices[i]] = true;
 	}
-	*error = side_survey(&side);
+	*error = side.mine ? side_survey(&side) :
+			     fail(T_MEMORY, pf->address, NULL, 0, NULL, NULL,
+				  NULL);
 	if (!*error) {
 		memcpy(states, side.states, pf->numvfs * sizeof(*states));
 		for (i = 0; i < pf->numvfs; i++)

@@ -250,8 +250,6 @@ int parse_link(const struct message *message, struct link *link)
 		case IFLA_VFINFO_LIST:
 			link->vfs = attr;
 			break;
-		default:
-			break;
 		}
 	}
 	return more;
@@ -314,8 +312,6 @@ static int parse_vf(struct attr nest, struct vf_info *vf)
 			if (take_u32(attr, &vf->vf))
 				return -EBADMSG;
 			sure = told = true;
-			break;
-		default:
 			break;
 		}
 	}
