@@ -30,6 +30,21 @@ PROGRAMS = {
     "fuzz_networks": ["fuzz_networks", *_MODEL],
     "fuzz_text": ["fuzz_text"],
 }
+#: What the programs of tests/unit/test_engine.py need of the engine, each its
+#: own subject first.
+PARTS = {
+    "lock": ["lock", "error", "text"],
+    "malformed": ["rtnetlink"],
+    "messages": ["rtnetlink"],
+    "netlink_ask": ["netlink_ask", "rtnetlink"],
+    "netlink_set": ["netlink_set", "rtnetlink"],
+    "parallel": ["parallel"],
+    "simulated": ["simulated", "system", "rtnetlink", "lock", "error", "text"],
+    "system": [
+        *("system", "lock", "error", "text"),
+        *("netlink_ask", "netlink_set", "rtnetlink"),
+    ],
+}
 _WRAPPED = ["malloc", "calloc", "realloc", "strdup"]
 _ENDING = "-fno-sanitize-recover=all"
 

@@ -3,11 +3,13 @@
 none fails, they do not hold what is said there."""
 
 import argparse
+import math
 import os
 import queue
 import random
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,24 +64,40 @@ def find(names: Sequence[str]) -> list[Site]:
 
 
 class Trial:
-    """All mutants, each tried in one of the copies."""
+    """All mutants, each tried in one of the copies, by their numbers; none is
+    begun any more when so many seconds are over."""
 
-    def __init__(self, sites: Sequence[Site]) -> None:
+    def __init__(
+        self, sites: dict[int, Site], seconds: float | None = None
+    ) -> None:
         self._sites = sites
-        self._due: queue.SimpleQueue[Site] = queue.SimpleQueue()
-        for site in sites:
-            self._due.put(site)
+        self._due: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in sites:
+            self._due.put(number)
+        self._end = time.monotonic() + (
+            math.inf if seconds is None else seconds
+        )
         self._lock = threading.Lock()
         self._killers = Killers()
+        self._broken: Broken | None = None
         self._stopped = False
         self.tried = self.unbuilt = 0
         self.alive: list[Site] = []
 
+    @property
+    def next(self) -> int | None:
+        """The number of the first that was not begun, if there is one."""
+        try:
+            return self._due.get_nowait()
+        except queue.Empty:
+            return None
+
     def run(self, copies: Sequence[Scratch]) -> None:
         """
-        :raises Broken: if the sources cannot be compiled as they are
+        :raises Broken: if the sources cannot be compiled as they are, or a
+            test fails without any mutant
         """
-        if any(is_native(site) for site in self._sites):
+        if any(is_native(site) for site in self._sites.values()):
             with ThreadPoolExecutor() as pool:
                 list(pool.map(Scratch.prepare, copies))
         threads = [
@@ -95,29 +113,39 @@ class Trial:
             self._stopped = True
             for thread in threads:
                 thread.join()
+        if self._broken:
+            raise self._broken
 
     def _work(self, copy: Scratch) -> None:
-        while not self._stopped:
+        while not self._stopped and time.monotonic() < self._end:
             try:
-                site = self._due.get_nowait()
+                number = self._due.get_nowait()
             except queue.Empty:
                 return
+            site = self._sites[number]
             killer = copy.try_out(site, self._killers)
+            try:
+                if killer:
+                    copy.confirm(killer)
+            except Broken as error:
+                self._broken = error
+                self._stopped = True
+                return
             with self._lock:
-                self._note(site, killer)
+                self._note(number, site, killer)
 
-    def _note(self, site: Site, killer: str | None) -> None:
+    def _note(self, number: int, site: Site, killer: str | None) -> None:
         self.tried += 1
         if killer is None:
             self.alive.append(site)
-            print(f"LIVES  {site}", flush=True)
+            print(f"{number:4} LIVES  {site}", flush=True)
         elif not killer:
             self.unbuilt += 1
-            print(f"no     {site}: does not compile", flush=True)
+            print(f"{number:4} no     {site}: does not compile", flush=True)
         else:
             if "::" in killer:
                 self._killers.add(site.path, killer)
-            print(f"killed {site} by {killer}", flush=True)
+            print(f"{number:4} killed {site} by {killer}", flush=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -139,6 +167,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="only show the places")
     add("--sample", type=int, metavar="N", help="N of them, by chance")
     add("--seed", type=int, default=1, help="of the chance (%(default)s)")
+    add(
+        "--from",
+        dest="first",
+        type=int,
+        default=1,
+        metavar="N",
+        help="leave out those before the Nth of them",
+    )
+    add("--minutes", type=float, help="begin none any more after that")
     add(
         "--allow",
         type=int,
@@ -179,12 +216,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if given.sample is not None and given.sample < len(sites):
         sites = random.Random(given.seed).sample(sites, given.sample)
-    chosen = len(sites)
-    sites = [site for site in sites if equal.name(site) not in known]
+    chosen = dict(list(enumerate(sites, 1))[given.first - 1 :])
+    due = {n: one for n, one in chosen.items() if equal.name(one) not in known}
     if given.list:
-        print(*sites, f"{len(sites)} places", sep="\n")
+        for number, site in due.items():
+            print(f"{number:4} {site}")
+        print(f"{len(due)} places")
         return 0
-    trial = Trial(sites)
+    seconds = None if given.minutes is None else 60 * given.minutes
+    trial = Trial(due, seconds)
     os.chdir(REPO)
     try:
         tests = given.tests or TESTS
@@ -198,8 +238,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     built = trial.tried - trial.unbuilt
     print(
         f"\n{built} mutants, {len(trial.alive)} alive; besides, "
-        f"{chosen - len(sites)} equal, {trial.unbuilt} that do not compile"
+        f"{len(chosen) - len(due)} equal, {trial.unbuilt} that do not compile"
     )
+    if following := trial.next:
+        print(f"The time is over; the rest: --from {following}")
     return int(len(trial.alive) > given.allow)
 
 

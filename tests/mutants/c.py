@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a C source can be made wrong, by its tokens.
 
-Only inside functions, and not in what the preprocessor reads. Some of what
-is found does not compile; that is for the compiler to say.
+Only inside functions, and not in what the preprocessor reads; the size of an
+array is left out, for it may be larger than what is put there. Some of what is
+found does not compile; that is for the compiler to say.
 """
 
 import re
@@ -90,12 +91,29 @@ class _Body:
                 self._partner |= {start: at, at: start}
 
     def edits(self) -> Iterator[_Edit]:
+        sizes = set(self._sizes())
         for at, token in enumerate(self._tokens):
-            yield from self._operator(token)
+            if at not in sizes:
+                yield from self._operator(token)
             if token.text in ("if", "while"):
                 yield from self._negated(at + 1)
             if self._starts_statement(at):
                 yield from self._dropped(at)
+
+    def _sizes(self) -> Iterator[int]:
+        """What is between the brackets of declared arrays: such a statement
+        begins with two names, or a name and a star."""
+        declares = False
+        for at, token in enumerate(self._tokens):
+            if self._starts_statement(at):
+                names = [one.text for one in self._tokens[at : at + 2]]
+                declares = names[0] != "return" and all(
+                    name.isidentifier() or name == "*" for name in names
+                )
+            elif token.text == "=":
+                declares = False
+            elif token.text == "[" and declares:
+                yield from range(at + 1, self._partner[at])
 
     def _operator(self, token: _Token) -> Iterator[_Edit]:
         text, start, end = token

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin of pytest: the tests that are named in a file come first, for
-what has killed a mutant is likely to kill its neighbours. A test that takes
-too long ends the process, and is the one that is named in a file."""
+"""A plugin of pytest: the tests whose names begin with what is in a file come
+first, for what has killed a mutant is likely to kill its neighbours. A test
+that takes too long ends the process, and is the one that is named in a
+file."""
 
 import os
 import signal
@@ -13,8 +14,16 @@ import pytest
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = Path(os.environ["MUTANTS_FIRST"]).read_text().splitlines()
-    rank = {name: number for number, name in enumerate(names)}
-    items.sort(key=lambda item: rank.get(item.nodeid, len(rank)))
+
+    def rank(item: pytest.Item) -> int:
+        found = (n for n, name in enumerate(names) if _begins(item, name))
+        return next(found, len(names))
+
+    items.sort(key=rank)
+
+
+def _begins(item: pytest.Item, name: str) -> bool:
+    return item.nodeid.startswith(name)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,13 +14,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.engine.programs import PARTS
 from tests.mutants.native import COMPILER, Native
 from tests.mutants.site import Site
 
 REPO = Path(__file__).parents[2]
 # The engine's proof by enumeration fails for most mutants of the engine, and
-# takes a quarter of the time of tests/host.
+# takes a few seconds.
 _ENUMERATE = ["-m", "tests.engine", "enumerate", "short"]
+_PROGRAM = "tests/unit/test_engine.py::test_a_part"
+_AT_LIMIT = ", at the time limit"
+_SIGNAL = ", by signal "
 # All tests, compared to one of them, at the most.
 _TESTS = 20
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py(?:::.*?)?)(?: - |$)", re.M)
@@ -32,6 +36,13 @@ def is_native(site: Site) -> bool:
 
 class Broken(Exception):
     """The tests do not pass without a mutant, or could not be run."""
+
+
+def _programs(path: str) -> list[str]:
+    """What the names of the tests begin with that are of a file alone."""
+    stem = Path(path).stem
+    names = [name for name, files in PARTS.items() if stem == files[0]]
+    return [f"{_PROGRAM}[{name}-" for name in names]
 
 
 class Killers:
@@ -47,7 +58,9 @@ class Killers:
         """Those of this file before those of the others."""
         ranked = [key for key, _ in self._counts.most_common()]
         ranked.sort(key=lambda key: key[0] != path)
-        return list(dict.fromkeys(test for _, test in ranked))
+        own = [test for file, test in ranked if file == path]
+        others = [test for _, test in ranked]
+        return list(dict.fromkeys([*own, *_programs(path), *others]))
 
 
 class Scratch:
@@ -61,6 +74,7 @@ class Scratch:
         self._tests = tests
         self._limit = limit
         self._native: Native | None = None
+        self._sound: set[str] = set()
         for name in _files():
             target = self._root / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +99,7 @@ class Scratch:
                 return self.test(killers.order(site.path))
             if not self._native.compile(path):
                 return ""
-            if killer := self._enumerate(path):
+            if path.suffix != ".pyx" and (killer := self._enumerate()):
                 return killer
             if not self._native.link(path):
                 return ""
@@ -96,25 +110,44 @@ class Scratch:
             if self._native:
                 self._native.restore()
 
-    def _enumerate(self, path: Path) -> str | None:
-        if path.suffix not in (".c", ".h"):
-            return None
+    def confirm(self, killer: str) -> None:
+        """Once for each: without a mutant what has killed one must pass.
+
+        :raises Broken: if it does not
+        """
+        name = killer.removesuffix(_AT_LIMIT).partition(_SIGNAL)[0]
+        if name in self._sound:
+            return
+        self._sound.add(name)
+        if name == "enumerate":
+            failed = self._enumerate()
+        else:
+            failed = self.test(tests=[name] if "::" in name else None)
+        if failed:
+            raise Broken(f"without any mutant {failed} fails")
+
+    def _enumerate(self) -> str | None:
         code, _ = self._run(_ENUMERATE, until="enumerate --only")
         if code is None:
-            return "enumerate, at the time limit"
+            return f"enumerate{_AT_LIMIT}"
         return "enumerate" if code else None
 
-    def test(self, first: Sequence[str] = ()) -> str | None:
+    def test(
+        self, first: Sequence[str] = (), tests: Sequence[str] | None = None
+    ) -> str | None:
         """The test that fails, or why there is none; None if all pass."""
         self._first.write_text("\n".join(first))
+        now = self._first.with_suffix(".now")
+        now.write_text("pytest")
         command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        command += ["-p", "tests.mutants.order", *self._tests]
+        command += ["-p", "tests.mutants.order", *(tests or self._tests)]
         code, output = self._run(command, self._limit * _TESTS)
         if code in (None, -signal.SIGALRM, -signal.SIGPROF):
-            now = self._first.with_suffix(".now").read_text()
-            return f"{now}, at the time limit"
+            return f"{now.read_text()}{_AT_LIMIT}"
         if code == 0:
             return None
+        if code < 0:
+            return f"{now.read_text()}{_SIGNAL}{-code}"
         failed = _FAILED.search(output)
         if failed:
             return failed[1]
@@ -205,11 +238,8 @@ def _files() -> list[str]:
 def scratches(
     number: int, tests: Sequence[str], limit: float
 ) -> Iterator[list[Scratch]]:
-    """So many copies, in which the tests pass."""
+    """So many copies."""
     with tempfile.TemporaryDirectory(prefix="ibhostdev-mutants-") as folder:
-        made = [
+        yield [
             Scratch(Path(folder) / str(n), tests, limit) for n in range(number)
         ]
-        if failed := made[0].test():
-            raise Broken(f"without any mutant {failed} fails")
-        yield made

@@ -11,29 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.programs import PARTS
+
 ENGINE = Path("ibhostdev/_native/engine")
 PROGRAMS = Path("tests/engine")
 
-# What each needs besides itself.
-FILES = {
-    "lock": ["lock", "error", "text"],
-    "malformed": ["rtnetlink"],
-    "messages": ["rtnetlink"],
-    "netlink_ask": ["netlink_ask", "rtnetlink"],
-    "netlink_set": ["netlink_set", "rtnetlink"],
-    "parallel": ["parallel"],
-    "simulated": ["simulated", "system", "rtnetlink", "lock", "error", "text"],
-    "system": [
-        *("system", "lock", "error", "text"),
-        *("netlink_ask", "netlink_set", "rtnetlink"),
-    ],
-}
 # Where memory is to be short, as a test wants it, no sanitizer can run.
 UNCHECKED = {"parallel"}
 
 
 def cases():
-    for name in FILES:
+    for name in PARTS:
         text = (PROGRAMS / f"test_{name}.c").read_text()
         for test in re.findall(r"^TEST\((\w+)\)$", text, re.MULTILINE):
             yield pytest.param(name, test, id=f"{name}-{test}")
@@ -56,7 +44,7 @@ def program(tmp_path_factory):
                     *("-Werror", "-Iinclude", f"-I{ENGINE}", "-pthread"),
                     *([] if name in UNCHECKED else sanitizers),
                     *("-o", built[name], PROGRAMS / f"test_{name}.c"),
-                    *(ENGINE / f"{file}.c" for file in FILES[name]),
+                    *(ENGINE / f"{file}.c" for file in PARTS[name]),
                 ],
                 check=True,
             )

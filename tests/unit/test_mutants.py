@@ -26,6 +26,7 @@ static const int table[] = { 1, 2 };
 static int look(struct one *a, int (*b)(void))
 {
 	const char *text = "a && b";
+	char room[8 + 1], *at = &room[0];
 
 	if (a->n < 3 && !b)
 		return -EINVAL;
@@ -82,6 +83,11 @@ def test_python():
 def test_c():
     head = "- if (a->n < 3 && !b)"
     assert made(c.sites("look.c", C)) == [
+        (
+            "constant off by one",
+            "- char room[8 + 1], *at = &room[0];",
+            "+ char room[8 + 1], *at = &room[1];",
+        ),
         ("< turned", head, "+ if (a->n >= 3 && !b)"),
         ("constant off by one", head, "+ if (a->n < 4 && !b)"),
         ("|| for &&", head, "+ if (a->n < 3 || !b)"),
@@ -233,6 +239,23 @@ def test_a_sample_is_the_same_each_time(tree, capsys):
     ]
     assert told[0] == told[1] != told[2]
     assert "3 places" in told[0][1].out
+
+
+def test_it_goes_on_where_it_ended(tree, capsys):
+    code, said = run(capsys, "look.py", "--minutes", "0")
+    assert code == 0
+    assert "0 mutants, 0 alive" in said.out
+    assert "--from 1" in said.out
+    code, said = run(capsys, "look.py", "--from", "2")
+    assert code == 1
+    assert "one: raise" not in said.out
+    assert "   2 LIVES  look.py:4 two: raise dropped" in said.out
+
+
+def test_what_is_equal_is_there():
+    known = equal.read(scratch.REPO / "tests/mutants/equal.txt")
+    names = {equal.name(site) for site in tool.find(tool.ENGINE)}
+    assert set(known) <= names
 
 
 @pytest.mark.parametrize("text", ["look.py look\n", "a b\n- c\nd\n+ e\n"])
