@@ -93,7 +93,7 @@ bool scene_possible(enum setting setting, unsigned int layout,
 		enum family family =
 			families[setting][layouts[layout].spots[i].pf];
 
-		if (states[i] == NEXT && i + 1 >= layouts[layout].count)
+		if (states[i] == NEXT && layouts[layout].count == 1)
 			return false;
 		if (family != CX3)
 			continue;
@@ -182,6 +182,7 @@ static void set(const struct scene *scene, struct machine *machine,
 {
 	struct pf *pf = &machine->pfs[spot.pf];
 	uint64_t node = scene_node(scene, vif), guid = scene_guid(vif);
+	unsigned int next = (vif + 1) % scene->count;
 
 	switch (state) {
 	case FRESH:
@@ -220,9 +221,9 @@ static void set(const struct scene *scene, struct machine *machine,
 		drive(machine, spot, VFIO, false, 0);
 		break;
 	case NEXT:
-		put(machine, spot, scene_node(scene, vif + 1),
-		    scene_guid(vif + 1), FOLLOW, true);
-		drive(machine, spot, OWN, false, scene_node(scene, vif + 1));
+		put(machine, spot, scene_node(scene, next), scene_guid(next),
+		    FOLLOW, true);
+		drive(machine, spot, OWN, false, scene_node(scene, next));
 		break;
 	case UNKNOWN:
 		put(machine, spot, others, others, FOLLOW, false);

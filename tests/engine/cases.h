@@ -34,7 +34,7 @@ enum state {
 	LOW, /* right but down */
 	MIXED_NODE, /* right but for the node GUID, which is another's */
 	OTHERS, /* another tenant's, for all that is known in no guest */
-	NEXT, /* with the GUID of the batch's next VIF */
+	NEXT, /* with the GUID of the batch's next VIF, the last the first's */
 	UNKNOWN, /* another's, but not known by netlink */
 	UNKNOWN_RIGHT,
 	STALE, /* idle, but its own driver shows the VIF's GUID */

@@ -274,8 +274,13 @@ static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } share_of(
 	bool common = scene->act == PLUG_ALL || scene->act == UNPLUG_ALL;
 	bool lonely = scene->stray == NO_STRAY;
 
-	for (i = 0; i < count; i++)
-		rare += !is_few(scene->states[i]);
+	for (i = 0; i < count; i++) {
+		/* A GUID that comes back to who had it. */
+		bool back = scene->act == BACK && scene->states[i] == NEXT;
+
+		rare += !is_few(scene->states[i]) && !back;
+		common |= back && count == 2;
+	}
 	if (full) {
 		if (count == 1 || (count == 2 && !rare && lonely))
 			return ALL_FAULTS;

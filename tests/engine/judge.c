@@ -242,7 +242,8 @@ static void judge_result(struct trial *trial, unsigned int i)
 	    vif_on(trial->scene, &trial->start, pf, vf) != (int)i)
 		return;
 	vport = &now->pfs[pf].vports[vf + 1];
-	changed = now->pfs[pf].family == CX3 && trial->scene->act != LOWER ?
+	changed = now->pfs[pf].family == CX3 && trial->scene->act != LOWER &&
+				  trial->scene->act != BACK ?
 			  machine_owner(now, pf, vf, FIRST) !=
 				  machine_owner(&trial->start, pf, vf, FIRST) :
 			  !same_vf(&trial->start, now, pf, vf);

@@ -52,6 +52,45 @@ static bool may_adjust(const struct trial *trial,
 			       command->value == DOWN;
 }
 
+/* Whether somebody has to expect that what is written is what is there then:
+ * nothing was lied to the call. What is undone has been on the way before. */
+static bool is_sure(const struct scripted *system, enum act act)
+{
+	if (!system->fault_count)
+		return true;
+	return act == BACK && system->fault_count == 1 &&
+	       (system->faults[0].kind == COMMAND ||
+		system->faults[0].kind == COMMANDS ||
+		system->faults[0].kind == CRASH ||
+		system->faults[0].kind == STOP);
+}
+
+/* No GUID is on two VFs of a fabric at any time, as far as it is known who
+ * has which. */
+static void judge_twins(struct scripted *system, const struct trial *trial,
+			const struct command *command)
+{
+	const struct scene *scene = trial->scene;
+	const struct machine *now = &system->machine;
+	unsigned int pf, vf;
+
+	if (!((command->kind == SET_VPORT && command->what != POLICY) ||
+	      (command->kind == SET_ALIAS && command->port == FIRST)) ||
+	    idle(command->value) || !is_sure(system, scene->act))
+		return;
+	for (pf = 0; pf < PFS; pf++)
+		for (vf = 0; vf < now->pfs[pf].numvfs; vf++)
+			if ((pf != command->pf || vf != command->vf) &&
+			    machine_has(now, pf, vf, FIRST, command->value) &&
+			    knows_guids(&trial->start, pf, vf) &&
+			    !now->pfs[pf].vfs[vf].silent &&
+			    (scene->setting != TWO_FABRICS ||
+			     pf == command->pf))
+				scripted_wrong(system, "gives VF %u of PF %u "
+					       "a GUID that another has",
+					       command->vf, command->pf);
+}
+
 void judge_command(struct scripted *system, struct caller *caller,
 		   const struct command *command)
 {
@@ -71,6 +110,7 @@ void judge_command(struct scripted *system, struct caller *caller,
 	}
 	if (command->port > FIRST && command->kind == SET_ALIAS)
 		scripted_wrong(system, "writes to the other port");
+	judge_twins(system, trial, command);
 	if (command->kind == BIND || command->kind == UNBIND) {
 		if (command->driver != OWN || !act_unplugs(scene->act) ||
 		    scene->act == UNPLUG_KEEP)

@@ -137,6 +137,58 @@ def test_a_guid_that_goes_back_and_forth(bed, swapped):
     assert bed.seen(0)[1] == Seen(ONES, ONES, "down")
 
 
+@pytest.mark.parametrize(
+    "flavour", ["netlink", "ofed", "files", "mlx4"], indirect=True
+)
+def test_two_vfs_that_swap_their_guids(bed, flavour):
+    """Each is relieved of the other's before it gets its own: no two have
+    one at any time."""
+    host = bed.connect()
+    batch = vifs(bed, 1, 2)
+    host.plug(vifs(bed, 2, 1))
+    before = bed.seen(0)
+    states = befores(host.plug(batch))
+    assert bed.seen(0)[:2] == [flavour.seen(guid(1)), flavour.seen(guid(2))]
+    bed.reset_counts()
+    result = host.restore(batch, states)
+    assert bed.seen(0) == before
+    assert before[:2] == [flavour.seen(guid(2)), flavour.seen(guid(1))]
+    assert all(one.changed and one.verified for one in result.results)
+    assert result.warnings == ()
+    bed.reset_counts()
+    host.restore(batch, states)
+    assert bed.counts().modify == 0
+
+
+@pytest.mark.parametrize("flavour", ["netlink", "ofed"], indirect=True)
+def test_a_swap_of_which_one_cannot_let_go(bed, flavour):
+    """The other is not given what it still has."""
+    host = bed.connect()
+    batch = vifs(bed, 1, 2)
+    host.plug(vifs(bed, 2, 1))
+    before = bed.seen(0)
+    states = befores(host.plug(batch))
+    bed.fail(bed.vf(0, 0), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        host.restore(batch, states)
+    bed.heal()
+    assert all(one.error for one in caught.value.result.results)
+    assert [seen.port for seen in bed.seen(0)[:2]] == [guid(1), ONES]
+    host.restore(batch, states)
+    assert bed.seen(0) == before
+
+
+def test_a_guid_that_two_are_to_have_again(bed):
+    """Whatever somebody has kept of them: the first gets it."""
+    bed.build(Hca("mlx5-ofed", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2))
+    was = VfState(Guid.parse(guid(3)), Guid.parse(guid(3)), Policy.UP)
+    result = host.restore(vifs(bed, 1, 2), [was, was])
+    assert [seen.port for seen in bed.seen(0)] == [guid(3), ONES]
+    assert any("is left idle" in text for text in result.warnings)
+
+
 def test_a_guid_that_a_third_vf_has_by_now(bed, swapped):
     """No two may have it."""
     host, batch, states, _ = swapped

@@ -741,6 +741,8 @@ struct change *changes_sharing(const struct changes *changes,
 			       const struct side *side, unsigned int index);
 /* The one of a VIF's GUIDs that is held there. */
 uint64_t guid_held(const struct ibh_vif *vif, const struct holder *holder);
+/* `change` comes after that of a VF that is made idle, if that is done. */
+struct ibh_error *come_after(struct change *change, struct change *moved);
 /* A VF that holds a VIF's GUID is made idle, once, and before `change`. */
 struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
 			     struct holder *holder, struct change *change);

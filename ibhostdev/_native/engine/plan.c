@@ -142,12 +142,23 @@ uint64_t guid_held(const struct ibh_vif *vif, const struct holder *holder)
 		       vif->port_guid;
 }
 
+struct ibh_error *come_after(struct change *change, struct change *moved)
+{
+	struct change **grown = realloc(
+		change->moves, (change->move_count + 1) * sizeof(*grown));
+
+	if (!grown)
+		return no_memory();
+	change->moves = grown;
+	grown[change->move_count++] = moved;
+	return NULL;
+}
+
 struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
 			     struct holder *holder, struct change *change)
 {
 	struct change *moved = changes_sharing(&run->first, holder->side,
 					       holder->vf.index);
-	struct change **grown;
 	struct ibh_error *error;
 
 	if (!moved) {
@@ -158,13 +169,7 @@ struct ibh_error *move_first(struct run *run, const struct ibh_vif *vif,
 		if (error)
 			return error;
 	}
-	grown = realloc(change->moves,
-			(change->move_count + 1) * sizeof(*grown));
-	if (!grown)
-		return no_memory();
-	change->moves = grown;
-	grown[change->move_count++] = moved;
-	return NULL;
+	return come_after(change, moved);
 }
 
 /* ---- states ------------------------------------------------------------ */

@@ -75,6 +75,7 @@ static void result_of(const struct run *run, struct change *change,
 	if (done && (done->tried || done->has_after)) {
 		result->after = done->after;
 		result->has_after = done->has_after;
+		result->verified = result->verified && done->verified;
 	} else {
 		result->after = change->before;
 		result->has_after = true;

@@ -80,13 +80,23 @@ static bool loses(const struct run *run, const struct side *side,
 	return change && !has(&change->wanted, guid);
 }
 
-/* Whether another VF has a GUID that is to be given back, and keeps it. */
+/* Whether another VF has a GUID that is to be given back, and keeps it, or
+ * was given it back before. */
 static bool is_kept(const struct run *run, const struct change *change,
 		    uint64_t guid, char address[IBH_PCI_TEXT + 1])
 {
 	unsigned int n;
 	size_t i;
 
+	for (i = 0; run->then.changes[i] != change; i++) {
+		const struct change *other = run->then.changes[i];
+
+		if (!change_needed(other) || !has(&other->wanted, guid) ||
+		    apart(run, change->vif, other->side))
+			continue;
+		strcpy(address, other->address);
+		return true;
+	}
 	for (i = 0; i < run->side_count; i++) {
 		const struct side *side = &run->sides[i];
 
@@ -134,6 +144,53 @@ static struct ibh_error *keep_from(struct run *run, struct change *change)
 	return NULL;
 }
 
+/* Whether a VF is given a GUID that another one has now. */
+static bool is_after(const struct run *run, const struct change *change,
+		     const struct change *holder)
+{
+	const struct ibh_state *now = &holder->before;
+	bool port = now->have & IBH_HAVE_PORT && !guid_is_idle(now->port);
+	bool node = now->have & IBH_HAVE_NODE && !guid_is_idle(now->node);
+
+	return change != holder && change_needed(change) &&
+	       ((port && has(&change->wanted, now->port)) ||
+		(node && has(&change->wanted, now->node))) &&
+	       !apart(run, change->vif, holder->side);
+}
+
+/* A VF that loses a GUID to another of the batch is made idle before: in
+ * whatever order they are written, no two have it. */
+static struct ibh_error *lose_first(struct run *run, struct change *holder)
+{
+	struct change *moved = NULL;
+	struct ibh_error *error = NULL;
+	size_t i;
+
+	for (i = 0; i < run->then.count && !error; i++) {
+		struct change *change = run->then.changes[i];
+
+		if (!is_after(run, change, holder))
+			continue;
+		if (!moved) {
+			moved = change_idle(holder->side, &holder->vf,
+					    holder->vif);
+			error = moved ? changes_add(&run->first, moved) :
+					fail(T_MEMORY, NULL, NULL, 0, NULL,
+					     NULL, NULL);
+		}
+		if (!error)
+			error = come_after(change, moved);
+	}
+	if (error || !moved)
+		return error;
+	/* Its own turn comes after that, with all that it is to have, unless
+	 * it is to be idle. */
+	holder->write = difference(&moved->wanted, &holder->wanted);
+	if (holder->write.have || holder->wanted.have & IBH_HAVE_PKEYS)
+		holder->write = holder->wanted;
+	return come_after(holder, moved);
+}
+
 struct ibh_error *plan_restore(struct run *run)
 {
 	struct ibh_error *error = plan_each(run, back);
@@ -142,5 +199,7 @@ struct ibh_error *plan_restore(struct run *run)
 	/* Once it is known who is given what back. */
 	for (i = 0; i < run->then.count && !error; i++)
 		error = keep_from(run, run->then.changes[i]);
+	for (i = 0; i < run->then.count && !error; i++)
+		error = lose_first(run, run->then.changes[i]);
 	return error;
 }
