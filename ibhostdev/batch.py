@@ -41,8 +41,11 @@ class Vif(NamedTuple):
     ``guid`` is the port GUID, by which the fabric knows it, and the node
     GUID too unless ``node_guid`` is another. Unplug goes by either of them,
     and ``pci`` is a hint for it, and may be missing. ``pkey`` is the partition
-    that the subnet manager is to put the port into: it is for who tells that
-    (hooks, ``ibhostdev fabric``), and nothing of it is written here.
+    that it is to be in. On mlx4 a plug puts it first, as a full member if
+    it is to be both, once the subnet manager has given it to the PF's port;
+    without one the first entry is left to others, as Neutron's agent. On mlx5
+    it is the subnet manager's to give: for who tells that (hooks, ``ibhostdev
+    fabric``), and nothing of it is written here.
     """
 
     pci: PciAddress | None

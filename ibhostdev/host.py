@@ -33,7 +33,6 @@ from ibhostdev.inventory import (
     DEVICES,
     MECHANISMS,
     Endpoint,
-    Family,
     Pf,
     Policy,
     Vf,
@@ -66,7 +65,8 @@ class Host:
     may not say that a GUID is free elsewhere.
     ``ebrctl`` runs the vendor's program for PFs that nothing else serves,
     ``ebrctl_at_once`` calls at a time; with None there is none. mlx4's subnet
-    manager has ``settle_seconds`` to agree to GUIDs. ``journal`` is the socket
+    manager has ``settle_seconds`` to agree to GUIDs, and again to give P_Keys
+    that VIFs name. ``journal`` is the socket
     of systemd's journal that each identity given and taken is told to
     (``ibhostdev.journal``). ``counted`` has batches counted beside the locks
     (``ibhostdev.counters``).
@@ -291,7 +291,6 @@ class Host:
         """
         self._check(mechanism)
         with self._counted("plug", vifs, dry_run):
-            self._require_pkeys(vifs)
             made, moved, warnings = self._engine.plug(
                 vifs,
                 None if policy is None else Policy(policy),
@@ -426,24 +425,6 @@ class Host:
             raise
         finally:
             watch.end(reason)
-
-    def _require_pkeys(self, vifs: Sequence[Vif]) -> None:
-        """mlx4's are the host's business, and not written yet: a guest must
-        not be taken for a member of a partition that it is not in."""
-        asking = [vif for vif in vifs if vif.pkey is not None and vif.pci]
-        if not asking:
-            return
-        found = self.locate([vif.pci for vif in asking if vif.pci])
-        for vif, vf in zip(asking, found, strict=True):
-            if isinstance(vf, Vf) and vf.pf.family is Family.MLX4:
-                raise InvalidInput(
-                    f"P_Key {vif.pkey} cannot be given: on mlx4 the host "
-                    "gives the default partition's only",
-                    vf.pci,
-                    "pkey",
-                    cure="leave pkey out, or take a VF of a ConnectX-4 or "
-                    "later, whose partition is the subnet manager's to give",
-                )
 
     def _check(self, mechanism: str | None) -> None:
         if mechanism is not None and mechanism not in self._mechanisms:

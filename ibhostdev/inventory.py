@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 
 DEVICES = "bus/pci/devices"
 DRIVERS = "bus/pci/drivers"
@@ -35,8 +36,11 @@ class VfState(NamedTuple):
     """Identity and policy of a VF; None is not known, or not there (mlx4 has
     neither node GUIDs nor policies of VFs).
 
-    ``pkeys`` are mlx4's two ``pkey_idx`` entries, as sysfs shows them;
-    ``pending`` that the subnet manager has not agreed to the GUID.
+    ``pkeys`` are mlx4's two ``pkey_idx`` entries, as sysfs shows them: places
+    in the table of the PF's port. ``pkey`` is the P_Key at the first of them,
+    where it was looked up: in results of a plug whose VIF names one, and in
+    what Host.with_pkeys() gives. ``pending`` says that the subnet manager has
+    not agreed to the GUID.
     """
 
     node_guid: Guid | None = None
@@ -44,6 +48,7 @@ class VfState(NamedTuple):
     policy: Policy | None = None
     pkeys: tuple[str, str] | None = None
     pending: bool = False
+    pkey: PKey | None = None
 
     @property
     def owner(self) -> Guid | None:
@@ -71,6 +76,8 @@ class VfState(NamedTuple):
             guids = ["idle"]
         if self.policy is not None:
             guids.append(f"policy {self.policy}")
+        if self.pkey is not None:
+            guids.append(f"P_Key {self.pkey}")
         if known is None:
             guids.insert(0, "GUID not known")
         return ", ".join(guids)

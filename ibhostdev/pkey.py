@@ -73,8 +73,7 @@ class PKey(_Fields):
             raise _wrong(text, "is reserved and no partition's P_Key")
         word = found["membership"]
         if word is None:
-            full = value & _FULL
-            return cls(number, Membership.FULL if full else Membership.LIMITED)
+            return cls._of(value)
         try:
             membership = Membership(word.lower())
         except ValueError:
@@ -82,6 +81,18 @@ class PKey(_Fields):
         if value & _FULL and membership is Membership.LIMITED:
             raise _wrong(text, "has a full member's bit, and says limited")
         return cls(number, membership)
+
+    @classmethod
+    def of_entry(cls, value: int) -> Self | None:
+        """From an entry of a port's table; None for one that is none's."""
+        return cls._of(value) if value & ~_FULL else None
+
+    @classmethod
+    def _of(cls, value: int) -> Self:
+        full = value & _FULL
+        return cls(
+            value & ~_FULL, Membership.FULL if full else Membership.LIMITED
+        )
 
     @property
     def values(self) -> tuple[int, ...]:

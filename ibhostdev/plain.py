@@ -52,6 +52,7 @@ def state_to_plain(state: VfState | None) -> dict[str, str | None]:
         "node_guid": _text(state.node_guid),
         "port_guid": _text(state.port_guid),
         "policy": _text(state.policy),
+        "pkey": None if state.pkey is None else str(state.pkey),
     }
 
 

@@ -78,6 +78,11 @@ class Testbed(Protocol):
         """Until the next build() the kernel has too little room for what it
         is to tell about the VFs of one PF (EMSGSIZE), but not in a dump."""
 
+    def pkeys(self, *pkeys: int) -> None:
+        """Until the next build() the ports of PFs have these in the first
+        places of their tables, from the subnet manager; so many that none is
+        at the last place, which stands for none."""
+
     def counts(self) -> Counts: ...
     def reset_counts(self) -> None: ...
     def write(self, path: str, value: object) -> None: ...

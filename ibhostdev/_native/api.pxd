@@ -69,10 +69,12 @@ cdef extern from "ibhostdev/engine.h" nogil:
         IBH_HAVE_PORT
         IBH_HAVE_POLICY
         IBH_HAVE_PKEYS
+        IBH_HAVE_PKEY
 
     struct ibh_state:
         uint64_t node
         uint64_t port
+        uint16_t pkey
         uint8_t have
         uint8_t policy
         bint pending
@@ -215,6 +217,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
         bint has_pci
         uint64_t port_guid
         uint64_t node_guid
+        uint16_t pkey
         const char *network
 
     enum ibh_stage:

@@ -163,11 +163,13 @@ cdef class Vifs:
             vif = &self.vifs[i]
             if not isinstance(one, Vif):
                 raise TypeError(f"no Vif: {one!r}")
-            # The P_Key is the subnet manager's business.
-            pci, guid, network, node_guid, _ = <tuple>one
+            pci, guid, network, node_guid, pkey = <tuple>one
             vif.port_guid = _number(guid)
             if node_guid is not None:
                 vif.node_guid = _other(node_guid)
+            if pkey is not None:
+                # A member of both kinds is a full one first.
+                vif.pkey = pkey.values[0]
             if pci is not None:
                 fill_pci(&vif.pci, pci)
                 vif.has_pci = True

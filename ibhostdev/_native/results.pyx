@@ -11,6 +11,7 @@ from libc.string cimport memchr, memcpy, strlen
 
 from ibhostdev._native.api cimport (
     IBH_HAVE_NODE,
+    IBH_HAVE_PKEY,
     IBH_HAVE_PKEYS,
     IBH_HAVE_POLICY,
     IBH_HAVE_PORT,
@@ -45,6 +46,7 @@ from ibhostdev.inventory import (
     VfState,
 )
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size,
@@ -79,6 +81,7 @@ cdef packed struct State:
     uint8_t have
     uint8_t policy
     uint8_t pending
+    uint16_t pkey
     char pkeys[2][8]
 
 
@@ -214,6 +217,9 @@ cdef int _pack_state(State *packed, state) except -1:
         for i in range(2):
             pkey = state.pkeys[i].encode()[:IBH_PKEY - 1]
             memcpy(packed.pkeys[i], <const char *>pkey, len(pkey))
+    if state.pkey is not None:
+        packed.have |= IBH_HAVE_PKEY
+        packed.pkey = state.pkey.values[0]
     packed.pending = state.pending
     return 0
 
@@ -258,6 +264,7 @@ cdef void _pack(State *packed, const ibh_state *state) noexcept nogil:
     packed.have = state.have
     packed.policy = state.policy
     packed.pending = state.pending
+    packed.pkey = state.pkey
     memcpy(packed.pkeys, state.pkeys, sizeof(packed.pkeys))
 
 
@@ -276,6 +283,7 @@ cdef _state(const State *packed):
     state.have = packed.have
     state.policy = packed.policy
     state.pending = packed.pending
+    state.pkey = packed.pkey
     memcpy(state.pkeys, packed.pkeys, sizeof(packed.pkeys))
     return state_of(&state)
 
@@ -288,6 +296,7 @@ cdef state_of(const ibh_state *state):
         (text_of(state.pkeys[0]), text_of(state.pkeys[1]))
         if state.have & IBH_HAVE_PKEYS else None,
         state.pending,
+        PKey.of_entry(state.pkey) if state.have & IBH_HAVE_PKEY else None,
     ))
 
 

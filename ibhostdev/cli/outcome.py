@@ -157,7 +157,8 @@ def _state(state: VfState | None, vif: Vif) -> Cell:
         what = "half its own"
     else:
         what = owner.mac or str(owner)
-    return f"{what}, {state.policy}" if state.policy else what, ""
+    told = (state.policy, state.pkey and f"P_Key {state.pkey}")
+    return ", ".join([what, *filter(None, told)]), ""
 
 
 def _outcome(one: VfResult, done: str, dry_run: bool) -> Cell:

@@ -23,7 +23,8 @@ from ibhostdev.simulate.model import (
 )
 
 _UP = "../../../.."  # from a PCI device, and from a driver, to the root
-_PKEYS = [0xFFFF, 0x7FFF] + [0] * (MLX4_PKEYS - 2)
+# Of an mlx4 port: the default partition, and a tenant's.
+_PKEYS = [0xFFFF, 0x7FFF, 0x8001] + [0] * (MLX4_PKEYS - 3)
 #: What reading a file gives whose firmware query fails: EIO, from offset 0
 #: of one's own memory. A plain file cannot fail.
 _EIO = "/proc/self/mem"

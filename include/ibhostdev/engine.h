@@ -93,17 +93,23 @@ enum ibh_policy { IBH_FOLLOW = 0, IBH_UP = 1, IBH_DOWN = 2 };
 #define IBH_HAVE_PORT 2u
 #define IBH_HAVE_POLICY 4u
 #define IBH_HAVE_PKEYS 8u
+#define IBH_HAVE_PKEY 16u
 
 #define IBH_PKEY 8 /* "none", or an index of the port's table, and a NUL */
 
 /*
  * Identity and policy of a VF, as far as `have` says; what it does not have
  * is not known, or not there (mlx4 has neither node GUIDs nor policies of
- * VFs). `pkeys` are mlx4's two pkey_idx entries as sysfs shows them,
- * `pending` says that the subnet manager has not agreed to the GUID.
+ * VFs). `pkeys` are mlx4's two pkey_idx entries as sysfs shows them: places in
+ * the table of the PF's port; `pkey` is what that table has at the first of
+ * them, 0 for nothing (drivers/infiniband/hw/mlx4/sysfs.c, show_port_pkey()
+ * and show_phys_port_pkey()), and known only in results of plugs whose VIFs
+ * name a P_Key. `pending` says that the subnet manager has not agreed to the
+ * GUID.
  */
 struct ibh_state {
 	uint64_t node, port;
+	uint16_t pkey;
 	uint8_t have;
 	uint8_t policy; /* enum ibh_policy */
 	bool pending;
@@ -253,7 +259,9 @@ struct ibh_options {
 	 * 0 is the kernel itself. */
 	uint32_t netlink_port, sysfs_port;
 	unsigned int lock_ms; /* wait for a PF's lock; 0: 180 s */
-	unsigned int patience_ms; /* for the subnet manager (mlx4); 0: 10 s */
+	/* For the subnet manager (mlx4), to agree to GUIDs and again to give
+	 * P_Keys; 0: 10 s */
+	unsigned int patience_ms;
 	const struct ibh_mapping *mappings; /* none: all PFs are one fabric */
 	size_t mapping_count;
 	/* They are nobody's word for which PFs are apart: VFs have to be
@@ -339,11 +347,18 @@ IBH_PUBLIC bool ibh_asks_files(struct ibh_host *host, const struct ibh_pf *pf,
 /*
  * A port: the GUIDs it is to have, and on which VF. For unplug the address
  * is a hint and may be missing. `node_guid` 0 is the same as `port_guid`.
+ *
+ * `pkey` is for plugs: the P_Key that the VF is to have first, with the bit of
+ * full members (0x8000) or without, as a port's table has it (InfiniBand
+ * Architecture Specification, volume 1, 10.9.1.1); 0 leaves the first entry to
+ * others. It is written on mlx4 alone; on mlx5 the subnet manager gives it, by
+ * the GUID.
  */
 struct ibh_vif {
 	struct ibh_pci pci;
 	bool has_pci;
 	uint64_t port_guid, node_guid;
+	uint16_t pkey;
 	const char *network; /* physical; NULL is any */
 };
 
@@ -418,7 +433,10 @@ struct ibh_batch {
 
 /*
  * Give VFs the identities of VIFs, and make their links follow the fabric.
- * What is right already is not written. Returns -1, with nothing written,
+ * On mlx4 a P_Key that is named is put first, once the subnet manager has
+ * given it to the PF's port, the default partition behind it; without one the
+ * first entry of a VF with a new identity is none. What is right already is
+ * not written. Returns -1, with nothing written,
  * for a batch that is bad, or whose VFs or locks cannot be had; else 0 and
  * *batch, whose results may be errors.
  */

@@ -7,16 +7,18 @@
 #include "cases.h"
 
 #define SPARE 3u /* the VF beside those of the batch */
+#define LATE 30 /* ms */
 
 const char *const setting_names[SETTINGS] = {
 	"two-stock", "two-ofed", "no-netdev", "two-cx3", "mixed",
 	"old-kernel", "long-kernel", "two-fabrics", "two-guids",
+	"cx3-pkeys", "cx3-without",
 };
 
 const char *const state_names[STATES] = {
 	"fresh", "idle", "right", "half-node", "half-port", "low",
 	"mixed-node", "others", "next", "unknown", "unknown-right", "stale",
-	"guest-right", "guest-others", "guest-mixed", "guest-idle",
+	"guest-right", "guest-others", "guest-mixed", "guest-low", "guest-idle",
 	"guest-unknown", "silent", "absent",
 };
 
@@ -35,7 +37,8 @@ static const enum family families[SETTINGS][PFS] = {
 	[NO_NETDEV] = { OFED, STOCK },	   [TWO_CX3] = { CX3, CX3 },
 	[MIXED] = { CX3, OFED },	   [OLD_KERNEL] = { STOCK, STOCK },
 	[LONG_KERNEL] = { STOCK, STOCK },  [TWO_FABRICS] = { STOCK, STOCK },
-	[TWO_GUIDS] = { STOCK, OFED },
+	[TWO_GUIDS] = { STOCK, OFED },	   [CX3_PKEYS] = { CX3, CX3 },
+	[CX3_WITHOUT] = { CX3, CX3 },
 };
 
 static const struct {
@@ -87,6 +90,7 @@ static uint64_t others_guid(unsigned int vf)
 bool scene_possible(enum setting setting, unsigned int layout,
 		    const enum state states[BATCH])
 {
+	bool partitions = setting == CX3_PKEYS || setting == CX3_WITHOUT;
 	unsigned int i;
 
 	for (i = 0; i < layouts[layout].count; i++) {
@@ -95,13 +99,18 @@ bool scene_possible(enum setting setting, unsigned int layout,
 
 		if (states[i] == NEXT && layouts[layout].count == 1)
 			return false;
+		if (states[i] == GUEST_LOW && !partitions)
+			return false;
 		if (family != CX3)
 			continue;
 		switch (states[i]) {
 		case HALF_PORT:
 		case LOW:
-		case MIXED_NODE:
 		case GUEST_MIXED:
+			if (!partitions)
+				return false;
+			break;
+		case MIXED_NODE:
 		case UNKNOWN:
 		case UNKNOWN_RIGHT:
 		case STALE: /* mlx4's own driver is left alone */
@@ -161,9 +170,21 @@ static void put(struct machine *machine, struct spot spot, uint64_t node,
 
 		alias->admin[entry] = port;
 		alias->agreed[entry] = port == ONES ? 0 : port;
-		alias->pkeys[spot.vf][0] = port && port != ONES ? 3 : 0;
-		alias->pkeys[spot.vf][1] = port && port != ONES ? 2 : NONE;
+		alias->pkeys[spot.vf][0] =
+			port && port != ONES ? TENANT_AT : 0;
+		alias->pkeys[spot.vf][1] =
+			port && port != ONES ? DEFAULT_AT : NONE;
 	}
+}
+
+/* mlx4: a VF that has its GUID, and another P_Key or none. */
+static void move(struct machine *machine, struct spot spot, uint8_t place)
+{
+	struct pf *pf = &machine->pfs[spot.pf];
+	unsigned int n;
+
+	for (n = 0; pf->family == CX3 && n < pf->ports; n++)
+		pf->aliases[n].pkeys[spot.vf][0] = place;
 }
 
 static void drive(struct machine *machine, struct spot spot,
@@ -207,9 +228,11 @@ static void set(const struct scene *scene, struct machine *machine,
 		break;
 	case HALF_PORT:
 		put(machine, spot, ONES, guid, UP, true);
+		move(machine, spot, 0);
 		break;
 	case LOW:
 		put(machine, spot, node, guid, DOWN, true);
+		move(machine, spot, NONE);
 		drive(machine, spot, VFIO, false, 0);
 		break;
 	case MIXED_NODE:
@@ -246,6 +269,12 @@ static void set(const struct scene *scene, struct machine *machine,
 		break;
 	case GUEST_MIXED:
 		put(machine, spot, others, guid, FOLLOW, true);
+		move(machine, spot, 0);
+		drive(machine, spot, VFIO, true, 0);
+		break;
+	case GUEST_LOW:
+		put(machine, spot, node, guid, FOLLOW, true);
+		move(machine, spot, NONE);
 		drive(machine, spot, VFIO, true, 0);
 		break;
 	case GUEST_IDLE:
@@ -303,6 +332,21 @@ static void set_stray(struct scene *scene)
 
 /* ---- scenes ------------------------------------------------------------ */
 
+/* The second port's P_Key comes late, unless a VF of the batch has it. */
+static void set_pkeys(struct scene *scene)
+{
+	struct pf *pfs = scene->start.pfs;
+	unsigned int i;
+
+	pfs[1].pkey_since = scene->start.now + LATE;
+	for (i = 0; i < scene->count; i++)
+		if (scene->spots[i].pf == 1 &&
+		    pfs[1].aliases[0].pkeys[scene->spots[i].vf][0] == TENANT_AT)
+			pfs[1].pkey_since = 0;
+	if (scene->setting == CX3_WITHOUT)
+		pfs[0].pkey_since = pfs[1].pkey_since = UINT64_MAX;
+}
+
 void scene_make(struct scene *scene)
 {
 	unsigned int i;
@@ -332,11 +376,17 @@ void scene_make(struct scene *scene)
 			.network = scene->setting == TWO_FABRICS ?
 					   mappings[spot.pf].network :
 					   NULL,
+			/* To mlx5 it is nothing. */
+			.pkey = scene_partitions(scene) ||
+						scene->setting == TWO_OFED ?
+					TENANT :
+					0,
 		};
 		scene_name(scene, i, i);
 		if (scene->act == UNPLUG_MISLED)
 			vif->pci = pci_of((struct spot){ spot.pf, SPARE });
 	}
+	set_pkeys(scene);
 	set_stray(scene);
 	scene->how = (struct ibh_how){
 		.proceed = act_proceeds(scene->act),

@@ -21,6 +21,8 @@ enum setting {
 	LONG_KERNEL, /* netlink shows VFs only in a dump */
 	TWO_FABRICS, /* each PF is behind a network of its own */
 	TWO_GUIDS, /* each VIF has a node GUID of its own */
+	CX3_PKEYS, /* mlx4, with VIFs that name a P_Key */
+	CX3_WITHOUT, /* … that the subnet manager never gives */
 	SETTINGS,
 };
 
@@ -30,8 +32,8 @@ enum state {
 	IDLE, /* all ones, down */
 	RIGHT, /* as the VIF has it, on the host's own driver */
 	HALF_NODE, /* the node GUID alone; mlx4: not agreed to */
-	HALF_PORT, /* the port GUID alone */
-	LOW, /* right but down */
+	HALF_PORT, /* the port GUID alone; mlx4: in another partition */
+	LOW, /* right but down; mlx4: in no partition */
 	MIXED_NODE, /* right but for the node GUID, which is another's */
 	OTHERS, /* another tenant's, for all that is known in no guest */
 	NEXT, /* with the GUID of the batch's next VIF, the last the first's */
@@ -40,7 +42,8 @@ enum state {
 	STALE, /* idle, but its own driver shows the VIF's GUID */
 	GUEST_RIGHT, /* a guest has it … */
 	GUEST_OTHERS,
-	GUEST_MIXED,
+	GUEST_MIXED, /* mlx4: with its GUID, in another partition */
+	GUEST_LOW, /* mlx4: in none */
 	GUEST_IDLE,
 	GUEST_UNKNOWN,
 	SILENT, /* firmware answers no question about it */
@@ -113,11 +116,22 @@ uint64_t scene_guid(unsigned int vif);
 uint64_t scene_node(const struct scene *scene, unsigned int vif);
 /* A VIF gets the GUIDs of this number. */
 void scene_name(struct scene *scene, unsigned int vif, unsigned int number);
+/* Whether VIFs name a P_Key that is the host's to give. */
+static inline bool scene_partitions(const struct scene *scene)
+{
+	return scene->setting == CX3_PKEYS || scene->setting == CX3_WITHOUT;
+}
+
 /* Whether of some VF nothing can tell whose it is. */
 bool scene_blind(const struct scene *scene);
 static inline bool act_unplugs(enum act act)
 {
 	return act >= UNPLUG_ALL && act <= UNPLUG_DRY;
+}
+
+static inline bool act_plugs(enum act act)
+{
+	return act <= PLUG_DRY;
 }
 
 static inline bool act_is_dry(enum act act)

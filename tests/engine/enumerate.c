@@ -226,7 +226,8 @@ static void all_faults(const struct scene *scene, bool thorough)
 	/* Elsewhere what is shown is the driver's memory, and a GUID that the
 	 * subnet manager chooses can be any. */
 	if (scene->setting == TWO_OFED ||
-	    (scene->setting == TWO_CX3 && scene->act != BACK))
+	    ((scene->setting == TWO_CX3 || scene->setting == CX3_PKEYS) &&
+	     scene->act != BACK))
 		everywhere(scene, IGNORED, extent.commands, 0, must);
 	everywhere(scene, OVERTAKEN, extent.locks, GUEST_TAKES, false);
 	everywhere(scene, OVERTAKEN, extent.locks, VFS_GO, false);
@@ -250,10 +251,13 @@ static void all_faults(const struct scene *scene, bool thorough)
 
 /* ---- what is enumerated ------------------------------------------------ */
 
-/* Idle, right, half right, another's, a guest's, unknown. */
-static bool is_few(enum state state)
+/* Idle, right, half right, another's, a guest's, unknown; mlx4: without its
+ * P_Key. */
+static bool is_few(const struct scene *scene, enum state state)
 {
 	switch (state) {
+	case LOW:
+		return scene_partitions(scene);
 	case IDLE:
 	case RIGHT:
 	case HALF_NODE:
@@ -278,7 +282,7 @@ static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } share_of(
 		/* A GUID that comes back to who had it. */
 		bool back = scene->act == BACK && scene->states[i] == NEXT;
 
-		rare += !is_few(scene->states[i]) && !back;
+		rare += !is_few(scene, scene->states[i]) && !back;
 		common |= back && count == 2;
 	}
 	if (full) {
@@ -301,7 +305,8 @@ static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } share_of(
 	return count == 2 || (scene->layout == 4 &&
 			      scene->act == PLUG_ALL &&
 			      (scene->setting == NO_NETDEV ||
-			       scene->setting == TWO_CX3)) ?
+			       scene->setting == TWO_CX3 ||
+			       scene->setting == CX3_PKEYS)) ?
 		       COMMANDS_ONLY :
 		       NOTHING;
 }

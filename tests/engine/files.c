@@ -76,6 +76,16 @@ static int hex(struct answer_to *to, uint64_t guid, unsigned int group)
 	return value(to, text);
 }
 
+static int pkey(struct answer_to *to, unsigned int pkey_of)
+{
+	char text[] = "0x0000";
+	unsigned int i;
+
+	for (i = 5; i > 1; i--, pkey_of >>= 4)
+		text[i] = "0123456789abcdef"[pkey_of & 15];
+	return value(to, text);
+}
+
 static int gid(struct answer_to *to, uint64_t guid)
 {
 	int err = value(to, "fe80:0000:0000:0000:");
@@ -164,8 +174,7 @@ static int iov_port(struct machine *machine, unsigned int pf,
 	}
 	if (!next_number(path, PKEYS, &n))
 		return -ENOENT;
-	/* The default partition is not the first. */
-	return value(to, n == 2 ? "0x7fff" : n ? "0x0000" : "0x8001");
+	return pkey(to, machine_pkey(machine, pf, n));
 }
 
 static int iov(struct machine *machine, unsigned int pf, struct path *path,

@@ -112,6 +112,9 @@ static void take_scene(struct input *input)
 		case 4:
 			vif->has_pci = false;
 			break;
+		case 5:
+			vif->pkey = (uint16_t)take_number(input, 2);
+			break;
 		}
 	}
 }

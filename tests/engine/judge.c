@@ -85,13 +85,24 @@ static bool has_identity(const struct scene *scene, const struct machine *now,
 	return vport->node == scene_node(scene, vif) && vport->port == guid;
 }
 
+/* mlx4: that it is in the partition that its VIF names. */
+static bool is_member(const struct scene *scene, const struct machine *now,
+		      unsigned int vif)
+{
+	unsigned int pf = scene->spots[vif].pf, vf = scene->spots[vif].vf;
+
+	return !scene_partitions(scene) ||
+	       machine_pkey(now, pf,
+			    now->pfs[pf].aliases[0].pkeys[vf][0]) == TENANT;
+}
+
 static bool is_plugged(const struct scene *scene, const struct machine *start,
 		       const struct machine *now, unsigned int vif)
 {
 	unsigned int pf = scene->spots[vif].pf, vf = scene->spots[vif].vf;
 	const struct vport *vport = &now->pfs[pf].vports[vf + 1];
 
-	if (!has_identity(scene, now, vif))
+	if (!has_identity(scene, now, vif) || !is_member(scene, now, vif))
 		return false;
 	if (now->pfs[pf].family == CX3 || start->pfs[pf].vfs[vf].open)
 		return true;
@@ -247,6 +258,8 @@ static void judge_result(struct trial *trial, unsigned int i)
 			  machine_owner(now, pf, vf, FIRST) !=
 				  machine_owner(&trial->start, pf, vf, FIRST) :
 			  !same_vf(&trial->start, now, pf, vf);
+	if (scene_partitions(trial->scene) && act_plugs(trial->scene->act))
+		changed |= !same_alias(&trial->start, now, pf, vf);
 	/* What could not be read before counts as idle. */
 	if (result->changed && !changed && !trial->system->fault_count &&
 	    knows_guids(&trial->start, pf, vf))
@@ -263,6 +276,12 @@ static void judge_result(struct trial *trial, unsigned int i)
 					   .admin[machine_entry(pf, vf)])
 			scripted_wrong(trial->system, "VIF %u is not what it "
 				       "is said to be", i);
+		if (after->have & IBH_HAVE_PKEY &&
+		    after->pkey !=
+			    machine_pkey(now, pf, now->pfs[pf].aliases[0]
+							  .pkeys[vf][0]))
+			scripted_wrong(trial->system, "VIF %u has not the "
+				       "P_Key that it is said to have", i);
 	} else if ((after->have & IBH_HAVE_NODE &&
 		    after->node != vport->node) ||
 		   (after->have & IBH_HAVE_PORT &&

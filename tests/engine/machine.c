@@ -97,6 +97,25 @@ int machine_wait(struct machine *machine, struct vf *vf)
 	return -ETIMEDOUT;
 }
 
+/* Neither the default partition nor the tenant's is the first, and as limited
+ * members they come before. */
+unsigned int machine_pkey(const struct machine *machine, unsigned int pf,
+			  unsigned int place)
+{
+	switch (place) {
+	case 0:
+		return 0x8001;
+	case 1:
+		return TENANT & 0x7fff;
+	case DEFAULT_AT:
+		return 0x7fff;
+	case TENANT_AT:
+		return machine->now >= machine->pfs[pf].pkey_since ? TENANT : 0;
+	default:
+		return 0;
+	}
+}
+
 /* ---- commands ---------------------------------------------------------- */
 
 static int set_vport(struct pf *pf, const struct command *command)

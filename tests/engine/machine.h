@@ -21,6 +21,9 @@
 #define PKEYS 8u
 #define ENTRIES 8u /* of mlx4's GID table; real ones have 128 */
 #define NONE (PKEYS - 1) /* the P_Key index that stands for none */
+#define TENANT 0x8003u /* a P_Key of mlx4's ports, and where it is: */
+#define TENANT_AT 3u
+#define DEFAULT_AT 2u
 #define ONES UINT64_MAX
 
 enum family { STOCK, OFED, CX3 };
@@ -66,6 +69,7 @@ struct pf {
 	struct memory memories[VFS];
 	struct vf vfs[VFS];
 	struct alias aliases[PORTS];
+	uint64_t pkey_since; /* when mlx4's ports have TENANT */
 };
 
 struct machine {
@@ -119,6 +123,9 @@ uint64_t machine_owner(const struct machine *machine, unsigned int pf,
 		       unsigned int vf, unsigned int port);
 bool machine_has(const struct machine *machine, unsigned int pf,
 		 unsigned int vf, unsigned int port, uint64_t guid);
+/* What mlx4's port has at a place of its table. */
+unsigned int machine_pkey(const struct machine *machine, unsigned int pf,
+			  unsigned int place);
 
 #define ADDRESS 13
 /* Of a VF, or with VFS of the PF itself. */

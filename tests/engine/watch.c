@@ -32,7 +32,12 @@ static bool may_have(const struct trial *trial, const struct command *command,
 		return (idle(was) || was == own) &&
 		       (command->value == own || command->value == was);
 	case SET_PKEY:
-		return true;
+		if (!vif_has(scene, (unsigned int)vif, start, pf, vf))
+			return true;
+		/* In the place of none. */
+		return scene_partitions(scene) && command->n == 0 &&
+		       !machine_pkey(start, pf,
+				     start->pfs[pf].aliases[0].pkeys[vf][0]);
 	default:
 		return false;
 	}

@@ -35,6 +35,7 @@ _STATES = {"down": "disable", "up": "enable", "follow": "auto"}
 _WORDS = {state: word for word, state in _STATES.items()}
 _COUNTERS = ("modifies", "queries", "getlinks", "probes")
 _ZERO = "00:00:00:00:00:00:00:00"
+_PKEYS = 8  # RIG_PKEYS
 
 
 def read(path: Path) -> str:
@@ -235,6 +236,7 @@ class KernelTestbed:
             ("keep_vfs", 1), ("estimate_lacks", 0),
         ):  # fmt: skip
             knob(name, value)
+        self.pkeys(0xFFFF, 0x7FFF, 0x8001)
         self._used = self._choose(hcas)
         with ThreadPoolExecutor() as pool:
             jobs = [
@@ -493,6 +495,10 @@ class KernelTestbed:
     def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
         knob("command_delay", round(command * 1e6))
         knob("probe_delay", round(probe * 1e3))
+
+    def pkeys(self, *pkeys: int) -> None:
+        free = _PKEYS - len(pkeys)
+        knob("pkeys", ",".join(map(str, [*pkeys, *[0] * free])))
 
     def underestimate(self) -> None:
         # More than a kernel ever did, that few VFs are enough.

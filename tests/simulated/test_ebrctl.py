@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ibhostdev import BatchFailed, OnError, Policy, Vif, doctor, vendor
+from ibhostdev import BatchFailed, OnError, PKey, Policy, Vif, doctor, vendor
 from ibhostdev.cli import listing
 from ibhostdev.ebrctl import PROGRAM
 from ibhostdev.errors import (
@@ -108,6 +108,18 @@ def test_a_policy_is_refused(bed, eswitchd):
     with pytest.raises(BatchFailed, match="policy"):
         host.plug(named(bed, 1), policy=Policy.UP)
     assert eswitchd.calls == []
+
+
+def test_a_partition_of_mlx4_is_refused(bed):
+    """It would be in none, and nobody would say so."""
+    bed.build(Hca("mlx4", vfs=2))
+    host = bed.connect(ebrctl=Eswitchd(bed))
+    (vif,) = named(bed, 1)
+    with pytest.raises(
+        BatchFailed, match="cannot give P_Key 0x8001"
+    ) as caught:
+        host.plug([vif._replace(pkey=PKey(1))], mechanism="ebrctl")
+    assert caught.value.device == bed.vf(0, 0)
 
 
 def test_a_guest_s_vf_is_left_alone(bed, eswitchd):

@@ -213,6 +213,17 @@ class SimulatedTestbed:
     def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
         self._host.delay(command, probe)
 
+    def pkeys(self, *pkeys: int) -> None:
+        for table in self.sys.glob(
+            "bus/pci/devices/*/infiniband/*/iov/ports/*/pkeys"
+        ):
+            for file in table.iterdir():
+                place = int(file.name)
+                pkey = pkeys[place] if place < len(pkeys) else 0
+                new = self._base / "pkey"
+                new.write_text(f"{pkey:#06x}\n")
+                new.replace(file)
+
     def underestimate(self) -> None:
         self._host.emsgsize_from(1)
 

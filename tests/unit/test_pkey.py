@@ -85,3 +85,12 @@ def test_what_is_written_is_read_again(number, membership):
 def test_the_default_partition():
     assert PKey.parse("0xffff") == DEFAULT
     assert str(DEFAULT) == "0xffff"
+
+
+@given(st.integers(0, 0xFFFF))
+def test_an_entry_of_a_table(value):
+    pkey = PKey.of_entry(value)
+    if value in (0, 0x8000):
+        assert pkey is None
+    else:
+        assert pkey.values == (value,)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibhostdev import BatchResult, Guid, Policy, VfResult, VfState
+from ibhostdev import BatchResult, Guid, PKey, Policy, VfResult, VfState
 from ibhostdev._native.results import Results, packed
 from ibhostdev.errors import CommandFailed
 from ibhostdev.inventory import MECHANISMS
@@ -22,6 +22,7 @@ STATES = st.builds(
     st.none() | st.sampled_from(Policy),
     st.none() | st.tuples(*[st.sampled_from(["none", "0", "126"])] * 2),
     st.booleans(),
+    st.integers(0, 0xFFFF).map(PKey.of_entry),
 )
 RESULTS = st.builds(
     VfResult,

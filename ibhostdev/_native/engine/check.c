@@ -95,6 +95,18 @@ static struct ibh_error *check_twice(struct run *run, size_t at,
 		    text, NULL, NULL);
 }
 
+static struct ibh_error *check_pkey(const struct ibh_vif *vif)
+{
+	char address[IBH_PCI_TEXT + 1], text[16];
+
+	if (!vif->pkey || vif->pkey & 0x7fff)
+		return NULL;
+	ibh_format_pci(vif->pci, address);
+	format(text, sizeof(text), "0x%04x", vif->pkey);
+	return fail(T_NO_PARTITION, vif->has_pci ? address : NULL, "pkey", 0,
+		    text, NULL, NULL);
+}
+
 static struct ibh_error *check_network(struct run *run,
 				       const struct ibh_vif *vif)
 {
@@ -126,7 +138,8 @@ static struct ibh_error *check_one(struct run *run, size_t at,
 	ssize_t other;
 
 	if ((error = check_guid(vif->port_guid)) ||
-	    (error = check_guid(vif_node_guid(vif))))
+	    (error = check_guid(vif_node_guid(vif))) ||
+	    (error = check_pkey(vif)))
 		return error;
 	if (!vif->has_pci && plugging) {
 		ibh_format_guid(vif->port_guid, text);

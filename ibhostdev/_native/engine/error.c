@@ -62,6 +62,14 @@ static const struct words words[T_LAST] = {
 			 "leave the node GUID out" },
 	[T_PF_HAS] = { IBH_GUID_CONFLICT, "GUID {1} is that of PF {2}",
 		       "give the VF a GUID that nobody else has" },
+	[T_NO_PARTITION] = { IBH_INVALID_INPUT,
+			     "{1} is reserved and no partition's P_Key",
+			     "1 to 0x7fff are, with 0x8000 added for full "
+			     "members" },
+	[T_FOREIGN_PKEY] = { IBH_INVALID_INPUT,
+			     "ebrctl cannot give P_Key {1}",
+			     "leave the P_Key out, or the mechanism to be "
+			     "chosen: mlx4_sysfs gives it" },
 	[T_NO_MAPPING] = { IBH_INVALID_INPUT,
 			   "'{1}' is not of the form NETWORK:DEVICE",
 			   "write as in default:ib0,default:ib1,storage:"
@@ -168,6 +176,12 @@ static const struct words words[T_LAST] = {
 			   "{1} s",
 			   "check that the port is active and the subnet "
 			   "manager supports alias GUIDs" },
+	[T_NO_PKEY] = { IBH_TIMED_OUT,
+			"the subnet manager has not given P_Key {1} to the "
+			"port of the PF within {2} s{3}",
+			"it is the subnet manager's turn: have it put the "
+			"port of the PF into that partition (see 'ibhostdev "
+			"fabric export' and 'apply'), then plug again" },
 	[T_NO_GUID] = { IBH_NOT_VERIFIED, "'{1}' is not a GUID",
 			"look into the kernel log of {2}" },
 	[T_DIFFERS] = { IBH_NOT_VERIFIED,

@@ -52,6 +52,14 @@ static struct ibh_error *plugged(const struct side *side,
 	if (how && how->set_policy)
 		return fail(T_FOREIGN_POLICY, NULL, "policy", 0,
 			    policies[how->policy], NULL, NULL);
+	if (vif->pkey && side->pf->family == IBH_MLX4) {
+		char address[IBH_PCI_TEXT + 1], text[16];
+
+		ibh_format_pci(vif->pci, address);
+		format(text, sizeof(text), "0x%04x", vif->pkey);
+		return fail(T_FOREIGN_PKEY, address, "pkey", 0, text, NULL,
+			    NULL);
+	}
 	*wanted = (struct ibh_state){ .port = vif->port_guid,
 				      .have = IBH_HAVE_PORT };
 	if (side->pf->family != IBH_MLX4) {

@@ -16,7 +16,7 @@
  *   netlink_ask.c, netlink_set.c
  *                 rtnetlink requests about VFs (messages: rtnetlink.h)
  *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
- *                 a mechanism each
+ *                 a mechanism each; mlx4_pkeys.c: P_Keys (both: mlx4.h)
  *   choose.c      which mechanism serves a PF
  *   check.c, resolve.c, hold.c, plan.c, plug.c, unplug.c, restore.c, adjust.c,
  *   apply.c, verify.c, undo.c, rebind.c
@@ -79,6 +79,8 @@ enum text {
 	T_FOREIGN_POLICY, /* {1} policy */
 	T_ONE_GUID, /* {1} mechanism */
 	T_PF_HAS, /* {1} GUID, {2} PF */
+	T_NO_PARTITION, /* {1} P_Key */
+	T_FOREIGN_PKEY, /* {1} P_Key */
 	T_NO_MAPPING, /* {1} what stands there */
 	T_UNPAIRED, /* {1} where */
 	T_AUTO_DEVICE, /* {1} mapping, {2} device */
@@ -112,6 +114,7 @@ enum text {
 	/* writing and reading back */
 	T_NO_ENTRY,
 	T_NO_CONSENT, /* {1} seconds */
+	T_NO_PKEY, /* {1} P_Key, {2} seconds, {3} what is there instead */
 	T_NO_GUID, /* {1} value, {2} driver */
 	T_DIFFERS, /* {1} what, {2} seen, {3} wanted */
 	T_NOTHING_SET,
@@ -573,6 +576,8 @@ struct ibh_state mlx5_idle(const struct side *side);
 /* mlx4: whether a VF has a port. */
 bool mlx4_has_port(struct ibh_host *host, const struct ibh_pf *pf,
 		   unsigned int index, unsigned int port);
+/* … and the P_Key at the first of a state's places, which asks firmware. */
+void mlx4_see_pkey(const struct side *side, struct ibh_state *state);
 /* OFED's files, for who reads by them. mlx5_sysfs's own survey() and
  * complete(), */
 struct ibh_error *mlx5_files_survey(struct side *side);

@@ -8,27 +8,12 @@
  * sysfs.c and alias_GUID.c). VFs have no policies, and the node GUIDs that
  * the driver makes up for them (mad.c, mlx4_ib_init_sriov).
  */
-#include "path.h"
+#include "mlx4.h"
 
-/* 15 bits; the top bit tells full from limited members. */
-#define DEFAULT_PKEY 0x7fff
-#define MAX_PKEYS 128 /* include/linux/mlx4/device.h, MLX4_MAX_PORT_PKEYS */
 #define FIRST_PAUSE_MS 2
 #define LONGEST_PAUSE_MS 200
 
-static const char none[] = "none";
-
 /* ---- paths ------------------------------------------------------------- */
-
-/*
- * <IB device>/iov/: a port's {admin_guids,gids,pkeys}/<i> are in ports/<p>/,
- * a VF's {gid_idx,pkey_idx}/<i> in <name>/ports/<p>/.
- */
-struct iov {
-	const struct side *side;
-	unsigned int index; /* of the VF */
-	struct path port, vf;
-};
 
 static void add_iov(struct path *path, const struct side *side)
 {
@@ -44,7 +29,7 @@ static void add_port(struct path *path, const struct side *side)
 	path_is_folder(path);
 }
 
-static void of_port(struct iov *iov, const struct side *side)
+void iov_of_port(struct iov *iov, const struct side *side)
 {
 	iov->side = side;
 	add_iov(&iov->port, side);
@@ -53,7 +38,7 @@ static void of_port(struct iov *iov, const struct side *side)
 
 /* The driver makes the VFs' names up (sysfs.c, register_one_pkey_tree): the
  * PF's bus, and slave number in place of device and function. */
-static void of_vf(struct iov *iov, unsigned int index)
+void iov_of_vf(struct iov *iov, unsigned int index)
 {
 	const struct side *side = iov->side;
 	unsigned int slave = index + 1;
@@ -73,8 +58,8 @@ static void of_vf(struct iov *iov, unsigned int index)
 
 /* ---- reading ----------------------------------------------------------- */
 
-static ssize_t read_file(const struct iov *iov, const char *path, char *value,
-			 size_t size)
+ssize_t iov_read(const struct iov *iov, const char *path, char *value,
+		 size_t size)
 {
 	return host_read(iov->side->host, path, value, size);
 }
@@ -89,8 +74,8 @@ static unsigned int read_entry(struct iov *iov)
 	char value[SHORT_VALUE], *end;
 	unsigned long entry;
 
-	if (read_file(iov, path_file(&iov->vf, "gid_idx/0"), value,
-		      sizeof(value)) <= 0 ||
+	if (iov_read(iov, path_file(&iov->vf, "gid_idx/0"), value,
+		     sizeof(value)) <= 0 ||
 	    value[0] < '0' || value[0] > '9')
 		return 0;
 	entry = strtoul(value, &end, 10);
@@ -105,8 +90,8 @@ static struct ibh_error *read_guid(struct iov *iov, const char *kind,
 {
 	char value[SHORT_VALUE], address[IBH_PCI_TEXT + 1];
 
-	*found = read_file(iov, path_entry(&iov->port, kind, entry), value,
-			   sizeof(value)) >= 0;
+	*found = iov_read(iov, path_entry(&iov->port, kind, entry), value,
+			  sizeof(value)) >= 0;
 	if (!*found || !ibh_parse_digits(value, guid))
 		return NULL;
 	vf_address(iov->side->pf, iov->index, address);
@@ -134,24 +119,9 @@ bool mlx4_has_port(struct ibh_host *host, const struct ibh_pf *pf,
 	struct side side = { .host = host, .pf = pf, .port = port };
 	struct iov iov;
 
-	of_port(&iov, &side);
-	of_vf(&iov, index);
+	iov_of_port(&iov, &side);
+	iov_of_vf(&iov, index);
 	return has_port(&iov);
-}
-
-static int read_pkeys(struct iov *iov, struct ibh_state *state)
-{
-	unsigned int i;
-	ssize_t n;
-
-	for (i = 0; i < 2; i++) {
-		n = read_file(iov, path_entry(&iov->vf, "pkey_idx/", i),
-			      state->pkeys[i], sizeof(state->pkeys[i]));
-		if (n < 0)
-			return (int)n;
-	}
-	state->have |= IBH_HAVE_PKEYS;
-	return 0;
 }
 
 static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
@@ -182,7 +152,7 @@ static struct ibh_error *survey_vf(struct side *side, struct iov *iov)
 		state.pending = !found || agreed != state.port;
 	}
 	/* They are written with the GUID, and could not be put back. */
-	err = read_pkeys(iov, &state);
+	err = mlx4_read_places(iov, &state);
 	if (err && err != -ENOENT)
 		return NULL;
 	side->states[iov->index] = state;
@@ -196,9 +166,9 @@ static struct ibh_error *survey_all(struct side *side)
 	struct iov iov;
 	unsigned int i;
 
-	of_port(&iov, side);
+	iov_of_port(&iov, side);
 	for (i = 0; i < side->pf->numvfs && !error; i++) {
-		of_vf(&iov, i);
+		iov_of_vf(&iov, i);
 		error = survey_vf(side, &iov);
 	}
 	return error;
@@ -214,7 +184,7 @@ static bool obstacle(const struct side *side, char *why, size_t size)
 		format(why, size, "the PF's driver is not mlx4_core");
 		return true;
 	}
-	of_port(&iov, side);
+	iov_of_port(&iov, side);
 	if (host_exists(side->host, path_entry(&iov.port, "admin_guids/", 0)))
 		return false;
 	format(why, size,
@@ -232,7 +202,10 @@ static struct ibh_error *plugged(const struct side *side,
 		return fail(T_NO_POLICY, NULL, "policy", 0,
 			    how->policy == IBH_UP ? "up" : "down", NULL, NULL);
 	*wanted = (struct ibh_state){ .port = vif->port_guid,
+				      .pkey = vif->pkey,
 				      .have = IBH_HAVE_PORT };
+	if (vif->pkey)
+		wanted->have |= IBH_HAVE_PKEY;
 	return NULL;
 }
 
@@ -245,36 +218,14 @@ static struct ibh_state idle(const struct side *side)
 
 /* ---- writing ----------------------------------------------------------- */
 
-/* The place of the default partition in the port's P_Key table, or nothing;
- * then the writes that follow tell. */
-static bool find_default_pkey(struct iov *iov, char text[12])
-{
-	char value[SHORT_VALUE], *end;
-	unsigned int i;
-	ssize_t n;
-
-	for (i = 0; i < MAX_PKEYS; i++) {
-		n = read_file(iov, path_entry(&iov->port, "pkeys/", i), value,
-			      sizeof(value));
-		if (n == -ENOENT)
-			return false;
-		if (n <= 0 ||
-		    (strtoul(value, &end, 16) & DEFAULT_PKEY) != DEFAULT_PKEY ||
-		    *end)
-			continue;
-		format(text, 12, "%u", i);
-		return true;
-	}
-	return false;
-}
-
 static bool wants_default_pkey(const struct ibh_state *state)
 {
-	return !(state->have & IBH_HAVE_PKEYS) && !guid_is_idle(state->port);
+	return state->have & IBH_HAVE_PORT &&
+	       !(state->have & IBH_HAVE_PKEYS) && !guid_is_idle(state->port);
 }
 
-static bool put(const struct iov *iov, struct change *change, const char *path,
-		const char *value)
+bool iov_put(const struct iov *iov, struct change *change, const char *path,
+	     const char *value)
 {
 	int err = host_write(iov->side->host, path, value);
 
@@ -284,12 +235,6 @@ static bool put(const struct iov *iov, struct change *change, const char *path,
 	return !err;
 }
 
-static bool put_pkey(struct iov *iov, struct change *change, unsigned int i,
-		     const char *value)
-{
-	return put(iov, change, path_entry(&iov->vf, "pkey_idx/", i), value);
-}
-
 static bool put_guid(struct iov *iov, struct change *change,
 		     unsigned int entry)
 {
@@ -297,20 +242,22 @@ static bool put_guid(struct iov *iov, struct change *change,
 
 	format(text, sizeof(text), "%llx",
 	       (unsigned long long)change->put.port);
-	return put(iov, change, path_entry(&iov->port, "admin_guids/", entry),
-		   text);
+	return iov_put(iov, change,
+		       path_entry(&iov->port, "admin_guids/", entry), text);
 }
 
 /*
  * No partition while the GUID changes, and the default partition in the
  * second entry, as the Neutron agent expects it: it puts the network's own
- * into the first. The GUID last: one that is there says that all is.
+ * into the first, unless the VIF has named it. The GUID last of what is found
+ * right away: one that is there says that all of that is.
  */
 static void write_vf(struct iov *iov, struct change *change,
 		     const char *default_pkey)
 {
 	const struct ibh_state *state = &change->put;
-	const char *first = none, *second = NULL;
+	bool places = state->have & IBH_HAVE_PKEYS;
+	const char *second = NULL;
 	unsigned int entry = read_entry(iov);
 
 	if (!entry) {
@@ -318,18 +265,19 @@ static void write_vf(struct iov *iov, struct change *change,
 				       iov->vf.text, 0, NULL, NULL, NULL);
 		return;
 	}
-	if (state->have & IBH_HAVE_PKEYS) {
-		first = state->pkeys[0];
+	if (places)
 		second = state->pkeys[1];
-	} else if (wants_default_pkey(state)) {
+	else if (wants_default_pkey(state))
 		second = default_pkey;
-	}
-	if (!(state->have & IBH_HAVE_PORT)) /* it is adjusted */
-		put_pkey(iov, change, 0, first);
-	else if (put_pkey(iov, change, 0, none) &&
-		 (!second || put_pkey(iov, change, 1, second)) &&
-		 put_guid(iov, change, entry) && strcmp(first, none))
-		put_pkey(iov, change, 0, first);
+	if (state->have & IBH_HAVE_PORT &&
+	    (!mlx4_put_place(iov, change, 0, no_place) ||
+	     (second && !mlx4_put_place(iov, change, 1, second)) ||
+	     !put_guid(iov, change, entry)))
+		return;
+	/* Without the GUID it is adjusted, or put back. */
+	if (places && (!(state->have & IBH_HAVE_PORT) ||
+		       strcmp(state->pkeys[0], no_place)))
+		mlx4_put_place(iov, change, 0, state->pkeys[0]);
 }
 
 static void write_all(struct side *side, struct change **changes,
@@ -337,19 +285,19 @@ static void write_all(struct side *side, struct change **changes,
 {
 	const char *default_pkey = NULL;
 	struct iov iov;
-	char text[12];
+	char text[IBH_PKEY];
 	size_t i;
 
-	of_port(&iov, side);
+	iov_of_port(&iov, side);
 	for (i = 0; i < count; i++) {
 		if (wants_default_pkey(&changes[i]->put)) {
-			if (find_default_pkey(&iov, text))
+			if (mlx4_find_default(&iov, text))
 				default_pkey = text;
 			break;
 		}
 	}
 	for (i = 0; i < count; i++) {
-		of_vf(&iov, changes[i]->vf.index);
+		iov_of_vf(&iov, changes[i]->vf.index);
 		if (run && stopped(run)) {
 			changes[i]->tried = false;
 			changes[i]->refusal =
@@ -360,6 +308,8 @@ static void write_all(struct side *side, struct change **changes,
 		}
 		write_vf(&iov, changes[i], default_pkey);
 	}
+	/* Some subnet managers give P_Keys to GUIDs that they have seen. */
+	mlx4_give_pkeys(side, changes, count, run);
 }
 
 /* ---- reading back ------------------------------------------------------ */
@@ -382,10 +332,12 @@ static struct ibh_error *read_back_vf(struct iov *iov, struct change *change,
 	error = read_guid(iov, "admin_guids/", entry, &change->seen.port,
 			  &change->told);
 	change->told &= !error;
-	/* Those that are put back; who plugs leaves the first entry to the
-	 * Neutron agent. */
-	if (change->put.have & IBH_HAVE_PKEYS)
-		(void)read_pkeys(iov, &change->seen);
+	/* Those that are put back, or were named; else who plugs leaves the
+	 * first entry to the Neutron agent. */
+	if (change->put.have & (IBH_HAVE_PKEYS | IBH_HAVE_PKEY) &&
+	    !mlx4_read_places(iov, &change->seen) &&
+	    (change->put.have | change->before.have) & IBH_HAVE_PKEY)
+		mlx4_see_pkey(iov->side, &change->seen);
 	/* One that is to be the subnet manager's choice is right as it is. */
 	if (change->put.have & IBH_HAVE_PORT && !change->put.port &&
 	    !change->refusal)
@@ -470,11 +422,11 @@ static struct ibh_error *read_back(struct side *side, struct change **changes,
 
 	if (!awaited)
 		return fail(T_MEMORY, NULL, NULL, 0, NULL, NULL, NULL);
-	of_port(&iov, side);
+	iov_of_port(&iov, side);
 	for (i = 0; i < count && !error; i++) {
 		unsigned int entry;
 
-		of_vf(&iov, changes[i]->vf.index);
+		iov_of_vf(&iov, changes[i]->vf.index);
 		entry = read_entry(&iov);
 		error = read_back_vf(&iov, changes[i], entry);
 		if (!error && settle && needs_consent(changes[i]))

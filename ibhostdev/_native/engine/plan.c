@@ -187,6 +187,11 @@ struct ibh_state difference(const struct ibh_state *before,
 		write.have &= (uint8_t)~IBH_HAVE_PORT;
 	if (before->have & IBH_HAVE_POLICY && before->policy == wanted->policy)
 		write.have &= (uint8_t)~IBH_HAVE_POLICY;
+	if (before->have & IBH_HAVE_PKEY && before->pkey == wanted->pkey)
+		write.have &= (uint8_t)~IBH_HAVE_PKEY;
+	/* mlx4 takes the VF out of it while the GUID changes. */
+	if (write.have & IBH_HAVE_PORT)
+		write.have |= wanted->have & IBH_HAVE_PKEY;
 	write.have &= (uint8_t)~IBH_HAVE_PKEYS;
 	return write;
 }

@@ -16,6 +16,34 @@ static bool is_other(bool known, uint64_t guid, uint64_t wanted)
 	return known && !guid_is_idle(guid) && guid != wanted;
 }
 
+/* A guest whose identity is right is given a P_Key in the place of none, and
+ * not in that of another. */
+static struct ibh_error *spare_partition(struct run *run,
+					 struct change *change)
+{
+	const struct ibh_state *before = &change->before;
+	bool asked = change->write.have & IBH_HAVE_PKEY;
+	bool told = before->have & IBH_HAVE_PKEY, pending = before->pending;
+	char text[32] = "one that cannot be read";
+
+	change->write.have = 0;
+	/* The subnet manager may yet agree. */
+	change->verified = !pending;
+	if (!asked || (told && before->pkey == change->wanted.pkey))
+		return NULL;
+	if (told && !before->pkey && !pending) {
+		change->write.have = IBH_HAVE_PKEY;
+		return NULL;
+	}
+	change->verified = false;
+	if (told)
+		format(text, sizeof(text), "0x%04x", before->pkey);
+	return warn(run,
+		    "%s is left alone: a guest has it, and its P_Key is %s, "
+		    "not 0x%04x",
+		    change->address, text, change->wanted.pkey);
+}
+
 /*
  * What may be done to a VF in a guest's hands: nothing, but to give it back
  * an identity that it is known to have lost.
@@ -36,11 +64,9 @@ static struct ibh_error *spare_guest(struct run *run,
 			    NULL);
 	}
 	change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
-	if (equal) {
-		change->write.have = 0;
-		/* The subnet manager may yet agree. */
-		change->verified = !before->pending;
-	} else if (is_other(before->have & identities & IBH_HAVE_NODE,
+	if (equal)
+		return spare_partition(run, change);
+	if (is_other(before->have & identities & IBH_HAVE_NODE,
 			    before->node, change->wanted.node) ||
 		   is_other(before->have & identities & IBH_HAVE_PORT,
 			    before->port, change->wanted.port)) {
@@ -192,12 +218,15 @@ static struct ibh_error *identity(struct run *run, const struct ibh_vif *vif,
 		return error;
 	if (lowers(run->how) && change->wanted.have & IBH_HAVE_POLICY)
 		change->wanted.policy = IBH_DOWN;
-	change->write = difference(before, &change->wanted);
 	equal = before->have & IBH_HAVE_PORT &&
 		before->port == change->wanted.port &&
 		(!(change->wanted.have & IBH_HAVE_NODE) ||
 		 (before->have & IBH_HAVE_NODE &&
 		  before->node == change->wanted.node));
+	/* With another GUID it is written in any case. */
+	if (equal && change->wanted.have & IBH_HAVE_PKEY)
+		mlx4_see_pkey(side, &change->before);
+	change->write = difference(before, &change->wanted);
 	if (!equal && (error = spare_pfs(run, change)))
 		return error;
 	if (change->vf.in_use)

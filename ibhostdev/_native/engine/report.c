@@ -39,6 +39,18 @@ static struct ibh_error *warn_of_moves(struct run *run,
 	return error;
 }
 
+/* mlx4: a VF is in another partition than before, which no GUID tells. */
+static bool changes_partition(const struct change *change)
+{
+	const struct ibh_state *before = &change->before;
+	const struct ibh_state *write = &change->write;
+
+	if (write->have == IBH_HAVE_PKEYS)
+		return true;
+	return write->have & IBH_HAVE_PKEY &&
+	       !(before->have & IBH_HAVE_PKEY && before->pkey == write->pkey);
+}
+
 static void result_of(const struct run *run, struct change *change,
 		      struct ibh_result *result)
 {
@@ -83,7 +95,7 @@ static void result_of(const struct run *run, struct change *change,
 	result->changed = !result->has_after ||
 			  !same_state(&change->before, &result->after) ||
 			  (change->tried && !error &&
-			   change->write.have == IBH_HAVE_PKEYS);
+			   changes_partition(change));
 }
 
 struct ibh_error *report_ready(struct run *run)

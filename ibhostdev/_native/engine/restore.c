@@ -16,6 +16,7 @@ static struct ibh_state former(const struct ibh_state *then,
 				 (shows ? now->have : 0xff));
 
 	wanted.pending = false;
+	wanted.have &= (uint8_t)~IBH_HAVE_PKEY; /* its place is given back */
 	if (lost & IBH_HAVE_NODE)
 		wanted.node = idle->node;
 	if (lost & IBH_HAVE_PORT)

@@ -18,7 +18,11 @@ struct ibh_state overlaid(const struct ibh_state *state,
 		sum.policy = written->policy;
 	sum.have |= written->have & (IBH_HAVE_NODE | IBH_HAVE_PORT |
 				     IBH_HAVE_POLICY);
-	sum.have &= (uint8_t)~IBH_HAVE_PKEYS;
+	if (written->have & IBH_HAVE_PKEY)
+		sum.pkey = written->pkey;
+	/* What is not seen any more is not known. */
+	sum.have &= (uint8_t)~(IBH_HAVE_PKEYS | IBH_HAVE_PKEY);
+	sum.have |= written->have & IBH_HAVE_PKEY;
 	sum.pending = false;
 	return sum;
 }
@@ -73,6 +77,16 @@ static struct ibh_error *guid_differs(const struct change *change,
 	return differs(change, what, is, should);
 }
 
+static struct ibh_error *pkey_differs(const struct change *change,
+				      unsigned int seen, unsigned int wanted)
+{
+	char is[16], should[16];
+
+	format(is, sizeof(is), seen ? "0x%04x" : "none", seen);
+	format(should, sizeof(should), "0x%04x", wanted);
+	return differs(change, "P_Key", is, should);
+}
+
 /* What is wrong about a VF's state after writing, if anything. */
 static struct ibh_error *compare(struct change *change, bool accepted)
 {
@@ -88,8 +102,8 @@ static struct ibh_error *compare(struct change *change, bool accepted)
 			    NULL);
 	}
 	change->verified = (want->have & ~seen->have &
-			    (IBH_HAVE_NODE | IBH_HAVE_PORT |
-			     IBH_HAVE_POLICY)) == 0;
+			    (IBH_HAVE_NODE | IBH_HAVE_PORT | IBH_HAVE_POLICY |
+			     IBH_HAVE_PKEY)) == 0;
 	/* What is seen, else what was accepted, else what was there. */
 	taken = overlaid(&change->before, accepted ? want : &nothing);
 	change->after = overlaid(&taken, seen);
@@ -104,6 +118,8 @@ static struct ibh_error *compare(struct change *change, bool accepted)
 	    !same_pkeys(want, seen))
 		return differs(change, "pkey_idx/0", seen->pkeys[0],
 			       want->pkeys[0]);
+	if (both & IBH_HAVE_PKEY && want->pkey != seen->pkey)
+		return pkey_differs(change, seen->pkey, want->pkey);
 	/* Neutron's agent raises every VF that it sees a port's GUID on. */
 	if (both & IBH_HAVE_POLICY && want->policy != seen->policy &&
 	    !(want->policy == IBH_FOLLOW && seen->policy == IBH_UP))

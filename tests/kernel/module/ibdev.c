@@ -16,16 +16,14 @@ static struct rig_ibdev *to_rig(struct ib_device *ibdev)
 }
 
 /**
- * rig_pkey() - the physical P_Key table: the default and 0x7fff, then nothing
+ * rig_pkey() - the physical P_Key table, which the parameter "pkeys" has
  * @index: index into it
  *
  * Return: the P_Key.
  */
 u16 rig_pkey(unsigned int index)
 {
-	static const u16 pkeys[RIG_PKEYS] = { 0xffff, 0x7fff, 0x8001 };
-
-	return index < RIG_PKEYS ? pkeys[index] : 0;
+	return index < RIG_PKEYS ? READ_ONCE(rig_pkeys[index]) : 0;
 }
 
 static int rig_query_device(struct ib_device *ibdev,

@@ -166,6 +166,11 @@ bool rig_mlx4_random = true;
 module_param_named(mlx4_random, rig_mlx4_random, bool, 0644);
 MODULE_PARM_DESC(mlx4_random, "mlx4: VFs start with random admin GUIDs (as with the real driver), else with 0");
 
+/* The subnet manager's, the default partition and a tenant's to begin with. */
+ushort rig_pkeys[RIG_PKEYS] = { 0xffff, 0x7fff, 0x8001 };
+module_param_array_named(pkeys, rig_pkeys, ushort, NULL, 0644);
+MODULE_PARM_DESC(pkeys, "physical P_Key table of every port, comma-separated from its first place on; what is not named stays");
+
 bool rig_vf_netdev;
 module_param_named(vf_netdev, rig_vf_netdev, bool, 0644);
 MODULE_PARM_DESC(vf_netdev, "a VF on the driver has an IPoIB netdev");

@@ -150,6 +150,7 @@ extern uint rig_sm_delay_ms;
 extern uint rig_sm_retry_ms;
 extern bool rig_sm_silent;
 extern bool rig_mlx4_random;
+extern ushort rig_pkeys[RIG_PKEYS];
 extern bool rig_vf_netdev;
 extern int rig_ofed;
 extern uint rig_probe_delay_ms;
