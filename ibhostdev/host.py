@@ -40,6 +40,7 @@ from ibhostdev.inventory import (
     base_name,
 )
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 from ibhostdev.vendor import Command, Ebrctl, Run
 
 __all__ = ["Endpoint", "Host", "say"]
@@ -240,6 +241,39 @@ class Host:
         """
         self._check(mechanism)
         return self._engine.survey(pf, indices, mechanism)
+
+    def with_pkeys(
+        self, pf: Pf, states: Mapping[int, VfState]
+    ) -> dict[int, VfState]:
+        """States that survey() has given of the PF's VFs, by index, with the
+        P_Keys at the first of their ``pkeys`` (mlx4). Each place of the port's
+        table that one has is read once, which asks firmware; ``pkeys`` of
+        those that cannot be read are not known."""
+        places = sorted(
+            {
+                state.pkeys[0]
+                for state in states.values()
+                if state.pkeys is not None and state.pkeys[0].isdecimal()
+            }
+        )
+        table = f"{pf.path}/infiniband/{pf.ib_device}/iov/ports/{pf.port}"
+        values = self.sysfs.read([f"{table}/pkeys/{one}" for one in places])
+        found = {
+            place: _entry(value)
+            for place, value in zip(places, values, strict=True)
+        }
+        found["none"] = 0
+        done = {}
+        for index, state in states.items():
+            if state.pkeys is not None:
+                entry = found.get(state.pkeys[0])
+                state = (
+                    state._replace(pkeys=None)
+                    if entry is None
+                    else state._replace(pkey=PKey.of_entry(entry))
+                )
+            done[index] = state
+        return done
 
     def netdev_named(self, altname: str) -> str | None:
         """The name of the network device that has an altname (``ip link
@@ -471,6 +505,16 @@ def _node_guid(value: bytes | int) -> Guid | None:
         return None
     try:
         return Guid(value.replace(b":", b""), 16)
+    except ValueError:
+        return None
+
+
+def _entry(value: bytes | int) -> int | None:
+    """Of a table of P_Keys: 16 bits in hex."""
+    if isinstance(value, int):
+        return None
+    try:
+        return int(value, 16) & 0xFFFF
     except ValueError:
         return None
 

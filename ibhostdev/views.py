@@ -42,9 +42,12 @@ Wanted = dict[PciAddress, set[int] | None]
 """PFs, each with the VFs that were meant of it; None for all."""
 
 
-def views(host: Host, names: Sequence[str] = ()) -> list[View]:
+def views(
+    host: Host, names: Sequence[str] = (), pkeys: bool = False
+) -> list[View]:
     """The PFs that names mean, all for none, as they are now. The name of a
-    VF means its PF with this VF only.
+    VF means its PF with this VF only. With ``pkeys`` the VFs' P_Keys are
+    looked up where the host has them (mlx4), for which firmware is asked.
 
     :raises DeviceNotFound: for a name that means nothing here
     """
@@ -58,10 +61,12 @@ def views(host: Host, names: Sequence[str] = ()) -> list[View]:
         elif indices is not None:
             indices.add(index)
     chosen = [pf for pf in pfs if pf.pci in wanted] if names else pfs
-    return each(chosen, lambda pf: _view(host, pf, wanted.get(pf.pci)))
+    return each(chosen, lambda pf: _view(host, pf, wanted.get(pf.pci), pkeys))
 
 
-def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
+def _view(
+    host: Host, pf: Pf, indices: Collection[int] | None, pkeys: bool
+) -> View:
     mechanism, against = host.choose(pf)
     vfs = host.vfs(pf, indices)
     groups = host.iommu_groups(vfs)
@@ -74,6 +79,14 @@ def _view(host: Host, pf: Pf, indices: Collection[int] | None) -> View:
         states = [
             host.survey(pf.on_port(side.number), batch) for side in sides
         ]
+        if pkeys and pf.family is Family.MLX4:
+            states = [
+                host.with_pkeys(
+                    pf.on_port(side.number),
+                    {n: state for n, state in some.items() if n in batch},
+                )
+                for side, some in zip(sides, states, strict=True)
+            ]
     except IbHostdevError as error:
         return view._replace(error=error)
     return view._replace(states=states)

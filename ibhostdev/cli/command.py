@@ -102,12 +102,14 @@ def list_(
       its own    of a plug or unplug: the identity that is named in the row;
                  half its own: one of the VF's two GUIDs, node's and port's
       policy     the VF's link: down, up, or follow (that of the adapter)
+      P_Key      the partition that comes first, on ConnectX-3; on others
+                 the subnet manager alone knows
       group      the IOMMU group: VFs of one go to the same guest
       in …       the guest (domain) that has it
       by …       the mechanism: how identities are written to the PF's VFs
       network    the physical network: what OpenStack calls a fabric
     """
-    shown = views(settings.connect(), names)
+    shown = views(settings.connect(), names, pkeys=True)
     uses = _uses(shown, uri, local=settings.host is None)
     if as_json:
         _write_json(listing.as_json(shown, uses))

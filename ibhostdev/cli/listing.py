@@ -8,6 +8,7 @@ from ibhostdev.cli.terminal import Cell, Line, filled, row_of, table
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import Family, Policy, Port, Vf, VfState
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 from ibhostdev.plain import error_to_plain, state_to_plain
 from ibhostdev.views import View
 
@@ -73,11 +74,14 @@ def _vf_json(view: View, vf: Vf, use: "Use | None") -> dict[str, Any]:
             text(view.state(vf, side).port_guid)
             for side in range(len(view.states))
         ]
+        told["pkeys"] = [
+            text(view.state(vf, side).pkey) for side in range(len(view.states))
+        ]
     return told
 
 
-def text(guid: Guid | None) -> str | None:
-    return None if guid is None else str(guid)
+def text(value: Guid | PKey | None) -> str | None:
+    return None if value is None else str(value)
 
 
 # -- for people -----------------------------------------------------------
@@ -145,6 +149,9 @@ def _vfs(view: View, uses: Uses) -> list[Line]:
         else [f"on port {view.pf.ports[side].number}" for side in sides]
     )
     policies = any(view.state(vf).policy for vf in view.vfs)
+    partitions = any(
+        view.state(vf, side).pkeys for vf in view.vfs for side in sides
+    )
     rows: list[Line] = []
     digits = len(str(view.vfs[-1].index))
     for vf in view.vfs:
@@ -154,13 +161,22 @@ def _vfs(view: View, uses: Uses) -> list[Line]:
             (vf.pci, ""),
             (vf.driver or "-", ""),
             (f"{'-' if group is None else group:>5}", ""),
-            *(_on_side(view, vf, side) for side in sides),
+            *(
+                cell
+                for side in sides
+                for cell in (
+                    _on_side(view, vf, side),
+                    _pkey(view.state(vf, side)) if partitions else ("", ""),
+                )
+            ),
             _policy(view.state(vf)) if policies else ("", ""),
             _use(vf, uses.get(vf.pci)),
             _apart(view.state(vf)),
         ]
         rows.append(row)
-    head = ["VF", "PCI address", "driver", "group", *titles]
+    head = ["VF", "PCI address", "driver", "group"]
+    for title in titles:
+        head += [title, "P_Key" if partitions else ""]
     head += ["policy" if policies else "", "", ""]
     return table(head, rows, "  ", ("driver", "policy"), below=1)
 
@@ -205,6 +221,14 @@ def identity(state: VfState) -> Cell:
         half = node.is_idle or port.is_idle
         return f"node {node} port {port}", "bold red" if half else "bold"
     return owner.mac or str(owner), "bold"
+
+
+def _pkey(state: VfState) -> Cell:
+    if state.pkeys is None:
+        return "-", "dim"
+    if state.pkey is None:
+        return "none", "dim"
+    return str(state.pkey), "dim" if state.owner is None else ""
 
 
 def _policy(state: VfState) -> Cell:

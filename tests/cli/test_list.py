@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from ibhostdev import PKey, Vif
 from tests.testbed import Hca
 
 GUID = "fa:16:3e:00:00:00:00:01"
@@ -120,6 +121,46 @@ def test_two_ports_of_an_mlx4(bed, run):
     text = run("list").out
     assert "on port 2" in text
     assert "not mlx5" not in text  # that an mlx4 is none is no news
+
+
+def test_the_partitions_of_an_mlx4(bed, run):
+    bed.build(Hca("mlx4", vfs=4), Hca("mlx5", vfs=1))
+    bed.pkeys(0x7FFF, 0x8001, 0x0005)
+    host = bed.connect()
+    for index, pkey in enumerate((PKey(1), PKey.parse("5:limited"), None)):
+        vif = Vif.parse(bed.vf(0, index), f"{MAC[:-1]}{index}")
+        host.plug([vif._replace(pkey=pkey)])
+    told = ["0x8001", "0x0005", None, "0x7fff"]
+    first, second = run("list", "--json").json["pfs"]
+    assert [vf["pkey"] for vf in first["vfs"]] == told
+    assert [vf["pkey"] for vf in second["vfs"]] == [None]
+    (pf,) = run("list", "--json", bed.vf(0, 1)).json["pfs"]
+    assert [vf["pkey"] for vf in pf["vfs"]] == ["0x0005"]
+    head, *lines = run("list").out.split("\n\n")[0].splitlines()[2:]
+    column = head.index("P_Key")
+    assert [line[column:].split()[0] for line in lines] == [
+        "0x8001",
+        "0x0005",
+        "none",
+        "0x7fff",
+    ]
+    assert "P_Key" not in run("list", bed.pfs[1]).out
+    # A table that cannot be read tells nothing.
+    for table in bed.sys.glob(
+        "bus/pci/devices/*/infiniband/*/iov/ports/*/pkeys"
+    ):
+        (table / "1").unlink()
+    first, _ = run("list", "--json").json["pfs"]
+    assert [vf["pkey"] for vf in first["vfs"]] == [None, *told[1:]]
+    lines = run("list").out.splitlines()
+    assert lines[3][column:].split()[0] == "-"
+
+
+def test_the_partitions_of_two_ports(bed, run):
+    bed.build(Hca("mlx4", vfs=1, ports=2))
+    (pf,) = run("list", "--json").json["pfs"]
+    assert [vf["pkeys"] for vf in pf["vfs"]] == [["0xffff", "0xffff"]]
+    assert run("list").out.count("P_Key") == 2
 
 
 def test_two_guids_are_both_shown(host, run):
