@@ -270,7 +270,7 @@ class Ports:
         alone."""
         undone: set[Device] = set()
         wishes: dict[Device, VfState] = {}
-        places: dict[Side, dict[int, str]] = {}
+        tables: dict[Side, dict[int, list[str]]] = {}
         for device, vnic in vnics.items():
             port = self._ports[device]
             if port.misplaced or device in twins:
@@ -279,14 +279,15 @@ class Ports:
                 continue
             policy, pkeys = _policy(vnic, port), None
             if is_mlx4(vnic.side) and port.pkey is not None:
-                if vnic.side not in places:
-                    places[vnic.side] = self._vnics.pkey_places(vnic.side)
-                place = places[vnic.side].get(port.pkey)
-                if place is None:
+                if vnic.side not in tables:
+                    tables[vnic.side] = self._vnics.pkey_places(vnic.side)
+                places = tables[vnic.side].get(port.pkey)
+                if places is None:
                     self._tell_no_pkey(port, port.pkey, vnic)
                     undone.add(device)
-                elif vnic.pkeys and vnic.pkeys[0] != place:
-                    pkeys = (place, "none")
+                elif vnic.pkeys and vnic.pkeys[0] not in places:
+                    # Where a plug has put it, it stays.
+                    pkeys = (places[0], "none")
             if policy or pkeys:
                 wishes[device] = VfState(policy=policy, pkeys=pkeys)
         items = list(wishes.items())

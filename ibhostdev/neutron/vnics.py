@@ -173,15 +173,15 @@ class Vnics:
                 seen[device] = Vnic(side, state.policy, state.pkeys)
         self._seen[key] = seen
 
-    def pkey_places(self, side: Side) -> dict[int, str]:
+    def pkey_places(self, side: Side) -> dict[int, list[str]]:
         """mlx4: where in the port's table each P_Key is, without its top
-        bit."""
+        bit: as full member, or as limited, or both."""
         base = f"{side.pf.path}/infiniband/{side.pf.ib_device}"
         folder = f"{base}/iov/ports/{side.pf.port}/pkeys"
         values = self._host.sysfs.read(
             [f"{folder}/{place}" for place in range(_MOST_PKEYS)]
         )
-        places: dict[int, str] = {}
+        places: dict[int, list[str]] = {}
         for place, value in enumerate(values):
             if not isinstance(value, bytes):
                 continue
@@ -190,7 +190,7 @@ class Vnics:
             except ValueError:
                 continue
             if pkey:
-                places.setdefault(pkey, str(place))
+                places.setdefault(pkey, []).append(str(place))
         return places
 
 

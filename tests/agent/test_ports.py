@@ -3,7 +3,7 @@
 
 import pytest
 
-from ibhostdev import Vif
+from ibhostdev import PKey, Vif
 from tests.agent.conftest import Node
 from tests.flavours import mac
 from tests.testbed import Hca
@@ -291,6 +291,30 @@ def test_a_flat_network_is_the_default_partition(mlx4):
     assert int(place.read_text(), 16) & 0x7FFF == 0x7FFF
     mlx4.unplug(1)
     assert first_pkey(mlx4) == "none"
+
+
+def test_a_partition_that_was_plugged_is_left_alone(mlx4, bed):
+    """In either of two entries; the agent would take the first."""
+    bed.pkeys(0xFFFF, 0x0123, 0x8005, 0x8123)
+    vf = bed.vf(0, 0)
+    mlx4.server.bind(1, vf, network_type="vlan", segmentation_id=0x123)
+    vif = Vif.parse(vf, mac(1))._replace(pkey=PKey(0x123))
+    mlx4.host.plug([vif])
+    assert first_pkey(mlx4) == "3"
+    assert mlx4.work()
+    assert first_pkey(mlx4) == "3"
+    assert mlx4.batches == []
+    assert mlx4.server.up() == {"port-1"}
+    # Neutron's word is the last one on its ports, and no plug of Nova's
+    # takes it back.
+    mlx4.host.plug([vif._replace(pkey=PKey(5))])
+    assert first_pkey(mlx4) == "2"
+    assert mlx4.work()
+    assert first_pkey(mlx4) == "1"
+    mlx4.plug(1)
+    assert first_pkey(mlx4) == "1"
+    assert mlx4.work()
+    assert mlx4.batches == [1]
 
 
 def test_a_vlan_waits_for_its_partition(mlx4, bed, caplog):
