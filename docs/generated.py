@@ -446,64 +446,73 @@ may be added; none is taken away or gets another meaning.
 """
 
 
+def schema(name: str) -> dict[str, Any]:
+    """One of docs/schema."""
+    text = (SCHEMAS / f"{name}.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
 def json_page() -> str:
     parts = [_JSON_HEAD]
+    common = schema("common")["$defs"]
+    for name in ("error", "state"):
+        parts.append(f"## {name}\n\n{common[name]['description']}")
+        rows = list(_keys(common[name], schema("common"), ""))
+        parts.append(_table(("key", "type", "meaning"), rows))
     for file in sorted(SCHEMAS.glob("*.json")):
-        schema = json.loads(file.read_text(encoding="utf-8"))
-        if "title" not in schema:
+        one = schema(file.stem)
+        if "title" not in one:
             continue
-        rows = list(_keys(schema, schema, "", set()))
         parts.append(
-            f"## {schema['title']}\n\n{_escaped(schema['description'])}\n\n"
+            f"## {one['title']}\n\n{_escaped(one['description'])}\n\n"
             f"Schema: `{file.name}`"
         )
+        rows = list(_keys(one, one, ""))
         parts.append(_table(("key", "type", "meaning"), rows))
     return "\n\n".join(parts) + "\n"
 
 
 def _keys(
-    schema: dict[str, Any], root: dict[str, Any], path: str, seen: set[str]
+    one: dict[str, Any], root: dict[str, Any], path: str
 ) -> Iterator[tuple[str, str, str]]:
-    schema, seen = _resolved(schema, root, seen)
-    for name, one in schema.get("properties", {}).items():
+    one = _resolved(one, root)
+    for name, inner in one.get("properties", {}).items():
         there = f"{path}.{name}" if path else name
-        shown, inner = _resolved(one, root, seen)
-        meaning = one.get("description") or shown.get("description", "")
-        yield f"`{there}`", _type(shown, root), meaning
-        yield from _keys(shown, root, there, inner)
-        if "items" in shown:
-            yield from _keys(shown["items"], root, f"{there}[]", inner)
-    if "items" in schema:
-        yield from _keys(schema["items"], root, f"{path}[]", seen)
-    for one in schema.get("oneOf", ()):
-        if one.get("type") != "null":
-            yield from _keys(one, root, path, seen)
+        shown = _resolved(inner, root)
+        meaning = inner.get("description") or shown.get("description", "")
+        yield f"'{there}'", _type(inner, root), meaning
+        if "$ref" not in inner:  # errors and states have a row of their own
+            yield from _keys(shown, root, there)
+    if "items" in one:
+        yield from _keys(one["items"], root, f"{path}[]")
+    for each in one.get("oneOf", ()):
+        if "$ref" not in each:
+            yield from _keys(each, root, path)
 
 
-def _resolved(
-    schema: dict[str, Any], root: dict[str, Any], seen: set[str]
-) -> tuple[dict[str, Any], set[str]]:
-    while "$ref" in schema:
-        file, _, inner = schema["$ref"].partition("#/$defs/")
-        whole = root
-        if file:
-            text = (SCHEMAS / file).read_text(encoding="utf-8")
-            whole = json.loads(text)
-        schema = whole["$defs"][inner]
-    return schema, seen
+def _resolved(one: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in one:
+        file, _, inner = one["$ref"].partition("#/$defs/")
+        whole = schema(file.removesuffix(".json")) if file else root
+        one = whole["$defs"][inner]
+    return one
 
 
-def _type(schema: dict[str, Any], root: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return " or ".join(json.dumps(one) for one in schema["enum"])
-    if "const" in schema:
-        return json.dumps(schema["const"])
-    if "oneOf" in schema:
-        return " or ".join(
-            _type(_resolved(one, root, set())[0], root)
-            for one in schema["oneOf"]
-        )
-    kind = schema.get("type", "any")
+def _type(one: dict[str, Any], root: dict[str, Any]) -> str:
+    if "$ref" in one:
+        name = one["$ref"].rpartition("/")[2]
+        if name in ("error", "state"):
+            return str(name)
+    one = _resolved(one, root)
+    if "enum" in one:
+        return " or ".join(json.dumps(value) for value in one["enum"])
+    if "const" in one:
+        return json.dumps(one["const"])
+    if "oneOf" in one:
+        kinds = [_type(each, root) for each in one["oneOf"]]
+        return " or ".join(dict.fromkeys(kinds))
+    kind = one.get("type", "any")
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
 

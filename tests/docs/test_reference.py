@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a user can write, read or be told is in the reference.
+
+What is made of the sources cannot lack anything by itself, but for what it
+was not made to look at: so both kinds of page are held.
+"""
+
+import re
+import signal
+
+import pytest
+
+from docs import generated
+from ibhostdev import conf, counters, hooks
+from ibhostdev.cli import vifs
+from ibhostdev.cli.command import cli
+from ibhostdev.cli.outcome import Exit
+from ibhostdev.errors import IbHostdevError
+from ibhostdev.fabric import metrics
+from ibhostdev.neutron import options
+from ibhostdev.provision import reading
+from tests.docs.pages import ROOT, read
+
+COMMANDS = dict(generated.commands(cli, "ibhostdev"))
+GENERATED = dict(generated.pages())
+
+
+def subclasses(kind):
+    yield kind
+    for one in kind.__subclasses__():
+        yield from subclasses(one)
+
+
+def rows(text):
+    """What is in the first column of tables, and before definitions."""
+    cells = re.findall(r"^\|([^|]*)\|", text, re.MULTILINE)
+    terms = re.findall(r"^(.+)\n: ", text, re.MULTILINE)
+    return set(re.findall(r"`([^`]+)`", "\n".join([*cells, *terms])))
+
+
+# -- commands -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_each_option_of_a_command(words):
+    page = GENERATED[f"{'-'.join(words)}.md"]
+    said = {
+        word.strip(",")
+        for term in rows(page)
+        for word in term.split()
+        if word.startswith("-")
+    }
+    for parameter in COMMANDS[words].params:
+        if parameter.param_type_name == "option":
+            assert said >= {*parameter.opts}, parameter.name
+            assert parameter.help or parameter.name in ("pfs", "family")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_each_command_has_a_man_page(words):
+    found = [page for page in generated.man_pages() if page[4] == 1]
+    (page,) = [page for page in found if page[1] == "-".join(words)]
+    start, _, brief, _, _ = page
+    assert f"{start.rpartition('/')[2]}.md" in GENERATED
+    assert brief
+
+
+def test_no_page_is_of_a_command_that_is_no_more():
+    made = {name for name in GENERATED if name.startswith("ibhostdev")}
+    assert made == {f"{'-'.join(words)}.md" for words in COMMANDS}
+
+
+def test_exit_codes():
+    page = read("reference/exit-codes.md")
+    codes = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    ends = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    assert {int(code) for code in codes} == {
+        *map(int, Exit),
+        *(128 + end for end in ends),
+    }
+
+
+def test_environment_variables():
+    page = read("reference/environment.md")
+    told = set(re.findall(r"`([A-Z_]+)`", page))
+    read_ = {
+        variable
+        for command in COMMANDS.values()
+        for parameter in command.params
+        for variable in [getattr(parameter, "envvar", None)]
+        if variable is not None
+    }
+    for file in (ROOT / "ibhostdev").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        read_ |= set(re.findall(r'environ(?:\.get\(|\[)"([A-Z_]+)"', text))
+    stand_in = (ROOT / "ibhostdev/ebrctl/ebrctl.c").read_text()
+    read_ |= set(re.findall(r'"(IBHOSTDEV_[A-Z_]+)"', stand_in))
+    # Python's own: what the package starts itself is found by it.
+    assert read_ - told == {"PYTHONPATH"}
+    assert "IBHOSTDEV_HOST" in read_
+    assert "IBHOSTDEV_EVENT" in told
+
+
+# -- files ----------------------------------------------------------------
+
+
+def test_keys_of_files_of_vifs():
+    keys = {*vifs._KEYS, "domain"}
+    assert rows(read("reference/vif-files.md")) >= keys
+    schema = generated.schema("vifs")
+    assert set(schema["items"]["properties"]) == keys
+
+
+def test_keys_of_host_yaml():
+    page = read("reference/host-yaml.md")
+    entry = {"guid", "mac", "node_guid", "port_guid", "policy"}
+    assert rows(page) >= {*reading.KEYS}
+    for key in {*reading._SPELLINGS, *entry, "from", "to", "map"}:
+        assert f"`{key}`" in page or f"{{{key}: " in page, key
+    for driver in reading.DRIVERS:
+        assert f"`{driver}`" in page
+    schema = generated.schema("host")["items"]["properties"]
+    assert set(schema) == {*reading.KEYS}
+    assert set(schema["driver"]["enum"]) == {*reading.DRIVERS}
+    told = generated.schema("guid-map")["items"]["properties"]
+    assert set(told) == {"guids", *reading._SPELLINGS, "pf", "from", "to"}
+
+
+def test_options_of_services():
+    page = GENERATED["configuration.md"]
+    for group, listed in (*conf.list_opts(), *options.list_opts()):
+        assert f"[{group.name}\\]" in page
+        for option in listed:
+            assert f"### {option.name}\n" in page
+
+
+# -- what is told ---------------------------------------------------------
+
+
+def test_each_type_of_error():
+    page = GENERATED["errors.md"]
+    titles = set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
+    # A batch's is the errors of its VIFs.
+    own = {
+        one.__name__
+        for one in subclasses(IbHostdevError)
+        if one.__module__.startswith("ibhostdev.")
+    }
+    assert own - titles <= {"BatchFailed", "GuestsFailed"}
+
+
+def test_each_error_of_the_engine():
+    source = generated.ENGINE.read_text(encoding="utf-8")
+    words = generated.engine_words()
+    assert len(words) == source.count("\n\t[T_")
+    assert len(generated.errno_cures()) == source.count('\t\treturn "') + (
+        source.count("\t\treturn HCA")
+    )
+    classes = {one.__name__ for one in generated.error_classes()}
+    assert {name for name, _, _ in words} - {""} <= classes
+    one = "a guest has the VF, with GUID {1}"
+    cure = "detach it from that guest and unplug it first"
+    assert ("DeviceInUse", one, cure) in words
+
+
+def test_each_metric():
+    told = rows(read("reference/metrics.md"))
+    assert {name for name in told if name.startswith("ibhostdev_")} == {
+        *metrics._HELP
+    }
+
+
+def test_each_label_of_a_metric(host_page):
+    page = read("reference/metrics.md")
+    for name, labels in re.findall(r"^(\w+)\{(.*)\} ", host_page, re.M):
+        (row,) = re.findall(rf"^\|.*`{name}`.*$", page, re.MULTILINE)
+        for label in re.findall(r"(\w+)=", labels):
+            assert label in row.split("|")[2], f"{name} {label}"
+
+
+@pytest.fixture
+def host_page(bed):
+    from tests.flavours import vifs as some
+    from tests.testbed import Hca
+
+    bed.build(Hca(vfs=1))
+    host = bed.connect(counted=True)
+    host.plug(some(bed, 1))
+    text, errors = metrics.of_host(host)
+    assert not errors
+    assert counters.read(host.run_dir)
+    return text
+
+
+def test_hooks():
+    page = read("reference/hooks.md")
+    schema = generated.schema("hook")
+    assert schema["properties"]["version"]["const"] == hooks.VERSION
+    for event in schema["properties"]["event"]["enum"]:
+        assert f"`{event}`" in page
+    assert f"**How long.** {hooks.SECONDS:g} s" in page
