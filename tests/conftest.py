@@ -13,6 +13,14 @@ from tests.flavours import FLAVOURS, Flavour
 from tests.testbed import Testbed
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        action="store_true",
+        help="make tests/cli/golden anew, of what commands print now",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "large: builds PFs of 127 VFs, in the rig's large shape"

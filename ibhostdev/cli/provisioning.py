@@ -18,7 +18,7 @@ from ibhostdev.cli.outcome import (
     write_json,
 )
 from ibhostdev.cli.outcome import as_json as as_json_
-from ibhostdev.cli.terminal import Cell, Line, table
+from ibhostdev.cli.terminal import Cell, Line, filled, table
 from ibhostdev.errors import AccessDenied
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
@@ -313,7 +313,7 @@ def _stale_lines(found: "Sequence[Stale]", fix: bool) -> list[Line]:
         "nova-compute where there is one"
     )
     head = ("PCI address", "identity", "claims")
-    return [*table(head, rows), [(end, "")]]
+    return [*table(head, rows), *filled([(end, "")], [])]
 
 
 def _failures(result: BatchResult) -> Exit:
@@ -450,7 +450,8 @@ def report_lines(
         lines.append(_heading(pf))
         if rows:
             lines += table(_HEAD, rows, "  ", ("driver", "before"))
-    lines += [[("note: ", "bold"), (note, "")] for note in report.notes]
+    for note in report.notes:
+        lines += filled([(note, "")], [("note: ", "bold")])
     return [*lines, _summary(report, dry_run, names)]
 
 
