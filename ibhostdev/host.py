@@ -74,6 +74,8 @@ class Host:
 
     Instances may be shared by threads; several of them, in any processes,
     keep out of each other's way by the locks.
+
+    :raises InvalidInput: for an empty ``run_dir``, or what is no mapping
     """
 
     def __init__(
@@ -90,6 +92,12 @@ class Host:
         journal: str | None = None,
         counted: bool = False,
     ) -> None:
+        if not run_dir:  # not the one that we happen to be in
+            raise InvalidInput(
+                "no folder for the locks is named",
+                attribute="run_dir",
+                cure="name it, or leave it out for /run/ibhostdev",
+            )
         self.sysfs = sysfs if isinstance(sysfs, Tree) else Tree(sysfs)
         self.netlink = netlink or Endpoint()
         self.run_dir = run_dir

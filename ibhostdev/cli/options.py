@@ -112,6 +112,12 @@ def _settle(
     settings = context.ensure_object(Settings)
     if value is None:
         return
+    if parameter.name == "run_dir" and not value:
+        raise InvalidInput(
+            "no folder for the locks is named",
+            attribute="--run-dir",
+            cure=f"name it, or leave it out for {_RUN_DIR}",
+        )
     if parameter.name == "physical_device_mappings":
         value = parse_mappings([value])
     assert parameter.name is not None

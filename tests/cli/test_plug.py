@@ -372,6 +372,32 @@ def test_no_place_for_locks(host, run, tmp_path):
     assert "--run-dir" in done.err
 
 
+def test_a_folder_for_locks_without_a_name(host, run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for command in (["plug", *words(host, 1)], ["list"], ["metrics"]):
+        done = run(*command, "--run-dir", "")
+        assert done.code == 2
+        assert "no folder for the locks is named" in done.err
+        assert "--run-dir" in done.err
+    assert os.listdir() == []
+    assert host.counts().modify == 0
+
+
+def test_a_guid_or_vf_that_is_there_twice_is_told_with_both(host, run):
+    one, two = host.vf(0, 0), host.vf(0, 1)
+    done = run("plug", f"{one}={MACS[1]}", f"{two}={MACS[1]}")
+    assert done.code == 2
+    assert f"{two}: GUID {GUIDS[1]} is named twice, for {one} too" in done.err
+    done = run("plug", f"{one}={MACS[1]}", f"{one}={MACS[2]}")
+    assert done.code == 2
+    assert (
+        f"{one}: the VF is named twice, for GUIDs {GUIDS[1]} and" in done.err
+    )
+    assert GUIDS[2] in done.err
+    done = run("unplug", MACS[1], f"{two}={MACS[1]}")
+    assert (done.code, "too" in done.err) == (2, False)
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],

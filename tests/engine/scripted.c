@@ -450,6 +450,7 @@ static void io_done(void *context)
 }
 
 const struct io scripted_io = {
+	.no_rights = "run as another",
 	.at_once = 1,
 	.read = io_read,
 	.link = io_link,

@@ -455,7 +455,8 @@ TEST(only_a_file_of_that_name_is_a_lock)
 static void says(int err, enum ibh_kind kind, const char *text,
 		 const char *never)
 {
-	struct ibh_host host = { .run_dir = "/x/run" };
+	static const struct io io = { .no_rights = "run as root" };
+	struct ibh_host host = { .run_dir = "/x/run", .io = &io };
 	struct ibh_error *error = lock_error(&host, NAME, err, 1500);
 	char told[1024];
 
@@ -474,7 +475,9 @@ TEST(each_trouble_has_its_own_words)
 	     "kernel log");
 	says(-EROFS, IBH_ACCESS_DENIED,
 	     "/x/run is on a read-only file system", "/sys");
-	says(-EACCES, IBH_ACCESS_DENIED, "run as root", "/sys");
+	says(-EACCES, IBH_ACCESS_DENIED,
+	     "run as root, or have a folder in the place of /x/run", "/sys");
+	says(-EPERM, IBH_ACCESS_DENIED, "run as root", "CAP_NET_ADMIN");
 	says(-ENOTDIR, IBH_COMMAND_FAILED, "make /x/run a folder", "driver");
 	says(-ENOENT, IBH_COMMAND_FAILED, "make /x/run a folder", "driver");
 	says(-ENOSPC, IBH_COMMAND_FAILED, "make /x/run a folder", "driver");

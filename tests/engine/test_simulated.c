@@ -176,6 +176,13 @@ static int put(const char *path, const char *value)
 
 /* ---- writes ------------------------------------------------------------ */
 
+TEST(nobody_else_plugs_on_it)
+{
+	set_up(serve_write);
+	CHECK(!strstr(io->no_rights, "--privilege"));
+	tear_down();
+}
+
 TEST(a_write_is_a_message)
 {
 	set_up(serve_write);

@@ -401,6 +401,26 @@ def test_another_physical_network(bed, flavour):
     assert bed.seen(0)[0] == flavour.seen(guid(1))
 
 
+@pytest.mark.parametrize("action", ["plug", "unplug"])
+def test_a_mapping_that_leads_nowhere(bed, action):
+    """Nobody else would find it out where no VIF names a network."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect(
+        physical_networks={"here": [bed.pfs[0]], "there": ["ib77"]}
+    )
+    call = getattr(host, action)
+    (warning,) = call(vifs(bed, 1)).warnings
+    assert "'there' is mapped to ib77, and no InfiniBand PF" in warning
+    assert "there are: " in warning
+    assert call([Vif.parse(bed.vf(0, 1), mac(2), "here")]).warnings == ()
+
+
+def test_a_folder_for_locks_without_a_name(bed):
+    bed.build(Hca("mlx5", vfs=2))
+    with pytest.raises(InvalidInput, match="no folder for the locks"):
+        bed.connect(run_dir="")
+
+
 def test_nothing_serves_the_pf(bed):
     bed.build(Hca("mlx5", vfs=2, netdev=False))
     with pytest.raises(NoMechanism) as caught:

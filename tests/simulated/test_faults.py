@@ -68,8 +68,10 @@ def test_no_right_to_take_the_locks(bed, tmp_path):
     assert str(tmp_path) in str(caught.value)
     if os.geteuid():
         (tmp_path / "closed").mkdir(mode=0o500)
-        with pytest.raises(AccessDenied):
+        with pytest.raises(AccessDenied) as denied:
             bed.connect(run_dir=str(tmp_path / "closed")).plug(vifs(bed, 1))
+        assert "--run-dir" in denied.value.cure
+        assert "--privilege" not in denied.value.cure
     assert bed.seen(0) == before
 
 

@@ -85,14 +85,19 @@ static struct ibh_error *check_twice(struct run *run, size_t at,
 {
 	const struct ibh_vif *vif = &run->vifs[at];
 	char address[IBH_PCI_TEXT + 1], text[IBH_GUID_TEXT + 1];
+	char first[IBH_PCI_TEXT + 1], too[IBH_PCI_TEXT + 16] = "";
 	ssize_t other = table_add(run->guids, guid, at);
 
 	if (other < 0 || (size_t)other == at)
 		return NULL;
 	ibh_format_guid(guid, text);
 	ibh_format_pci(vif->pci, address);
+	if (run->vifs[other].has_pci) {
+		ibh_format_pci(run->vifs[other].pci, first);
+		format(too, sizeof(too), ", for %s too", first);
+	}
 	return fail(T_GUID_TWICE, vif->has_pci ? address : NULL, "guid", 0,
-		    text, NULL, NULL);
+		    text, too, NULL);
 }
 
 static struct ibh_error *check_pkey(const struct ibh_vif *vif)
@@ -119,6 +124,19 @@ static struct ibh_error *check_network(struct run *run,
 	ibh_format_pci(vif->pci, address);
 	return fail(T_NETWORK_UNMAPPED, vif->has_pci ? address : NULL,
 		    "physical_network", 0, vif->network, names, NULL);
+}
+
+static struct ibh_error *vf_twice(const struct ibh_vif *first,
+				  const struct ibh_vif *again)
+{
+	char address[IBH_PCI_TEXT + 1], text[2][IBH_GUID_TEXT + 1];
+	char whom[2 * IBH_GUID_TEXT + 32];
+
+	ibh_format_pci(again->pci, address);
+	ibh_format_guid(first->port_guid, text[0]);
+	ibh_format_guid(again->port_guid, text[1]);
+	format(whom, sizeof(whom), ", for GUIDs %s and %s", text[0], text[1]);
+	return fail(T_VF_TWICE, address, "pci", 0, whom, NULL, NULL);
 }
 
 /* A VF with two ports may be on two networks; whether these are behind two of
@@ -161,7 +179,7 @@ static struct ibh_error *check_one(struct run *run, size_t at,
 				       vif->pci.rid | 1ULL << 63,
 			  at);
 	if (other >= 0 && !two_networks(vif, &run->vifs[other]))
-		return fail(T_VF_TWICE, address, "pci", 0, NULL, NULL, NULL);
+		return vf_twice(&run->vifs[other], vif);
 	return check_network(run, vif);
 }
 

@@ -25,6 +25,10 @@ static const struct words words[T_LAST] = {
 	[T_NO_NUMBER] = { BY_ERRNO, "'{1}' is no number", NULL },
 	[T_TOO_MANY] = { BY_ERRNO, "cannot be {1}", NULL },
 	[T_NO_LOCK] = { BY_ERRNO, "cannot be taken", NULL },
+	[T_LOCK_DENIED] = { IBH_ACCESS_DENIED, "cannot be taken",
+			    "{2}, or have a folder in the place of {1} that "
+			    "you may write to ('--run-dir'), for all that "
+			    "plug on this host" },
 	[T_LOCK_HELD] = { IBH_TIMED_OUT,
 			  "is held by another batch, and was not to be had "
 			  "within {1} s",
@@ -45,9 +49,9 @@ static const struct words words[T_LAST] = {
 			    "use the MAC address of the port" },
 	[T_NO_VF_NAMED] = { IBH_INVALID_INPUT, "no VF was named for GUID {1}",
 			    "name the VF by its PCI address" },
-	[T_GUID_TWICE] = { IBH_INVALID_INPUT, "GUID {1} is named twice",
+	[T_GUID_TWICE] = { IBH_INVALID_INPUT, "GUID {1} is named twice{2}",
 			   "give each VIF a GUID of its own" },
-	[T_VF_TWICE] = { IBH_INVALID_INPUT, "the VF is named twice",
+	[T_VF_TWICE] = { IBH_INVALID_INPUT, "the VF is named twice{1}",
 			 "give each VIF a VF of its own" },
 	[T_NO_POLICY] = { IBH_INVALID_INPUT,
 			  "mlx4 VFs have no policy to set to {1}",

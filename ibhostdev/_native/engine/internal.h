@@ -66,6 +66,7 @@ enum text {
 	T_NO_NUMBER, /* {1} value */
 	T_TOO_MANY, /* {1} value */
 	T_NO_LOCK,
+	T_LOCK_DENIED, /* {1} folder, {2} how to get the rights */
 	T_LOCK_HELD, /* {1} seconds */
 	T_LOCK_FOLDER, /* {1} folder */
 	T_LOCK_READ_ONLY, /* {1} folder */
@@ -73,8 +74,8 @@ enum text {
 	/* bad input */
 	T_NO_IDENTITY, /* {1} GUID, {2} what it is */
 	T_NO_VF_NAMED, /* {1} GUID */
-	T_GUID_TWICE, /* {1} GUID */
-	T_VF_TWICE,
+	T_GUID_TWICE, /* {1} GUID, {2} whose else */
+	T_VF_TWICE, /* {1} for whom */
 	T_NO_POLICY, /* {1} policy */
 	T_FOREIGN_POLICY, /* {1} policy */
 	T_ONE_GUID, /* {1} mechanism */
@@ -173,6 +174,8 @@ struct waiting; /* a lock's time limit, and whether to stop */
  * by several threads at once.
  */
 struct io {
+	/* What to do for want of rights to the folder of the locks. */
+	const char *no_rights;
 	/* How many threads of one call may be in these functions. */
 	unsigned int at_once;
 	/* One read(); EMSGSIZE if it fills the buffer. The value loses its
@@ -423,6 +426,8 @@ unsigned int network_port(const struct ibh_host *host, const char *network,
 void networks_find(struct ibh_host *host, const struct ibh_pfs *pfs);
 /* … and whether they are so still. */
 bool networks_hold(struct ibh_host *host, const struct ibh_pfs *pfs);
+/* Whether a PF here has that name. */
+bool network_leads(const struct ibh_pfs *pfs, const char *device);
 /* A device that a network is mapped to and no PF has; NULL. */
 const char *network_missing(const struct ibh_host *host, const char *network,
 			    const struct ibh_pfs *pfs);

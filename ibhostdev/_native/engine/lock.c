@@ -271,6 +271,8 @@ struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
 		break;
 	case -EACCES:
 	case -EPERM:
+		what = T_LOCK_DENIED;
+		break;
 	case -EINTR: /* who waited was told to stop */
 		what = T_NO_LOCK;
 		break;
@@ -278,7 +280,8 @@ struct ibh_error *lock_error(const struct ibh_host *host, const char *name,
 	format(path, sizeof(path), "%s/%s.lock", host->run_dir, name);
 	format(seconds, sizeof(seconds), "%g", waited_ms / 1e3);
 	return fail(what, path, "lock", err,
-		    what == T_LOCK_HELD ? seconds : host->run_dir, NULL, NULL);
+		    what == T_LOCK_HELD ? seconds : host->run_dir,
+		    host->io->no_rights, NULL);
 }
 
 /* The one time alone: both of them together are IN_ATTRIB

@@ -299,7 +299,7 @@ void networks_find(struct ibh_host *host, const struct ibh_pfs *pfs)
 		const char *device = host->mappings[i].device;
 		struct ibh_netdev *netdev;
 
-		if (is_here(pfs, device) || with_altname(pfs, device))
+		if (network_leads(pfs, device))
 			continue;
 		/* They are being made. */
 		netdev = (struct ibh_netdev *)ask_for(host, pfs, device);
@@ -349,6 +349,11 @@ unsigned int network_port(const struct ibh_host *host, const char *network,
 	return 0;
 }
 
+bool network_leads(const struct ibh_pfs *pfs, const char *device)
+{
+	return is_here(pfs, device) || with_altname(pfs, device);
+}
+
 const char *network_missing(const struct ibh_host *host, const char *network,
 			    const struct ibh_pfs *pfs)
 {
@@ -358,8 +363,7 @@ const char *network_missing(const struct ibh_host *host, const char *network,
 		const struct ibh_mapping *one = &host->mappings[i];
 
 		if (!strcmp(one->network, network) &&
-		    !is_here(pfs, one->device) &&
-		    !with_altname(pfs, one->device))
+		    !network_leads(pfs, one->device))
 			return one->device;
 	}
 	return NULL;

@@ -398,6 +398,34 @@ static struct ibh_error *doubt_network(struct run *run, size_t at)
 		    network);
 }
 
+/* Devices of the mapping that are no PF here are found out by the networks of
+ * the VIFs; where none names one, a slip of the pen would never be. */
+static struct ibh_error *doubt_mapping(struct run *run)
+{
+	const struct ibh_pfs *pfs = &run->topology->public;
+	struct ibh_error *error = NULL;
+	char devices[256];
+	size_t i;
+
+	if (run->job != PLUG && run->job != UNPLUG)
+		return NULL;
+	for (i = 0; i < run->count; i++)
+		if (run->vifs[i].network)
+			return NULL;
+	network_devices(pfs, devices, sizeof(devices));
+	for (i = 0; run->count && i < run->host->mapping_count && !error; i++) {
+		const struct ibh_mapping *one = &run->host->mappings[i];
+
+		if (!network_leads(pfs, one->device))
+			error = warn(run,
+				     "physical network '%s' is mapped to %s, "
+				     "and no InfiniBand PF here has that "
+				     "name; there are: %s",
+				     one->network, one->device, devices);
+	}
+	return error;
+}
+
 /* Who needs a dump of all devices has it together with the others: it makes
  * firmware tell of the VFs of every PF. */
 static struct ibh_error *share_dump(struct run *run)
@@ -442,6 +470,8 @@ static struct ibh_error *survey(struct run *run)
 		error = doubt(run, pfs->left_out[i]);
 	for (i = 0; i < run->count && !error; i++)
 		error = doubt_network(run, i);
+	if (!error)
+		error = doubt_mapping(run);
 	return error;
 }
 

@@ -210,6 +210,7 @@ static int simulated_identify(void *context, const char *netdev, int *ifindex,
 }
 
 static const struct io simulated = {
+	.no_rights = "run as who serves the simulated host",
 	.at_once = AT_ONCE,
 	.read = system_read,
 	.link = system_link,

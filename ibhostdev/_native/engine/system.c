@@ -416,6 +416,7 @@ struct ibh_error *system_new(const struct ibh_options *options,
 }
 
 static const struct io real = {
+	.no_rights = "run as root, or see '--privilege'",
 	.at_once = AT_ONCE,
 	.read = system_read,
 	.link = system_link,
