@@ -7,6 +7,7 @@ All is text: YAML takes 52:54:00:12:34:56 for a number to the base of 60.
 
 import sys
 from collections.abc import Iterator
+from errno import ENOENT
 from typing import Any, NamedTuple
 
 from ibhostdev.errors import InvalidInput
@@ -40,8 +41,9 @@ class Mapping(NamedTuple):
 Node = Scalar | Listing | Mapping
 
 
-def read(name: str, cure: str) -> tuple[str, str]:
+def read(name: str, cure: str, absent: str | None = None) -> tuple[str, str]:
     """A file's text, ``-`` being standard input, and its name for people.
+    ``absent`` is the cure where there is no such file.
 
     :raises InvalidInput: if it cannot be read, is no text or too long
     """
@@ -53,12 +55,14 @@ def read(name: str, cure: str) -> tuple[str, str]:
             with open(name, "rb") as file:
                 data = file.read(_LIMIT + 1)
     except OSError as error:
+        missing = absent if error.errno == ENOENT else None
         raise InvalidInput(
             "cannot be read",
-            shown,
+            shown or "''",
             "file",
             error.errno,
-            "name a file that is there and that you may read, or - for "
+            missing
+            or "name a file that is there and that you may read, or - for "
             "standard input",
         ) from None
     if len(data) > _LIMIT:

@@ -446,10 +446,14 @@ def report_lines(
     lines: list[Line] = []
     for pf in report.pfs:
         vfs = [vf for vf in report.vfs if vf.pf == pf.pci]
-        rows = [_row(vf) for vf in vfs if vf.changed or vf.bound or vf.error]
+        rows = [
+            _row(vf, dry_run)
+            for vf in vfs
+            if vf.changed or vf.bound or vf.error or vf.pci is None
+        ]
         lines.append(_heading(pf))
         if rows:
-            lines += table(_HEAD, rows, "  ", ("driver", "before"))
+            lines += table(_HEAD, rows, "  ", ("driver", "before", "outcome"))
     for note in report.notes:
         lines += filled([(note, "")], [("note: ", "bold")])
     return [*lines, _summary(report, dry_run, names)]
@@ -468,11 +472,18 @@ def _heading(pf: "PfReport") -> Line:
     return cells
 
 
-def _row(vf: "VfReport") -> Line:
-    who = "idle" if vf.guid is None else vf.guid.mac or str(vf.guid)
-    before: Cell = ("-", "dim")
+def _row(vf: "VfReport", dry_run: bool) -> Line:
+    # One that is not there yet has nothing; of one whose identity is nobody's
+    # business here nothing is asked.
+    before: Cell = ("-" if vf.pci is None else "not asked", "dim")
     if vf.before is not None:
         before = identity(vf.before)
+    if vf.guid is not None:
+        who: Cell = (vf.guid.mac or str(vf.guid), "bold")
+    elif vf.changed or vf.pci is None:
+        who = ("idle", "dim")
+    else:
+        who = ("as before", "dim")
     driver = vf.driver or "-"
     if vf.driver_before is not None and vf.driver_before != vf.driver:
         driver = f"{vf.driver_before or '-'} → {driver}"
@@ -480,10 +491,26 @@ def _row(vf: "VfReport") -> Line:
         (f"{vf.index}", ""),
         (vf.pci or "to be made", ""),
         before,
-        (who, "bold" if vf.guid is not None else "dim"),
+        who,
         (driver, ""),
-        ("failed", "bold red") if vf.error else ("", ""),
+        _outcome(vf, dry_run),
     ]
+
+
+def _outcome(vf: "VfReport", dry_run: bool) -> Cell:
+    if vf.error is not None:
+        return "failed", "bold red"
+    if vf.pci is None:
+        done = "made"
+    elif vf.changed:
+        done = "made idle" if vf.guid is None else "plugged"
+    else:
+        done = "bound" if vf.driver else "unbound"
+    if dry_run:
+        return f"would be {done}", "cyan"
+    if not vf.verified:
+        return f"{done}, unverified", "yellow"
+    return done, "green"
 
 
 def _summary(

@@ -18,7 +18,7 @@ def rights(patient: Patient) -> Iterator[Finding]:
     if patient.privileged is not None:
         yield from _others_rights(patient.privileged)
         return
-    found = list(_lock_rights(patient.locks))
+    found = list(_lock_rights(patient))
     if not patient.simulated:
         found += _process_rights(patient)
     yield from found
@@ -51,12 +51,20 @@ def _others_rights(ask: Callable[[], BatchResult]) -> Iterator[Finding]:
         )
 
 
-def _lock_rights(folder: str) -> Iterator[Finding]:
+def _as_root() -> str:
+    """How to get rights: of who is not root, maybe by who may plug for him."""
+    other = ", plug by '--privilege rootwrap'" if os.geteuid() else ""
+    return f"run as root{other}"
+
+
+def _lock_rights(patient: Patient) -> Iterator[Finding]:
+    folder = patient.locks
     # What there is of it; the rest is made when it is needed.
     there = os.path.abspath(folder)
     while not os.path.exists(there):
         there = os.path.dirname(there)
-    own = "run as root"
+    # Nobody is asked to plug on a simulated host.
+    own = "run as root" if patient.simulated else _as_root()
     if not os.path.isdir(there):
         why, own = "is no folder", "make it one"
     elif os.statvfs(there).f_flag & os.ST_RDONLY:
@@ -85,7 +93,7 @@ def _process_rights(patient: Patient) -> Iterator[Finding]:
             "rights",
             Severity.PROBLEM,
             "this process lacks CAP_NET_ADMIN, which netlink takes",
-            cure="run as root, or with that capability",
+            cure=f"{_as_root()}, or run with that capability",
         )
     sysfs = patient.host.sysfs.path
     if os.statvfs(sysfs).f_flag & os.ST_RDONLY:
@@ -107,7 +115,7 @@ def _process_rights(patient: Patient) -> Iterator[Finding]:
             Severity.PROBLEM,
             "this process may not write to root's files in sysfs",
             sysfs,
-            "run as root, or with CAP_DAC_OVERRIDE",
+            f"{_as_root()}, or run with CAP_DAC_OVERRIDE",
         )
 
 

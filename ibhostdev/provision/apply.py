@@ -261,6 +261,8 @@ class _Work:
             for index, state in states.items():
                 report = self.vfs.get((one.pf.pci, index))
                 owner = state.owner
+                if report is not None and report.guid is None:
+                    report.before = state
                 if (
                     report is None
                     or owner in (None, report.guid)

@@ -107,7 +107,12 @@ def from_file(
 
     :raises InvalidInput: naming the first bad place, by line and column
     """
-    text, shown = document.read(name, _FORM)
+    text, shown = document.read(
+        name,
+        _FORM,
+        absent="'ibhostdev save --file' writes one that says what is there; "
+        "or name one that is there",
+    )
     folder = "." if name == "-" else os.path.dirname(name)
     source = _Source(folder, note)
     root = document.parse(text, shown, _FORM)

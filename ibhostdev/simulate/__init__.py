@@ -94,6 +94,12 @@ def serve(
     from ibhostdev.simulate.model import HcaSpec
     from ibhostdev.simulate.server import SimulatedHost
 
+    if not os.fspath(folder):  # not the one that we happen to be in
+        raise InvalidInput(
+            "no folder is named",
+            attribute="simulate",
+            cure="name a new one for the simulated host",
+        )
     try:
         specs = [
             HcaSpec(family, vfs, ports, netdev, total_vfs) for _ in range(pfs)

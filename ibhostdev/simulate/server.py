@@ -12,14 +12,30 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from errno import EIO, EMSGSIZE
+from errno import (
+    EACCES,
+    EEXIST,
+    EIO,
+    ELOOP,
+    EMSGSIZE,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOTDIR,
+    EPERM,
+    EROFS,
+)
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from inotify_simple import INotify, flags
 
-from ibhostdev.errors import AccessDenied, CommandFailed, InvalidInput
+from ibhostdev.errors import (
+    AccessDenied,
+    CommandFailed,
+    IbHostdevError,
+    InvalidInput,
+)
 from ibhostdev.simulate.kernel import Kernel
 from ibhostdev.simulate.layout import Layout
 from ibhostdev.simulate.model import Birth, Counts, HcaSpec, Machine
@@ -42,6 +58,7 @@ from ibhostdev.simulate.tree import serves
 
 _LOG = logging.getLogger(__name__)
 _FIRMWARE = ("node", "port", "policy")  # files whose every read asks it
+_NO_FOLDER = (EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR)
 #: More writes than this wait for one another. Each may be a driver probe.
 _PARALLEL = 256
 
@@ -187,8 +204,12 @@ class SimulatedHost:
             self.folder.mkdir(parents=True, exist_ok=True)
             used = any(self.folder.iterdir())
         except OSError as error:
-            denied = isinstance(error, PermissionError)
-            raise (AccessDenied if denied else CommandFailed)(
+            kind: type[IbHostdevError] = CommandFailed
+            if error.errno in _NO_FOLDER:
+                kind = InvalidInput
+            elif error.errno in (EACCES, EPERM, EROFS):
+                kind = AccessDenied
+            raise kind(
                 "cannot be used",
                 str(self.folder),
                 "host.json",

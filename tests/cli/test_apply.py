@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ibhostdev import Vif
 from tests.flavours import guid
 from tests.testbed import Hca
 
@@ -38,13 +39,74 @@ def test_for_people(empty, run, file):
     row = next(line for line in done.out.splitlines() if "fa:16" in line)
     assert row.split() == [
         "0", empty.vf(0, 0), "not", "known", "fa:16:3e:00:00:01",
-        "-", "→", "mlx5_core",
+        "-", "→", "mlx5_core", "plugged",
     ]  # fmt: skip
     assert "note: 0000:3b:00.0 has 2 VFs, and the last 1" in done.out
     assert done.out.endswith("2 PFs: 2 identities, 3 drivers written\n")
     done = run("apply", "--file", file)
     assert done.code == 0
     assert "nothing was written" in done.out
+
+
+def test_each_row_says_what_is_known_and_what_becomes_of_it(
+    empty, run, tmp_path
+):
+    path = tmp_path / "host.yaml"
+
+    def rows(driver, guids, *options):
+        path.write_text(
+            f"- {{pf: {empty.pfs[0]}, vfs: 3, driver: {driver}, "
+            f"guids: [{', '.join(guids)}]}}\n"
+        )
+        done = run("apply", "--file", str(path), *options)
+        assert done.code == 0
+        return [
+            [cell for cell in line.split("  ") if cell.strip()]
+            for line in done.out.splitlines()
+            if line.startswith("  ") and line[2:3].isdigit()
+        ]
+
+    def ends(rows):
+        return [
+            (row[2].strip(), row[3].strip(), row[-1].strip()) for row in rows
+        ]
+
+    one, two = "fa:16:3e:00:00:01", "fa:16:3e:00:00:02"
+    given = [f"'{one}'", f"'{two}'", "idle"]
+    made = "would be made"
+    assert ends(rows("none", given, "--dry-run")) == [
+        ("-", one, made), ("-", two, made), ("-", "idle", made),
+    ]  # fmt: skip
+    # That of the third was looked at, and nothing had to be done.
+    assert ends(rows("mlx5_core", given)) == [
+        ("not known", one, "plugged"),
+        ("not known", two, "plugged"),
+        ("not known", "as before", "bound"),
+    ]
+    given = ["idle", f"'{one}'", "idle"]
+    empty.connect().unplug([Vif.parse(None, two)])
+    for word, options in (("would be ", ["--dry-run"]), ("", [])):
+        assert ends(rows("vfio-pci", given, *options)) == [
+            ("not asked", "as before", f"{word}bound"),
+            ("idle", one, f"{word}plugged"),
+            ("not asked", "as before", f"{word}bound"),
+        ]
+    assert [end[2] for end in ends(rows("none", ["idle"] * 3))] == [
+        "unbound"
+    ] * 3
+
+
+def test_a_file_that_is_not_there(empty, run, tmp_path):
+    for command in ("apply", "restore"):
+        done = run(command, "--file", str(tmp_path / "host.yaml"))
+        assert done.code == 2
+        assert "ibhostdev save --file" in " ".join(done.err.split())
+    (tmp_path / "host.yaml").write_text(
+        f"- pf: {empty.pfs[0]}\n  guids: {{map: nowhere}}\n"
+    )
+    done = run("apply", "--file", str(tmp_path / "host.yaml"))
+    assert done.code == 2
+    assert "ibhostdev save" not in done.err
 
 
 def test_for_programs(empty, run, file):

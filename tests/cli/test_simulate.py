@@ -112,6 +112,16 @@ def test_a_disk_that_is_full(tmp_path, capsys, monkeypatch):
     assert "choose another folder" in told
 
 
+def test_what_can_be_no_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for bad in ("file", "file/x", "loop/x", "x" * 300, ""):
+        assert main(["simulate", bad]) == 2, bad
+        assert "folder" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["file", "loop"]
+
+
 def test_a_folder_with_something_else_in_it(tmp_path, capsys):
     (tmp_path / "thesis.tex").touch()
     assert main(["simulate", str(tmp_path)]) == 2
