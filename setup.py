@@ -7,7 +7,7 @@ for tests.
 """
 
 import os
-import platform
+import sysconfig
 from contextlib import suppress
 from glob import glob
 
@@ -34,7 +34,8 @@ COMPILE = [
     "-U_FORTIFY_SOURCE",
 ]
 LINK = ["-Wl,-z,relro,-z,now", "-Wl,--exclude-libs,ALL", "-pthread"]
-if platform.machine() in ("x86_64", "i686"):
+# Of what it is built for, which need not be this machine.
+if sysconfig.get_platform().endswith(("x86_64", "i686")):
     COMPILE.append("-fcf-protection")
 if SANITIZE:
     COMPILE += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
@@ -43,6 +44,10 @@ else:
     # It and the sanitizers check the same calls, and not both at once.
     COMPILE.append("-D_FORTIFY_SOURCE=2")
 
+# One build serves Python 3.11 and all that come later. Without the global
+# lock each version has modules of its own.
+LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
 
 def native(name: str) -> Extension:
     return Extension(
@@ -50,6 +55,8 @@ def native(name: str) -> Extension:
         [f"ibhostdev/_native/{name}.pyx"],
         include_dirs=INCLUDES,
         depends=HEADERS,
+        define_macros=[("Py_LIMITED_API", "0x030b0000")] if LIMITED else [],
+        py_limited_api=LIMITED,
         extra_compile_args=[*WARNINGS, "-Wno-unused-parameter"],
     )
 
@@ -110,6 +117,7 @@ class BuildExt(build_ext):
     def build_extension(self, ext: Extension) -> None:
         if not isinstance(ext, Program):
             super().build_extension(ext)
+            self.remove_older(self.get_ext_fullpath(ext.name))
             return
         path = self.get_ext_fullpath(ext.name)
         self.mkpath(os.path.dirname(path))
@@ -122,6 +130,15 @@ class BuildExt(build_ext):
             depends=ext.depends,
         )
         self.link_program([*objects, *ext.extra_objects], path, ext)
+
+    def remove_older(self, path: str) -> None:
+        """One that was built for this Python alone would be preferred."""
+        older = path.replace(
+            ".abi3.so", sysconfig.get_config_var("EXT_SUFFIX")
+        )
+        if older != path:
+            with suppress(FileNotFoundError):
+                os.remove(older)
 
     def link_program(
         self, objects: list[str], path: str, ext: Program
@@ -145,6 +162,8 @@ class BuildExt(build_ext):
             if isinstance(extension, Program):
                 package = extension.name.rpartition(".")[0]
                 self.mkpath(package.replace(".", "/"))
+            else:
+                self.remove_older(self.get_ext_filename(extension.name))
         super().copy_extensions_to_source()
 
 
@@ -159,6 +178,7 @@ ebrctl = Program(
 
 setup(
     cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
     ext_modules=[
         *cythonize(
             [

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Python's values, as the engine takes them."""
 
+from cpython.tuple cimport PyTuple_GetItem
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcpy, memset
@@ -28,8 +29,27 @@ from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import Guid
 
+cdef extern from *:
+    """
+    /* 1 for one of more than 64 bits. */
+    static int number_of(PyObject *guid, uint64_t *number)
+    {
+        *number = PyLong_AsUnsignedLongLong(guid);
+        if (*number != UINT64_MAX || !PyErr_Occurred())
+            return 0;
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+            return -1;
+        PyErr_Clear();
+        return 1;
+    }
+    """
+    int number_of(guid, uint64_t *number) except -1
+
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(text, Py_ssize_t *size) except NULL
+
+# Looked up once, not for each VIF.
+cdef object _Vif = Vif
 
 cdef enum:
     MOST_VFS = 0xFFFF  # NumVFs is a field of 16 bits (PCI Express, SR-IOV)
@@ -161,10 +181,14 @@ cdef class Vifs:
             raise MemoryError
         for i, one in enumerate(self.owners):
             vif = &self.vifs[i]
-            if not isinstance(one, Vif):
+            if not isinstance(one, _Vif):
                 raise TypeError(f"no Vif: {one!r}")
-            pci, guid, network, node_guid, pkey = <tuple>one
-            vif.port_guid = _number(guid)
+            # A field each: to unpack them is slow by the limited API.
+            pci = <object>PyTuple_GetItem(one, 0)
+            network = <object>PyTuple_GetItem(one, 2)
+            node_guid = <object>PyTuple_GetItem(one, 3)
+            pkey = <object>PyTuple_GetItem(one, 4)
+            vif.port_guid = _number(<object>PyTuple_GetItem(one, 1))
             if node_guid is not None:
                 vif.node_guid = _other(node_guid)
             if pkey is not None:
@@ -192,12 +216,12 @@ cdef class Vifs:
 
 
 cdef uint64_t _number(guid) except? 0:
-    try:
-        return guid
-    except OverflowError:
-        # It is no 64-bit number, and this says so.
+    cdef uint64_t number
+    if number_of(guid, &number):
+        # This says so.
         Guid(guid).require_identity()
-        raise
+        raise OverflowError(guid)
+    return number
 
 
 cdef uint64_t _other(node_guid) except 0:

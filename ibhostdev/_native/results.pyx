@@ -5,7 +5,7 @@ The results of a batch stay in one block of bytes, which may cross to another
 process; objects are made of those that somebody looks at.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, strlen
 
@@ -225,7 +225,7 @@ cdef int _pack_state(State *packed, state) except -1:
 
 
 cdef Record *_record(bytes records, size_t i) noexcept:
-    return <Record *>PyBytes_AS_STRING(records) + i
+    return <Record *>PyBytes_AsString(records) + i
 
 
 cdef Results results_of(const ibh_result *given, size_t count):

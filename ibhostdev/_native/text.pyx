@@ -18,22 +18,41 @@ from ibhostdev._native.api cimport (
 
 cdef extern from *:
     """
+    /* Its UTF-8 if it is ASCII; what is not has no characters here. */
+    static const char *ascii(PyObject *text, Py_ssize_t *size)
+    {
+        const char *utf8 = PyUnicode_AsUTF8AndSize(text, size);
+
+        if (utf8 && *size == PyUnicode_GetLength(text))
+            return utf8;
+        if (!utf8) {
+            /* Half of a surrogate pair has none. */
+            if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+                return NULL;
+            PyErr_Clear();
+        }
+        *size = 0;
+        return "";
+    }
+
     /* kind(value), of a subclass that has no constructor of its own, without
      * the detours of a call. */
     static PyObject *subclassed(PyTypeObject *base, PyObject *kind,
                                 PyObject *value)
     {
         PyObject *args, *made;
+        newfunc constructor;
 
         if (!PyType_Check(kind) ||
             !PyType_IsSubtype((PyTypeObject *)kind, base)) {
             PyErr_SetString(PyExc_TypeError, "no subclass");
             return NULL;
         }
+        constructor = (newfunc)PyType_GetSlot(base, Py_tp_new);
         args = PyTuple_Pack(1, value);
         if (!args)
             return NULL;
-        made = base->tp_new((PyTypeObject *)kind, args, NULL);
+        made = constructor((PyTypeObject *)kind, args, NULL);
         Py_DECREF(args);
         return made;
     }
@@ -44,12 +63,11 @@ cdef extern from *:
     PyTypeObject PyLong_Type
     PyTypeObject PyTuple_Type
     PyTypeObject PyUnicode_Type
+    const char *ascii(text, Py_ssize_t *size) except NULL
     object subclassed(PyTypeObject *base, kind, value)
 
 cdef extern from "Python.h":
     bint PyUnicode_Check(text)
-    bint PyUnicode_IS_ASCII(text)
-    const char *PyUnicode_AsUTF8AndSize(text, Py_ssize_t *size) except NULL
     str PyUnicode_FromStringAndSize(const char *text, Py_ssize_t size)
 
 cdef enum:
@@ -62,10 +80,7 @@ cdef const char *_ascii(text, Py_ssize_t *size) except NULL:
     """What is not ASCII is none of these, and has no characters here."""
     if not PyUnicode_Check(text):
         raise TypeError(f"no text: {text!r}")
-    if PyUnicode_IS_ASCII(text):
-        return PyUnicode_AsUTF8AndSize(text, size)
-    size[0] = 0
-    return ""
+    return ascii(text, size)
 
 
 cdef bint _digits(const char *text, Py_ssize_t size, uint64_t *number):
