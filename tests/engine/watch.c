@@ -70,6 +70,16 @@ static bool is_sure(const struct scripted *system, enum act act)
 		system->faults[0].kind == STOP);
 }
 
+/* Both had it before the call: what is undone is as it was. */
+static bool were_twins(const struct trial *trial,
+		       const struct command *command, unsigned int pf,
+		       unsigned int vf)
+{
+	return machine_has(&trial->start, pf, vf, FIRST, command->value) &&
+	       machine_has(&trial->start, command->pf, command->vf, FIRST,
+			   command->value);
+}
+
 /* No GUID is on two VFs of a fabric at any time, as far as it is known who
  * has which. */
 static void judge_twins(struct scripted *system, const struct trial *trial,
@@ -89,6 +99,7 @@ static void judge_twins(struct scripted *system, const struct trial *trial,
 			    machine_has(now, pf, vf, FIRST, command->value) &&
 			    knows_guids(&trial->start, pf, vf) &&
 			    !now->pfs[pf].vfs[vf].silent &&
+			    !were_twins(trial, command, pf, vf) &&
 			    (scene->setting != TWO_FABRICS ||
 			     pf == command->pf))
 				scripted_wrong(system, "gives VF %u of PF %u "
