@@ -79,9 +79,8 @@ class Testbed(Protocol):
         is to tell about the VFs of one PF (EMSGSIZE), but not in a dump."""
 
     def pkeys(self, *pkeys: int) -> None:
-        """Until the next build() the ports of PFs have these in the first
-        places of their tables, from the subnet manager; so many that none is
-        at the last place, which stands for none."""
+        """Until the next build() the ports of PFs have these, seven at most,
+        in the first places of their tables, from the subnet manager."""
 
     def counts(self) -> Counts: ...
     def reset_counts(self) -> None: ...

@@ -450,12 +450,11 @@ class Kernel:
         port: str,
         n: str,
     ) -> None:
-        index = MLX4_PKEYS - 1
-        if not value.lower().startswith("no"):
-            index = _integer(value)
+        named = not value.lower().startswith("no")
+        index = _integer(value) if named else MLX4_PKEYS - 1
         decade, unit = slave.rsplit(":", 1)[1].split(".")
         number = int(decade) * 8 + int(unit)
-        if not number or not 0 <= index < MLX4_PKEYS:
+        if not number or (named and not 0 <= index < MLX4_PKEYS - 1):
             raise OSError(EINVAL, "no such P_Key index, or the PF's")
         with self.machine.lock:
             self.pf(device).aliases[int(port)].pkey_idx[number][int(n)] = index

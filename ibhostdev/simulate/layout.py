@@ -224,7 +224,10 @@ class Layout:
                     str(n): gid(g) for n, g in enumerate(alias.operational)
                 }
                 self._files(f"{iov}/gids", **gids)
-                pkeys = {str(n): f"{k:#06x}" for n, k in enumerate(_PKEYS)}
+                # The last one stands for none, and is not shown.
+                pkeys = {
+                    str(n): f"{k:#06x}" for n, k in enumerate(_PKEYS[:-1])
+                }
                 self._files(f"{iov}/pkeys", **pkeys)
 
     def pf_unbound(self, pf: Pf) -> None:
@@ -384,7 +387,9 @@ class Layout:
                 path = f"{name}/ports/{port}"
                 self._files(f"{path}/gid_idx", **{"0": slave})
                 rows = alias.pkey_idx[slave]
-                texts = {str(n): pkey_index(i) for n, i in enumerate(rows)}
+                texts = {
+                    str(n): pkey_index(i) for n, i in enumerate(rows[:-1])
+                }
                 self._writable(f"{path}/pkey_idx", **texts)
                 if slave:
                     self._files(path, smi_enabled=0)

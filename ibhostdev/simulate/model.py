@@ -16,7 +16,9 @@ DOWN, UP, FOLLOW = 0, 1, 2
 POLICIES = ("Down", "Up", "Follow")
 
 MLX4_ENTRIES = 128  # of a port's GID table; entry n belongs to slave n
-MLX4_PKEYS = 8  # real ones have 128, which would only cost files
+# Real ones have 128, which would only cost files. The last stands for none
+# (drivers/net/ethernet/mellanox/mlx4/main.c, mlx4_parav_master_pf_caps()).
+MLX4_PKEYS = 8
 MLX4_DELETE = 2**64 - 1  # admin GUID that gives an entry up
 
 #: Drivers that take a device only if its driver_override names them.

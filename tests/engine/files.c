@@ -168,11 +168,11 @@ static int iov_port(struct machine *machine, unsigned int pf,
 	if (!next_is(path, "pkeys"))
 		return -ENOENT;
 	if (lists(path, to)) {
-		for (n = PKEYS; n; n--)
+		for (n = NONE; n; n--)
 			has_number(to, n - 1);
 		return 0;
 	}
-	if (!next_number(path, PKEYS, &n))
+	if (!next_number(path, NONE, &n))
 		return -ENOENT;
 	return pkey(to, machine_pkey(machine, pf, n));
 }
@@ -193,7 +193,7 @@ static int iov(struct machine *machine, unsigned int pf, struct path *path,
 		return -ENOENT;
 	if (next_is(path, "gid_idx") && next_is(path, "0"))
 		return number(to, machine_entry(pf, vf));
-	if (!next_is(path, "pkey_idx") || !next_number(path, PKEYS, &n))
+	if (!next_is(path, "pkey_idx") || !next_number(path, NONE, &n))
 		return -ENOENT;
 	index = at->aliases[port - 1].pkeys[vf][n];
 	return index == NONE ? value(to, "none") : number(to, index);

@@ -20,7 +20,7 @@
 #define PORTS 2u
 #define PKEYS 8u
 #define ENTRIES 8u /* of mlx4's GID table; real ones have 128 */
-#define NONE (PKEYS - 1) /* the P_Key index that stands for none */
+#define NONE (PKEYS - 1) /* the P_Key index that stands for none, not shown */
 #define TENANT 0x8003u /* a P_Key of mlx4's ports, and where it is: */
 #define TENANT_AT 3u
 #define DEFAULT_AT 2u

@@ -57,7 +57,7 @@ static int iov_value(const struct machine *machine, struct path *path,
 	    !next_is(path, "ports") ||
 	    !next_number(path, pf->ports + 1u, &command->port) ||
 	    !command->port || !next_is(path, "pkey_idx") ||
-	    !next_number(path, PKEYS, &command->n) || left(path))
+	    !next_number(path, NONE, &command->n) || left(path))
 		return -EACCES;
 	command->kind = SET_PKEY;
 	if (!strncasecmp(value, "no", 2)) {
@@ -65,7 +65,7 @@ static int iov_value(const struct machine *machine, struct path *path,
 		return 0;
 	}
 	command->value = strtoull(value, &end, 0);
-	return end == value || *end || command->value >= PKEYS ? -EINVAL : 0;
+	return end == value || *end || command->value >= NONE ? -EINVAL : 0;
 }
 
 /* Binds and unbinds, by any of the drivers. */

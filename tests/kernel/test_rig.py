@@ -493,7 +493,7 @@ def test_mlx4_pkey_indexes(bed, iov):
     assert [read(vf / "0"), read(vf / "1")] == ["0", "none"]
     for text, shown in (
         ("1", "1"), ("0x2", "2"), ("none", "none"), ("NO", "none"),
-        (str(last), "none"),
+        (str(last), str(last)),
     ):  # fmt: skip
         write(vf / "1", text)
         assert read(vf / "1") == shown
@@ -501,6 +501,23 @@ def test_mlx4_pkey_indexes(bed, iov):
         assert refused(vf / "0", text) == errno.EINVAL
     assert refused(pf / "0", "1") == errno.EINVAL
     assert bed.counts().modify == 0
+
+
+def test_mlx4_pkeys_are_the_subnet_managers(bed, iov):
+    """Who writes them in the real fabric; a VF's places stay as they are."""
+    vf = iov / f"{bed.pfs[0][:8]}00.2/ports/1/pkey_idx"
+    write(vf / "0", "2")
+    bed.pkeys(0x7FFF, 0x0005)
+    for port in (1, 2):
+        table = iov / f"ports/{port}/pkeys"
+        assert [read(table / str(n)) for n in range(3)] == [
+            "0x7fff",
+            "0x0005",
+            "0x0000",
+        ]
+    assert read(iov.parent / "ports/1/pkeys/1") == "0x0005"
+    assert read(vf / "0") == "2"
+    bed.pkeys(0xFFFF, 0x7FFF, 0x8001)
 
 
 def test_mlx4_vf_takes_the_admin_guid_at_its_probe(bed, iov):

@@ -186,7 +186,7 @@ static ssize_t pkey_idx_store(struct kobject *kobj,
 	if (!strncasecmp(buf, "no", 2))
 		index = RIG_PKEYS - 1;
 	else if (sscanf(buf, "%i", &index) != 1 || index < 0 ||
-		 index >= RIG_PKEYS)
+		 index >= RIG_PKEYS - 1)
 		return -EINVAL;
 	/* No firmware command: the PF's driver maps the index by itself. */
 	WRITE_ONCE(*to_pkey(attr), index);
@@ -302,7 +302,7 @@ static int make_port(struct rig_pf *pf, struct kobject *ports,
 		err = files(folder(pf, dir, "gids"), like, RIG_ENTRIES,
 			    gid_show, NULL);
 	if (!err)
-		err = files(folder(pf, dir, "pkeys"), like, RIG_PKEYS,
+		err = files(folder(pf, dir, "pkeys"), like, RIG_PKEYS - 1,
 			    pkey_show, NULL);
 	if (!err && !folder(pf, dir, "mcgs"))
 		err = -ENOMEM;
@@ -334,7 +334,8 @@ static int make_slave(struct rig_pf *pf, struct kobject *iov,
 			    NULL);
 		if (!err)
 			err = files(folder(pf, dir, "pkey_idx"), like,
-				    RIG_PKEYS, pkey_idx_show, pkey_idx_store);
+				    RIG_PKEYS - 1, pkey_idx_show,
+				    pkey_idx_store);
 		if (err || !slave)
 			continue;
 		err = file(dir, &like, "smi_enabled", smi_show, NULL);

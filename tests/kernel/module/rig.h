@@ -19,7 +19,9 @@
 
 #define RIG_MAX_HCAS	8
 #define RIG_MAX_PORTS	2
-#define RIG_PKEYS	8	/* physical P_Key table; the last is "none" */
+/* Physical P_Key table: the last is "none", and not shown (drivers/net/
+ * ethernet/mellanox/mlx4/main.c, mlx4_parav_master_pf_caps()). */
+#define RIG_PKEYS	8
 
 #define RIG_GUID_NONE	(~0ULL)
 #define RIG_PREFIX	0xfe80000000000000ULL
