@@ -6,14 +6,18 @@ All is text: YAML takes 52:54:00:12:34:56 for a number to the base of 60.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import ENOENT
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, TypeVar
 
-from ibhostdev.errors import InvalidInput
+from ibhostdev.errors import IbHostdevError, InvalidInput
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 _LIMIT = 1 << 20  # bytes of a file; 10 000 VIFs
-_DEPTH = 16  # of what is in what is in …
+DEPTH = 16  # of what is in what is in …
+_TOLD = 20  # bad entries; who has more has given another file
 
 
 class Scalar(NamedTuple):
@@ -39,6 +43,66 @@ class Mapping(NamedTuple):
 
 
 Node = Scalar | Listing | Mapping
+
+
+class BadEntries(InvalidInput):
+    """Several things are wrong, each of which is in ``errors``."""
+
+    errors: tuple[IbHostdevError, ...]
+
+    @classmethod
+    def of(cls, errors: Iterable[IbHostdevError]) -> Self:
+        first, *others = errors
+        error = cls(
+            f"{first.message} (and {len(others)} more)",
+            first.device,
+            first.attribute,
+            first.errno,
+            first.cure,
+        )
+        error.errors = (first, *others)
+        return error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self).of, (self.errors,))
+
+
+def causes(error: IbHostdevError) -> tuple[IbHostdevError, ...]:
+    """All that is wrong, be it one thing."""
+    return error.errors if isinstance(error, BadEntries) else (error,)
+
+
+def told(error: IbHostdevError) -> tuple[Sequence[IbHostdevError], int]:
+    """What to tell of it, and how many others there are: who has so many
+    bad entries has given another file."""
+    all_of_them = causes(error)
+    return all_of_them[:_TOLD], max(0, len(all_of_them) - _TOLD)
+
+
+def each(
+    items: Iterable[_Item], make: Callable[[_Item], _Made]
+) -> list[_Made]:
+    """What is made of each. One that is bad does not keep the others from
+    being looked at, so that all that is wrong is told at once.
+
+    :raises IbHostdevError: what ``make``, or the iteration, has raised
+    :raises BadEntries: if that was more than one thing
+    """
+    made: list[_Made] = []
+    errors: list[IbHostdevError] = []
+    try:
+        for item in items:
+            try:
+                made.append(make(item))
+            except IbHostdevError as error:
+                errors += causes(error)
+    except IbHostdevError as error:  # behind it nothing can be read
+        errors += causes(error)
+    if len(errors) > 1:
+        raise BadEntries.of(errors)
+    if errors:
+        raise errors[0]
+    return made
 
 
 def read(name: str, cure: str, absent: str | None = None) -> tuple[str, str]:
@@ -99,7 +163,7 @@ def parse(text: str, shown: str, cure: str) -> Node:
                 return Scalar(None, 1, 1)
             if isinstance(event, yaml.DocumentStartEvent):
                 break
-        node = _node(next(events), events, shown, cure, _DEPTH)
+        node = _node(next(events), events, shown, cure, DEPTH)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 raise _several(event, shown)

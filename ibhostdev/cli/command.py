@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibhostdev import descriptors
+from ibhostdev import descriptors, document
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
 from ibhostdev.cli import (
     fabric,
@@ -764,9 +764,16 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
         if as_json:
             # That it cannot be written there is not what went wrong.
             with suppress(CommandFailed):
-                _write_json(outcome.failure_json(error_to_plain(error)))
+                _write_json(outcome.failure_json(*_plain(error)))
         terminal.explain(error)
         return outcome.exit_code(error)
+
+
+def _plain(error: IbHostdevError) -> list[dict[str, Any] | None]:
+    """The error, and where it is several each of them."""
+    errors, _ = document.told(error)
+    several = errors if len(errors) > 1 else ()
+    return [error_to_plain(one) for one in (error, *several)]
 
 
 def _own(error: OSError) -> IbHostdevError:

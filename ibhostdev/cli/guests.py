@@ -5,6 +5,7 @@ the end of libvirt's hook that is Python."""
 from collections.abc import Sequence
 from typing import Any
 
+from ibhostdev import document
 from ibhostdev.batch import BatchFailed
 from ibhostdev.cli import outcome, vifs
 from ibhostdev.cli.listing import text
@@ -64,7 +65,7 @@ def hook_failures(error: IbHostdevError) -> list[IbHostdevError]:
     """What libvirt is to show of a failing hook."""
     if isinstance(error, BatchFailed):
         return error.result.failures
-    return [error]
+    return list(document.told(error)[0])
 
 
 # -- for programs ---------------------------------------------------------

@@ -88,9 +88,17 @@ def write_json(value: Any) -> None:
     terminal.write(f"{text}\n")
 
 
-def failure_json(error: dict[str, Any] | None) -> dict[str, Any]:
-    """Of a call that had no results."""
-    return {"ok": False, "results": [], "warnings": [], "error": error}
+def failure_json(
+    error: dict[str, Any] | None, *each: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Of a call that had no results; with each error, if they are several."""
+    answer: dict[str, Any] = {
+        "ok": False,
+        "results": [],
+        "warnings": [],
+        "error": error,
+    }
+    return answer | ({"errors": list(each)} if each else {})
 
 
 as_json = results_to_plain

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from ibhostdev import descriptors
+from ibhostdev import descriptors, document
 from ibhostdev.batch import Progress
 from ibhostdev.errors import CommandFailed, IbHostdevError, printable
 
@@ -231,7 +231,15 @@ def warn(message: str) -> None:
 
 
 def explain(error: IbHostdevError) -> None:
-    """An error with all it knows, to standard error."""
+    """An error with all it knows, to standard error; or several."""
+    errors, more = document.told(error)
+    for one in errors:
+        _explain(one)
+    if more:
+        _tell([(f"and {more} more", "")], ("ibhostdev: ", "bold red"))
+
+
+def _explain(error: IbHostdevError) -> None:
     device = f"{error.device}: " if error.device else ""
     _tell([(device, "bold"), (error.message, "")], ("ibhostdev: ", "bold red"))
     if error.attribute:

@@ -2,8 +2,8 @@
 """VIFs as a shell user writes them: arguments, and files of them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from ibhostdev import document
 from ibhostdev.batch import Vif
@@ -12,6 +12,8 @@ from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid, shortened
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
+
+_T = TypeVar("_T")
 
 _GUIDS = ("guid", "node_guid", "port_guid")
 _KEYS = ("pci", "mac", *_GUIDS, "physical_network", "pkey")
@@ -23,8 +25,9 @@ _FORM = (
 
 _Entry = list[tuple[Any, Any]]
 """Keys and values as they stand there, a key maybe twice."""
-_Entries = Iterator[tuple[str, _Entry | None]]
-"""With the place of each; None for what is no mapping."""
+_Entries = Iterator[tuple[str, _Entry | InvalidInput | None]]
+"""With the place of each; None for what is no mapping, an error for what no
+VIF can be made of."""
 
 
 def from_arguments(
@@ -32,10 +35,10 @@ def from_arguments(
 ) -> list[Vif]:
     """From PCI=MAC, or MAC alone where the VF need not be named.
 
-    :raises InvalidInput: for the first that is malformed
+    :raises InvalidInput: for what is malformed; see document.each()
     """
-    vifs = []
-    for word in words:
+
+    def parse(word: str) -> Vif:
         pci, equals, identity = word.rpartition("=")
         if not equals and not need_pci and _is_pci(word):
             raise InvalidInput(
@@ -50,9 +53,11 @@ def from_arguments(
                 attribute="vif",
                 cure="write as in 0000:3b:00.2=fa:16:3e:12:34:56",
             )
-        vifs.append(Vif.parse(pci if equals else None, identity, network))
+        vif = Vif.parse(pci if equals else None, identity, network)
         _note(identity)
-    return vifs
+        return vif
+
+    return document.each(words, parse)
 
 
 def _is_pci(word: str) -> bool:
@@ -67,54 +72,60 @@ def from_file(name: str, network: str | None, need_pci: bool) -> list[Vif]:
     """From a YAML or JSON file, ``-`` for standard input, or what ``list
     --json`` has written; VIFs that name no physical network get this one.
 
-    :raises InvalidInput: naming the first bad entry
+    :raises InvalidInput: naming the bad entries; see document.each()
     """
-    return [
-        _vif(given, where, network, need_pci)
-        for where, given in _read(name, _KEYS)
-    ]
+    return _read(
+        name,
+        _KEYS,
+        lambda given, where: _vif(given, where, network, need_pci),
+    )
 
 
 def with_domains(
     name: str, network: str | None, domain: str | None
 ) -> list[tuple[str, Vif]]:
     """Likewise, each with a libvirt domain: the entry's, or this one."""
-    return [
-        (
+    return _read(
+        name,
+        (*_KEYS, "domain"),
+        lambda given, where: (
             _domain(given, where, domain),
             _vif(given, where, network, need_pci=True),
-        )
-        for where, given in _read(name, (*_KEYS, "domain"))
-    ]
+        ),
+    )
 
 
 def addresses(name: str, domain: str | None) -> list[tuple[str, PciAddress]]:
     """The VFs that such a file names; whose they are does not matter."""
-    found = []
-    for where, given in _read(name, (*_KEYS, "domain")):
+
+    def parse(given: dict[str, str], where: str) -> tuple[str, PciAddress]:
         pci = _pci(given, where)
         whose = _domain(given, where, domain)
         try:
-            found.append((whose, PciAddress.parse(pci)))
+            return whose, PciAddress.parse(pci)
         except IbHostdevError as error:
             error.device = where
             raise
-    return found
+
+    return _read(name, (*_KEYS, "domain"), parse)
 
 
 def pkeys(name: str | None, others: Iterable[Vif] = ()) -> dict[Guid, PKey]:
     """The P_Keys that such a file and other VIFs have, by GUID; those without
     one do not matter, nor whether a VF is named.
 
-    :raises InvalidInput: naming the first bad entry, or a GUID that is to be
-        in two partitions
+    :raises InvalidInput: naming the bad entries, or a GUID that is to be in
+        two partitions
     """
     found: dict[Guid, PKey] = {}
-    entries = () if name is None else _read(name, (*_KEYS, "domain"))
-    for vif in (
-        *(_vif(given, at, None, need_pci=False) for at, given in entries),
-        *others,
-    ):
+    vifs: list[Vif] = []
+    if name is not None:
+        vifs = _read(
+            name,
+            (*_KEYS, "domain"),
+            lambda given, where: _vif(given, where, None, need_pci=False),
+        )
+    for vif in (*vifs, *others):
         pkey = vif.pkey
         if pkey is not None and found.setdefault(vif.guid, pkey) != pkey:
             raise InvalidInput(
@@ -127,17 +138,21 @@ def pkeys(name: str | None, others: Iterable[Vif] = ()) -> dict[Guid, PKey]:
 
 
 def _read(
-    name: str, keys: Sequence[str]
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Entries, each with the place where it stands."""
+    name: str, keys: Sequence[str], make: Callable[[dict[str, str], str], _T]
+) -> list[_T]:
+    """What is made of each entry and the place where it stands."""
     text, shown = document.read(name, _FORM)
-    for where, entry in _entries(text, shown):
-        yield where, _given(entry, where, keys)
+    return document.each(
+        _entries(text, shown),
+        lambda one: make(_given(one[1], one[0], keys), one[0]),
+    )
 
 
 def _given(
-    entry: _Entry | None, where: str, keys: Sequence[str]
+    entry: _Entry | InvalidInput | None, where: str, keys: Sequence[str]
 ) -> dict[str, str]:
+    if isinstance(entry, InvalidInput):
+        raise entry
     if entry is None:
         raise InvalidInput("is no mapping", where, cure=_FORM)
     given: dict[str, str] = {}
@@ -211,8 +226,8 @@ def _entries(text: str, shown: str) -> _Entries:
         # Most JSON is YAML too, but not all: tabs.
         given = json.loads(text, object_pairs_hook=_Pairs)
     except ValueError:
-        for number, (line, entry) in enumerate(_yaml_entries(text, shown), 1):
-            yield f"{shown}, line {line}, entry {number}", entry
+        for number, (at, entry) in enumerate(_yaml_entries(text, shown), 1):
+            yield f"{shown}{at}, entry {number}", entry
         return
     except RecursionError:
         raise _no_list(shown) from None
@@ -221,11 +236,11 @@ def _entries(text: str, shown: str) -> _Entries:
         return
     if not isinstance(given, list):
         raise _no_list(shown)
-    for number, (line, entry) in enumerate(
-        zip(_json_lines(text), given, strict=True), 1
+    for number, (at, entry) in enumerate(
+        zip(_json_places(text), given, strict=True), 1
     ):
         yield (
-            f"{shown}, line {line}, entry {number}",
+            f"{shown}{at}, entry {number}",
             list(entry) if isinstance(entry, _Pairs) else None,
         )
 
@@ -234,7 +249,7 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object, told from an array."""
 
 
-def _json_lines(text: str) -> Iterator[int]:
+def _json_places(text: str) -> Iterator[str]:
     """Of the members of an array that has been read: where each begins."""
     read = json.JSONDecoder().raw_decode
     line, seen, at = 1, 0, text.index("[") + 1
@@ -245,7 +260,7 @@ def _json_lines(text: str) -> Iterator[int]:
             return
         line += text.count("\n", seen, at)
         seen = at
-        yield line
+        yield _place(line, at - text.rfind("\n", 0, at))
         _, at = read(text, at)
 
 
@@ -259,46 +274,51 @@ def _listed(document: _Pairs, shown: str) -> _Entries:
             network = networks[0]
         for vf in _objects(pf, "vfs", shown):
             told = dict(vf)
-            pci, sides = told.get("pci"), told.get("port_guids")
-            where = f"{shown}, VF {pci}"
-            # Of mlx4, the first port's again, and the second's.
-            second = sides[1:] if isinstance(sides, list) else []
-            node, owner, *others = [
-                None if guid is None else _guid(guid, where)
-                for guid in (
-                    told.get("node_guid"),
-                    told.get("port_guid"),
-                    *second,
-                )
-            ]
-            if any(other and not other.is_idle for other in others):
-                raise InvalidInput(
-                    "has an identity on a second port",
-                    where,
-                    cure="write a list of VIFs, each with the "
-                    "physical_network of its port",
-                )
-            if owner is None or (
-                owner.is_idle and (node is None or node.is_idle)
-            ):
+            where = f"{shown}, VF {told.get('pci')}"
+            try:
+                identity = _listed_identity(told, where)
+            except InvalidInput as error:
+                yield where, error
                 continue
-            if node is not None and node.is_idle != owner.is_idle:
-                raise InvalidInput(
-                    f"has node GUID {node} and port GUID {owner}: one of them "
-                    "is nobody's",
+            if identity:
+                yield (
                     where,
-                    cure="leave it out, or plug or unplug it again first",
+                    [
+                        ("pci", told.get("pci")),
+                        *identity,
+                        ("physical_network", network),
+                    ],
                 )
-            identity = [("guid", str(owner))]
-            if node not in (None, owner):
-                identity = [
-                    ("node_guid", str(node)),
-                    ("port_guid", str(owner)),
-                ]
-            yield (
-                where,
-                [("pci", pci), *identity, ("physical_network", network)],
-            )
+
+
+def _listed_identity(told: dict[str, Any], where: str) -> _Entry:
+    """None of an idle VF's."""
+    sides = told.get("port_guids")
+    # Of mlx4, the first port's again, and the second's.
+    second = sides[1:] if isinstance(sides, list) else []
+    node, owner, *others = [
+        None if guid is None else _guid(guid, where)
+        for guid in (told.get("node_guid"), told.get("port_guid"), *second)
+    ]
+    if any(other and not other.is_idle for other in others):
+        raise InvalidInput(
+            "has an identity on a second port",
+            where,
+            cure="write a list of VIFs, each with the physical_network of "
+            "its port",
+        )
+    if owner is None or (owner.is_idle and (node is None or node.is_idle)):
+        return []
+    if node is not None and node.is_idle != owner.is_idle:
+        raise InvalidInput(
+            f"has node GUID {node} and port GUID {owner}: one of them is "
+            "nobody's",
+            where,
+            cure="leave it out, or plug or unplug it again first",
+        )
+    if node in (None, owner):
+        return [("guid", str(owner))]
+    return [("node_guid", str(node)), ("port_guid", str(owner))]
 
 
 def _objects(given: _Pairs, key: str, shown: str) -> list[_Pairs]:
@@ -322,10 +342,11 @@ def _guid(value: object, where: str) -> Guid:
 
 def _yaml_entries(
     text: str, shown: str
-) -> Iterator[tuple[int, _Entry | None]]:
+) -> Iterator[tuple[str, _Entry | None]]:
     """Of the parser's events, in which all is text still, and nothing is
     nested deeper than it is expected: YAML takes 52:54:00:12:34:56 for a
-    number to the base of 60, and the C loader overflows its stack."""
+    number to the base of 60, and the C loader overflows its stack. Each with
+    its place."""
     import yaml
 
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -341,20 +362,23 @@ def _yaml_entries(
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
-            line = _line(event)
+            at = _place(_line(event), _column(event))
             if not isinstance(event, yaml.MappingStartEvent):
-                yield line, None
-                return
+                yield at, None
+                if not _passed(event, events):
+                    return
+                continue
             entry: _Entry = []
             for key in events:
                 if isinstance(key, yaml.MappingEndEvent):
                     break
-                value = next(events) if document.is_text(key) else None
+                passed = _passed(key, events)
+                value = next(events) if passed else None
                 entry.append((_plain(key), _plain(value)))
-                if not document.is_text(value):
-                    yield line, entry  # and it is refused
+                if not passed or not _passed(value, events):
+                    yield at, entry  # and it is refused
                     return
-            yield line, entry
+            yield at, entry
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 raise InvalidInput(
@@ -367,8 +391,32 @@ def _yaml_entries(
         raise document.malformed(error, text, shown, _FORM) from None
 
 
+def _passed(event: Any, events: Iterator[Any]) -> bool:
+    """Takes the events of what has begun, to its end; False if it is nested
+    too deep for that."""
+    import yaml
+
+    depth = 0
+    while True:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if not 0 < depth < document.DEPTH:
+            return not depth
+        event = next(events)
+
+
+def _place(line: int, column: int) -> str:
+    return f", line {line}, column {column}"
+
+
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
+
+
+def _column(event: Any) -> int:
+    return int(event.start_mark.column) + 1
 
 
 def _plain(event: Any) -> object:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from ibhostdev import log
+from ibhostdev import document, log
 from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import shortened
@@ -103,16 +103,23 @@ def read_domain(text: str | bytes) -> DomainXml:
     domain = _parse(text)
     name = domain.findtext("name", "")
     found = domain.find(f"metadata/{_VIFS}")
-    try:
-        vifs = () if found is None else tuple(map(_vif, found.iterfind(_VIF)))
-    except InvalidInput as error:
-        raise InvalidInput(
-            error.message,
-            f"metadata of domain {name}",
-            error.attribute,
-            cure=error.cure,
-        ) from None
-    return DomainXml(name, _hostdevs(domain), vifs)
+
+    def parse(element: Element) -> Vif:
+        try:
+            return _vif(element)
+        except InvalidInput as error:
+            pci = element.get("pci")
+            raise InvalidInput(
+                error.message
+                if pci is None
+                else f"{error.message} (of {pci})",
+                f"metadata of domain {name}",
+                error.attribute,
+                cure=error.cure,
+            ) from None
+
+    vifs = () if found is None else document.each(found.iterfind(_VIF), parse)
+    return DomainXml(name, _hostdevs(domain), tuple(vifs))
 
 
 def read_hostdevs(text: str | bytes) -> dict[PciAddress, str | None]:

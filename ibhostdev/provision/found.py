@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
+from ibhostdev import document
 from ibhostdev.batch import Vif
 from ibhostdev.errors import DeviceNotFound, InvalidInput
 from ibhostdev.guid import Guid
@@ -50,13 +51,15 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
     """The PFs that are meant, each once, and their VFs' identities.
 
     :raises DeviceNotFound: for a name that is no PF's here
-    :raises InvalidInput: for what its PF cannot be, by line and column
+    :raises InvalidInput: for what its PF cannot be, by line and column; of
+        several things see document.each()
     """
     pfs = host.pfs
-    found = [Found(wish, _pf(host, pfs, wish)) for wish in wishes]
     (drivers,) = host.sysfs.listdir([DRIVERS])
     seen: dict[str, PfWish] = {}
-    for one in found:
+
+    def look(wish: PfWish) -> Found:
+        one = Found(wish, _pf(host, pfs, wish))
         other = seen.setdefault(one.pf.pci, one.wish)
         if other is not one.wish:
             raise one.wish.place.refuse(
@@ -66,6 +69,9 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
                 "one entry for each PF",
             )
         _check(one, host.networks(one.pf), drivers)
+        return one
+
+    found = document.each(wishes, look)
     _share_out(found, pfs)
     return found
 
@@ -177,7 +183,8 @@ def _share_out(found: Sequence[Found], pfs: Sequence[Pf]) -> None:
     for pf in pfs:
         own = [pf.node_guid, *(port.guid for port in pf.ports)]
         taken |= {guid: f"the PF {pf.pci}" for guid in own if guid}
-    for one in found:
+
+    def share(one: Found) -> None:
         wish = one.wish
         identities: dict[int, Identity] = {}
         for index in range(one.vfs):
@@ -210,3 +217,5 @@ def _share_out(found: Sequence[Found], pfs: Sequence[Pf]) -> None:
                 f"{one.pf.pci} has {one.vfs} VFs, and the last {left} of them "
                 "get no GUID: there are no more"
             )
+
+    document.each(found, share)

@@ -2,7 +2,7 @@
 """host.yaml, and what else says how a host is to be."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from ibhostdev import document
@@ -105,7 +105,8 @@ def from_file(
     host.yaml, or what ``list --json`` has written. ``note`` gets a sentence
     for each GID, or address of a network device, in the place of a GUID.
 
-    :raises InvalidInput: naming the first bad place, by line and column
+    :raises InvalidInput: naming the bad places, by line and column; see
+        document.each()
     """
     text, shown = document.read(
         name,
@@ -120,7 +121,9 @@ def from_file(
         return _listed(root, shown)
     if not isinstance(root, Listing):
         raise InvalidInput("is no list of PFs", shown, "file", cure=_FORM)
-    wishes = [_wish(entry, shown, source) for entry in root.items]
+    wishes = document.each(
+        root.items, lambda entry: _wish(entry, shown, source)
+    )
     _once(wishes)
     _noted(root, note)
     return wishes
@@ -128,12 +131,15 @@ def from_file(
 
 def _once(wishes: list[PfWish]) -> None:
     seen = set()
-    for wish in wishes:
+
+    def look(wish: PfWish) -> None:
         if wish.pf in seen:
             raise wish.place.refuse(
                 f"{wish.pf} is there twice", "pf", "one entry for each PF"
             )
         seen.add(wish.pf)
+
+    document.each(wishes, look)
 
 
 def _keys(node: Mapping) -> set[str | None]:
@@ -185,21 +191,19 @@ def _wish(entry: Node, shown: str, source: _Source) -> PfWish:
         )
     pf = given["pf"]
     name = _name(pf.text())
-    optional: dict[str, Any] = {
-        key: parse(given[key])
-        for key, parse in (
-            ("vfs", _vfs),
-            ("driver", _driver),
-            ("autoprobe", _truth),
-            ("policy", _policy),
-        )
-        if key in given
+    parsers: dict[str, Callable[[_Value], Any]] = {
+        "vfs": _vfs,
+        "driver": _driver,
+        "autoprobe": _truth,
+        "policy": _policy,
+        "physical_network": _Value.text,
+        "guids": lambda value: _guids(value, name, source),
     }
-    if "physical_network" in given:
-        optional["physical_network"] = given["physical_network"].text()
-    if "guids" in given:
-        optional["guids"] = _guids(given["guids"], name, source)
-    return PfWish(name, pf.place, **optional)
+    optional = document.each(
+        [key for key in given if key in parsers],
+        lambda key: (key, parsers[key](given[key])),
+    )
+    return PfWish(name, pf.place, **dict(optional))
 
 
 def _name(text: str) -> str:
@@ -251,8 +255,12 @@ def _guids(value: _Value, pf: str, source: _Source) -> Guids:
     if isinstance(node, Listing):
         return Given(
             tuple(
-                _identity(_Value("guids", one, _place(one, shown)))
-                for one in node.items
+                document.each(
+                    node.items,
+                    lambda one: _identity(
+                        _Value("guids", one, _place(one, shown))
+                    ),
+                )
             )
         )
     if isinstance(node, Mapping):
@@ -388,7 +396,7 @@ def _listed(root: Mapping, shown: str) -> list[PfWish]:
     pfs = root.items[0][1]
     if not isinstance(pfs, Listing):
         raise _place(pfs, shown).refuse("is no list of PFs", cure=_FORM)
-    return [_listed_pf(pf, shown) for pf in pfs.items]
+    return document.each(pfs.items, lambda pf: _listed_pf(pf, shown))
 
 
 def _listed_pf(entry: Node, shown: str) -> PfWish:
@@ -414,19 +422,22 @@ def _listed_pf(entry: Node, shown: str) -> PfWish:
 
 def _listed_vfs(
     value: _Value,
-) -> Iterator[tuple[int, tuple[str | None, Identity | None]]]:
+) -> list[tuple[int, tuple[str | None, Identity | None]]]:
     node, shown = value.node, value.place.file
     if not isinstance(node, Listing):
         value.refuse("is no list of VFs", _FORM)
-    for one in node.items:
+
+    def parse(one: Node) -> tuple[int, tuple[str | None, Identity | None]]:
         given = _values(one, shown, None, _FORM)
         if "index" not in given:
             raise _place(one, shown).refuse("has no index", cure=_FORM)
         driver = given["driver"].text() if "driver" in given else NO_DRIVER
-        yield (
+        return (
             _vfs(given["index"]),
             (driver if driver in DRIVERS else None, _listed_identity(given)),
         )
+
+    return document.each(node.items, parse)
 
 
 def _listed_identity(given: dict[str, _Value]) -> Identity | None:

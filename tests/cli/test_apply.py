@@ -109,6 +109,20 @@ def test_a_file_that_is_not_there(empty, run, tmp_path):
     assert "ibhostdev save" not in done.err
 
 
+def test_all_that_cannot_be_here_is_told(empty, run, tmp_path):
+    path = tmp_path / "host.yaml"
+    path.write_text(
+        f"- {{pf: {empty.pfs[0]}, vfs: 9}}\n- pf: ib9\n- pf: ib1\n"
+        f"- pf: {empty.pfs[1]}\n"
+    )
+    done = run("apply", "--file", str(path))
+    assert done.code == 2
+    assert "line 1, column 8: 0000:3b:00.0 can have 8 VFs" in done.err
+    assert "line 2, column 7: ib9 is no InfiniBand PF here" in done.err
+    assert f"line 4, column 7: {empty.pfs[1]} is the PF" in done.err
+    assert empty.seen(0) == []
+
+
 def test_for_programs(empty, run, file):
     done = run("apply", "--file", file, "--json")
     assert done.code == 0

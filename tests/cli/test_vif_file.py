@@ -2,10 +2,12 @@
 """Files of VIFs, as people and programs write them."""
 
 import json
+import pickle
 
 import pytest
 
 from ibhostdev.cli import main, vifs
+from ibhostdev.document import BadEntries
 from ibhostdev.errors import InvalidInput
 from tests.flavours import ONES
 from tests.testbed import Hca
@@ -104,9 +106,10 @@ GOOD = f"- pci: 03:00.1\n  mac: {MAC}\n"
         (GOOD + f"- {{pci: 03:00.2, mac: '{GUID}'}}", "a GUID and not a MAC"),
         (GOOD + "- {pci: 03:00.2, mac: '00:00:00:00:00:00'}", "is zero"),
         (GOOD + "---\n" + GOOD, "line 3 file: has several documents"),
-        (GOOD + "\n- {pci: x, mac: y}", "line 4, entry 2 pci: 'x' is not"),
+        (GOOD + "\n- {pci: x, mac: y}",
+         "line 4, column 3, entry 2 pci: 'x' is not"),
         ('[\n{"pci": "03:00.1",\n"mac": "' + MAC + '"},\n\n{"mac": 5}]',
-         "line 5, entry 2 mac: is no text"),
+         "line 5, column 1, entry 2 mac: is no text"),
         (GOOD + "- \1", "line 3, column 3 file: is neither YAML nor JSON"),
         ('{"pfs": 5}', "is no list"),
         (listing(5), "is no list"),
@@ -129,6 +132,99 @@ def test_what_is_wrong_is_said_with_its_entry(tmp_path, text, told):
         parse(tmp_path, text)
     assert told in str(caught.value)
     assert str(tmp_path / "vifs") in str(caught.value)
+
+
+BAD = (
+    "line 3, column 3, entry 2: 'x' is not a PCI address",
+    "line 4, column 3, entry 3: is no mapping",
+    "line 5, column 3, entry 4: is no text",
+    "line 6, column 3, entry 5: a list or a mapping is no key",
+    "line 8, column 3, entry 7: has neither mac nor guid",
+)
+
+
+def test_all_that_is_wrong_is_said_at_once(host, run, tmp_path):
+    file = tmp_path / "vifs"
+    file.write_text(
+        f"- pci: 03:00.1\n  mac: {MAC}\n"
+        f"- {{pci: x, mac: '{MAC}'}}\n- [a, {{b: c}}]\n"
+        "- {pci: 03:00.2, mac: {a: [b]}}\n- {[pci]: 03:00.3}\n"
+        f"- {{pci: 03:00.4, mac: '{MAC}'}}\n- pci: 03:00.5\n"
+    )
+    for command in ("plug", "unplug"):
+        done = run(command, "--file", str(file))
+        assert done.code == 2
+        found = [
+            line
+            for line in done.err.splitlines()
+            if line.startswith("ibhostdev: ")
+        ]
+        assert len(found) == len(BAD)
+        for line, told in zip(found, BAD, strict=True):
+            assert line.startswith(f"ibhostdev: {file}, {told}")
+    answer = run("plug", "--json", "--file", str(file)).json
+    assert "(and 4 more)" in answer["error"]["message"]
+    assert [one["attribute"] for one in answer["errors"]] == [
+        "pci", None, "mac", None, None,
+    ]  # fmt: skip
+    assert answer["errors"][1]["message"] == "is no mapping"
+    # What breaks off the file is told behind what was before it.
+    file.write_text(f"- {{mac: {MAC}}}\n- {{pci: x}}\n- {{")
+    done = run("plug", "--file", str(file))
+    assert done.err.count("ibhostdev: ") == 3
+    assert "is neither YAML nor JSON" in done.err
+
+
+def test_all_that_is_wrong_in_json(tmp_path):
+    entries = [{"pci": "x", "mac": MAC}, 5, {"pci": "03:00.1"}]
+    with pytest.raises(BadEntries) as caught:
+        parse(tmp_path, json.dumps(entries, indent="\t"))
+    places = [str(one.device).partition(", ")[2] for one in causes(caught)]
+    assert places == [
+        "line 2, column 2, entry 1",
+        "line 6, column 2, entry 2",
+        "line 7, column 2, entry 3",
+    ]
+    listed = [
+        {"pci": "03:00.1", "port_guid": "x"},
+        {"pci": "03:00.2", "node_guid": GUID, "port_guid": ONES},
+    ]
+    with pytest.raises(BadEntries, match="1 more") as caught:
+        parse(tmp_path, listing(*listed))
+    assert [str(one.device)[-10:] for one in causes(caught)] == [
+        "VF 03:00.1", "VF 03:00.2",
+    ]  # fmt: skip
+
+
+def causes(caught):
+    return caught.value.errors
+
+
+def test_not_more_is_said_than_anybody_reads(host, run, tmp_path):
+    file = tmp_path / "vifs"
+    file.write_text("- {pci: x}\n" * 1000)
+    done = run("plug", "--file", str(file))
+    assert done.code == 2
+    assert done.err.count("has neither") + done.err.count("is not a PCI") == 20
+    assert done.err.splitlines()[-1] == "ibhostdev: and 980 more"
+    answer = run("plug", "--json", "--file", str(file)).json
+    assert len(answer["errors"]) == 20
+
+
+def test_all_arguments_that_are_wrong_are_told(host, run):
+    done = run("plug", f"{host.vf(0, 0)}={MAC}", "x", "03:00.1=y")
+    assert done.code == 2
+    assert "'x' is not of the form" in done.err
+    assert "'y' is neither" in done.err
+
+
+def test_an_error_of_many_is_kept_as_a_whole(tmp_path):
+    with pytest.raises(BadEntries) as caught:
+        parse(tmp_path, "- a\n- b\n")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert [str(one) for one in copy.errors] == [
+        str(one) for one in caught.value.errors
+    ]
 
 
 @pytest.mark.parametrize("name", ["absent.yaml", "."])
@@ -224,7 +320,7 @@ def test_two_guids_are_read_from_a_file(tmp_path):
     file.write_text(f"- {entry}\n- {{pci: 3b:00.3, port_guid: {GUID}}}\n")
     with pytest.raises(InvalidInput, match="one of node_guid") as caught:
         vifs.from_file(str(file), None, need_pci=True)
-    assert str(caught.value.device) == f"{file}, line 2, entry 2"
+    assert str(caught.value.device) == f"{file}, line 2, column 3, entry 2"
     file.write_text(f"- {entry}\n")
     (vif,) = vifs.from_file(str(file), "red", need_pci=True)
     assert (str(vif.guid), str(vif.node_guid)) == (OTHER, GUID)
@@ -297,5 +393,5 @@ def test_an_entry_without_a_domain(tmp_path, capsys, command):
     )
     assert main([command, "--file", str(path)]) == 2
     assert capsys.readouterr().err.startswith(
-        f"ibhostdev: {path}, line 2, entry 2: names no domain\n"
+        f"ibhostdev: {path}, line 2, column 3, entry 2: names no domain\n"
     )

@@ -128,6 +128,17 @@ def test_malformed_metadata_keeps_the_domain_from_starting(bed, hook, vifs):
     assert bed.seen(0) == [FRESH] * 4
 
 
+def test_all_of_the_metadata_that_is_malformed_is_told(bed, hook, vifs):
+    text = xml([vif.pci for vif in vifs], vifs)
+    for number, vif in enumerate(vifs):
+        text = text.replace(vif.guid.mac, f"odd{number}")
+    done = hook("prepare", "begin", text)
+    assert done.returncode != 0
+    for number, vif in enumerate(vifs):
+        assert f"'odd{number}' is not a MAC" in done.stderr
+        assert f"(of {vif.pci})" in done.stderr
+
+
 def test_a_vf_that_left_the_definition_is_not_taken(bed, hook, vifs):
     """It may be another guest's by now."""
     done = hook("prepare", "begin", xml([vifs[1].pci], vifs))

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from ibhostdev.document import BadEntries
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import Policy
@@ -129,6 +130,29 @@ def test_what_is_wrong_is_said_with_its_place(read, text, told):
     with pytest.raises(InvalidInput) as caught:
         read(text)
     assert told in str(caught.value)
+
+
+def test_all_that_is_wrong_is_said_at_once(read):
+    with pytest.raises(BadEntries) as caught:
+        read(
+            "- pf: ib0\n  vfs: many\n  guids: [x, "
+            f"'{ONE}', y]\n- ib1\n- pf: ib2\n  vfs: 3\n- pf: ib3\n"
+            "  driver: z\n"
+        )
+    assert [str(one).partition(", ")[2] for one in caught.value.errors] == [
+        "line 2, column 8 vfs: 'many' is no number of VFs; write one from 0 "
+        "to 1024",
+        "line 3, column 11 guids: 'x' is neither a MAC address nor a GUID; "
+        "write fa:16:3e:12:34:56 or fa:16:3e:00:00:12:34:56",
+        "line 3, column 41 guids: 'y' is neither a MAC address nor a GUID; "
+        "write fa:16:3e:12:34:56 or fa:16:3e:00:00:12:34:56",
+        "line 4, column 3: is no mapping; write a list of entries with pf, "
+        "vfs, driver, autoprobe, policy, guids, physical_network, or give "
+        "what 'ibhostdev list --json' writes",
+        "line 8, column 11 driver: 'z' is no driver that VFs can be given; "
+        "choose from vfio-pci, mlx5_vfio_pci, mlx5_core, mlx4_core, none, or "
+        "leave it out",
+    ]
 
 
 PCI = "0000:3b:00.0"
