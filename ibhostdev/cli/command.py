@@ -454,6 +454,7 @@ def libvirt_hook(
                 suboperation,
                 xml,
                 lambda *done: _warn(settings.hooks.batch(*done)),
+                terminal.warn,
             )
             _warn(result.warnings)
     except IbHostdevError as error:
@@ -482,7 +483,8 @@ def libvirt_hook(
     "--connect",
     "uri",
     metavar="URI",
-    help="With --sweep: the libvirt to ask what its domains have.",
+    help="The libvirt to ask what its domains want; none: not to ask any.  "
+    "[default: the local one, if it is there]",
 )
 @options.privilege
 @options.json
@@ -502,9 +504,9 @@ def doctor(
     problem; warnings and notes are none. With --privilege the rights are
     those of who is asked to plug.
     """
-    if (fix or file or uri) and not sweep:
+    if (fix or file) and not sweep:
         raise click.UsageError(
-            "--fix, --file and --connect go with --sweep.",
+            "--fix and --file go with --sweep.",
             click.get_current_context(),
         )
     if sweep:
@@ -516,11 +518,14 @@ def doctor(
     if settings.privilege != "none":
         settings.require_privilege()
         privileged = partial(settings.ask, Request("plug", ()))
+    domains = provisioning.domains(settings, uri)
     findings = doctors.examine(
         settings.connect(),
         settings.locks,
         simulated=settings.host is not None,
         privileged=privileged,
+        notes=[note for one in domains for note in one.notes],
+        malformed=[one.error for one in domains if one.error is not None],
     )
     if as_json:
         _write_json(reports.as_json(findings))

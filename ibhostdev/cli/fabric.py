@@ -152,13 +152,16 @@ def _found(
 
 def _of_domains(uri: str) -> "list[Vif]":
     from ibhostdev.guest import connection
-    from ibhostdev.guest.survey import wanted
+    from ibhostdev.guest.claims import wanted
 
-    conn = connection.connect(uri, read_only=True)
-    try:
-        return wanted(conn)
-    finally:
-        conn.close()
+    found: list[Vif] = []
+    for one in connection.ask(uri, wanted) or ():
+        if one.error is not None:
+            raise one.error
+        for note in one.notes:
+            terminal.warn(note)
+        found += one.vifs
+    return found
 
 
 @fabric.command(epilog=_EXIT_CODES)

@@ -340,6 +340,17 @@ def _found(
 def _domains(
     settings: options.Settings, uri: str | None
 ) -> "Sequence[Wanted]":
+    """What libvirt's domains want, and warnings of what cannot be read."""
+    found = domains(settings, uri)
+    for one in found:
+        for note in one.notes:
+            terminal.warn(note)
+        if one.error is not None:
+            terminal.warn(str(one.error))
+    return found
+
+
+def domains(settings: options.Settings, uri: str | None) -> "Sequence[Wanted]":
     """What libvirt's domains want. Where nobody has asked for it, nothing
     that is wrong with libvirt is worth more than a word."""
     from ibhostdev.guest import connection

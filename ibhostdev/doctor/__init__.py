@@ -6,7 +6,7 @@ problem keeps plugs or guests' links from working, a warning is a matter to
 look into, a note is good to know.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ibhostdev.batch import BatchResult
 from ibhostdev.doctor import adapters, guests, guids, kernel, networks, rights
@@ -17,6 +17,7 @@ from ibhostdev.doctor.findings import (
     Severity,
     problems,
 )
+from ibhostdev.errors import IbHostdevError
 from ibhostdev.host import Host
 from ibhostdev.views import views
 
@@ -31,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     networks.fabric,
     adapters.enabled,
     guests.iommu,
+    guests.metadata,
     guids.readable,
     guids.duplicates,
     guids.pf_guids,
@@ -46,11 +48,22 @@ def examine(
     locks: str,
     simulated: bool,
     privileged: Callable[[], BatchResult] | None = None,
+    notes: Sequence[str] = (),
+    malformed: Sequence[IbHostdevError] = (),
 ) -> list[Finding]:
     """What all checks find, in their order. ``locks`` is the run directory;
     of a simulated host nothing is asked that is this machine's.
-    ``privileged`` has somebody else do an empty batch, who has the rights."""
-    patient = Patient(host, views(host), locks, simulated, privileged)
+    ``privileged`` has somebody else do an empty batch, who has the rights.
+    ``notes`` and ``malformed`` are of the metadata of libvirt's domains."""
+    patient = Patient(
+        host,
+        views(host),
+        locks,
+        simulated,
+        privileged,
+        notes,
+        malformed,
+    )
     found: list[Finding] = []
     for check in CHECKS:
         found += check(patient)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ibhostdev.batch import BatchResult
+from ibhostdev.errors import IbHostdevError
 from ibhostdev.host import Host
 from ibhostdev.inventory import DEVICES, Pf, Vf
 from ibhostdev.views import View
@@ -44,6 +45,8 @@ class Patient:
     locks: str
     simulated: bool
     privileged: Callable[[], BatchResult] | None = None
+    notes: Sequence[str] = ()
+    malformed: Sequence[IbHostdevError] = ()
 
     @property
     def vfs(self) -> Iterator[tuple[View, Vf]]:

@@ -10,6 +10,7 @@ from ibhostdev.doctor.findings import (
     attribute,
     some,
 )
+from ibhostdev.document import causes
 
 
 def iommu(patient: Patient) -> Iterator[Finding]:
@@ -50,6 +51,27 @@ def iommu(patient: Patient) -> Iterator[Finding]:
     if groups and not shared:
         yield Finding(
             "IOMMU", Severity.OK, "each VF has an IOMMU group of its own"
+        )
+
+
+def metadata(patient: Patient) -> Iterator[Finding]:
+    """Identities in the metadata of libvirt's domains that are malformed, or
+    more than one that is meant."""
+    for error in patient.malformed:
+        for one in causes(error):
+            yield Finding(
+                "metadata",
+                Severity.PROBLEM,
+                one.message,
+                one.device,
+                one.cure,
+            )
+    for note in patient.notes:
+        yield Finding(
+            "metadata",
+            Severity.WARNING,
+            note,
+            cure="write that GUID, by 'virsh edit'",
         )
 
 

@@ -148,7 +148,7 @@ class Guests:
         guests = survey.guests(
             [(task.domain, task.pci) for task in tasks], live, config
         )
-        warnings = []
+        warnings = _notes(guests)
         for task in tasks:
             use = survey.uses.get(task.pci)
             if use is None or use.domain == task.domain:
@@ -257,7 +257,7 @@ class Guests:
         for guest in guests:
             for task in _of(guest, tasks):
                 _require_attached(guest, task.pci)
-        warnings: list[str] = []
+        warnings = _notes(guests)
         deadline = time.monotonic() + timeout
         tell = _Teller(progress, "detach", len(tasks))
         try:
@@ -603,6 +603,16 @@ class _Teller:
             self._done += 1
             if self._progress is not None:
                 self._progress(self._stage, self._done, self._total)
+
+
+def _notes(guests: Iterable[Guest]) -> list[str]:
+    return [
+        note
+        for guest in guests
+        for xml in (guest.live, guest.config)
+        if xml is not None
+        for note in xml.notes
+    ]
 
 
 def _report(tasks: Iterable[_Task], warnings: Iterable[str]) -> GuestsResult:

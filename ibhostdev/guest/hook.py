@@ -26,6 +26,7 @@ def run(
     suboperation: str,
     text: str | bytes,
     done: Done = lambda *_: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> BatchResult:
     """Plug the VIFs of a domain's metadata before libvirt takes its VFs from
     their driver, and make them idle after it has given them back. Other
@@ -35,14 +36,20 @@ def run(
     removed from the definition may be another guest's now, and metadata that
     was copied with a domain names the VFs of the original.
 
+    ``note`` gets a sentence for each GID, or address of a network device, in
+    the place of a GUID.
+
     :raises InvalidInput: for malformed XML or metadata
     :raises IbHostdevError: what Host.plug() and Host.unplug() raise
     """
     if (operation, suboperation) not in (PLUG, UNPLUG):
         return BatchResult(())
-    vifs = read_domain(text).wanted
+    domain = read_domain(text)
+    vifs = domain.wanted
     if not vifs:
         return BatchResult(())
+    for told in domain.notes:
+        note(told)
     event = "unplugged"
     try:
         if (operation, suboperation) == PLUG:

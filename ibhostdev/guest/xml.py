@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from ibhostdev import document, log
+from ibhostdev import document
 from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import shortened
@@ -73,12 +73,14 @@ class DomainXml:
     """What a domain's XML says of VFs.
 
     ``hostdevs`` are its PCI devices of the host, each with its alias (only
-    a running domain has one for each). ``vifs`` are those of its metadata.
+    a running domain has one for each). ``vifs`` are those of its metadata,
+    ``notes`` say what is taken for a GUID there and is something longer.
     """
 
     name: str
     hostdevs: Mapping[PciAddress, str | None]
     vifs: tuple[Vif, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> list[Vif]:
@@ -102,24 +104,31 @@ def read_domain(text: str | bytes) -> DomainXml:
     """
     domain = _parse(text)
     name = domain.findtext("name", "")
+    where = f"metadata of domain {name}"
+    notes: list[str] = []
     found = domain.find(f"metadata/{_VIFS}")
 
     def parse(element: Element) -> Vif:
         try:
-            return _vif(element)
+            vif = _vif(element)
         except InvalidInput as error:
             pci = element.get("pci")
             raise InvalidInput(
                 error.message
                 if pci is None
                 else f"{error.message} (of {pci})",
-                f"metadata of domain {name}",
+                where,
                 error.attribute,
                 cure=error.cure,
             ) from None
+        for key in ("guid", "node_guid", "port_guid"):
+            note = shortened(element.get(key, ""))
+            if note is not None:
+                notes.append(f"{where}: {note}")
+        return vif
 
     vifs = () if found is None else document.each(found.iterfind(_VIF), parse)
-    return DomainXml(name, _hostdevs(domain), tuple(vifs))
+    return DomainXml(name, _hostdevs(domain), tuple(vifs), tuple(notes))
 
 
 def read_hostdevs(text: str | bytes) -> dict[PciAddress, str | None]:
@@ -192,10 +201,6 @@ def _vif(element: Element) -> Vif:
             attribute="vif",
             cure="correct it by 'virsh edit', or attach the VF anew",
         )
-    for key in ("guid", "node_guid", "port_guid"):
-        note = shortened(element.get(key, ""))
-        if note is not None:
-            log.logger(__name__).warning("%s", note)
     return Vif.parse_keyed(element.attrib)
 
 

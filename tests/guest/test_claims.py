@@ -98,6 +98,40 @@ def test_a_domain_comes_before_the_file(bed, define, run, tmp_path):
     assert (seen[0].port, seen[2].port) == (guid(1), guid(8))
 
 
+GID = "fe80:0000:0000:0000:0002:c903:00a0:0091"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["restore"], ["doctor"], ["doctor", "--sweep"], ["fabric", "export"]],
+)
+def test_a_gid_in_place_of_a_guid_is_told(bed, define, conn, run, words):
+    text = define("web1", vf0=1).XMLDesc(2)
+    given = text.replace(f'mac="{mac(1)}"', f'guid="{GID}"')
+    assert given != text
+    conn.defineXML(given).create()
+    _, out, err = run(*words)
+    told = f"metadata of domain web1: {GID} is taken for its last half"
+    assert told in " ".join((out + err).split())
+
+
+def test_malformed_metadata_is_told(bed, define, conn, run):
+    """It claims no identity, and the domain has its VF all the same."""
+    text = define("web1", vf0=1).XMLDesc(2)
+    conn.defineXML(text.replace(mac(1), "odd")).create()
+    bed.seed(0, 0, guid(1), guid(1), "follow")
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "metadata of domain web1: 'odd' is not a MAC" in " ".join(
+        out.split()
+    )
+    code, out, err = run("restore")
+    assert "'odd' is not a MAC" in err
+    code, out, err = run("doctor", "--sweep", "--fix")
+    assert (code, "'odd' is not a MAC" in err) == (0, True)
+    assert bed.seen(0)[0].port == guid(1)
+
+
 def test_what_is_claimed_stays_on_new_vfs(bed, define, run, tmp_path):
     define("web1", vf0=1)
     bed.seed(0, 0, guid(1), guid(1), "follow")

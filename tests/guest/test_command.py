@@ -81,6 +81,22 @@ def test_attach_and_detach(bed, conn, define, guests):
     assert bed.seen(0)[0].port == bed.seen(1)[0].port == ONES
 
 
+def test_a_gid_in_the_metadata_is_told(bed, conn, define, guests):
+    define("web1")
+    vf, gid = bed.vf(0, 0), "fe80::2:c903:a0:91"
+    assert guests("attach", "web1", f"{vf}={gid}").code == 0
+    text = conn.lookupByName("web1").XMLDesc(2)
+    given = text.replace('guid="00:02:c9:03:00:a0:00:91"', f'guid="{gid}"')
+    assert given != text
+    conn.defineXML(given)
+    told = f"warning: metadata of domain web1: {gid} is taken for"
+    for words in (["attach", f"{bed.vf(0, 1)}={mac(1)}"], ["detach", vf]):
+        done = guests(words[0], "web1", *words[1:], "--config")
+        assert done.code == 0, done.err
+        assert told in done.err
+        conn.defineXML(given)
+
+
 def test_a_file_names_many_domains(bed, conn, define, guests, tmp_path):
     define("web1", "web2")
     file = tmp_path / "guests.yaml"

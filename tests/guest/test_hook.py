@@ -128,6 +128,22 @@ def test_malformed_metadata_keeps_the_domain_from_starting(bed, hook, vifs):
     assert bed.seen(0) == [FRESH] * 4
 
 
+def test_a_gid_in_place_of_a_guid_is_told(bed, hook, vifs):
+    gid = "fe80::2:c903:a0:91"
+    text = xml([vifs[0].pci], vifs[:1])
+    text = text.replace(f'mac="{vifs[0].guid.mac}"', f'guid="{gid}"')
+    for operation in (("prepare", "begin"), ("release", "end")):
+        done = hook(*operation, text)
+        assert done.returncode == 0
+        told = f"warning: metadata of domain web1: {gid} is taken for its last"
+        assert told in done.stderr
+    # Also where it fails, which is when libvirt tells what the hook said.
+    bed.fail(bed.vf(0, 0), 5)
+    done = hook("prepare", "begin", text)
+    assert done.returncode != 0
+    assert told in done.stderr
+
+
 def test_all_of_the_metadata_that_is_malformed_is_told(bed, hook, vifs):
     text = xml([vif.pci for vif in vifs], vifs)
     for number, vif in enumerate(vifs):
