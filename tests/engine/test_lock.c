@@ -468,6 +468,22 @@ static void says(int err, enum ibh_kind kind, const char *text,
 	ibh_error_free(error);
 }
 
+/* Also in a build for a libc that does not know them. */
+TEST(an_errno_has_its_name)
+{
+	char told[256];
+
+	for (int number = 1; number <= EHWPOISON; number++) {
+		const char *name = strerrorname_np(number);
+		struct ibh_error *error = ibh_error_new(
+			IBH_OTHER, "failed", NULL, NULL, number, NULL);
+
+		ibh_error_text(error, told, sizeof(told));
+		ibh_error_free(error);
+		CHECK(!name || strstr(told, name));
+	}
+}
+
 TEST(each_trouble_has_its_own_words)
 {
 	says(-ETIMEDOUT, IBH_TIMED_OUT,

@@ -446,6 +446,46 @@ static void append(char *text, size_t size, const char *one, const char *two)
 	format(text + used, size - used, "%s%s", one, two);
 }
 
+/* libc knows their names since glibc 2.32, and a wheel is built for 2.28. */
+#define ERRNOS(_) \
+	_(EPERM) _(ENOENT) _(ESRCH) _(EINTR) _(EIO) _(ENXIO) _(E2BIG) \
+	_(ENOEXEC) _(EBADF) _(ECHILD) _(EAGAIN) _(ENOMEM) _(EACCES) \
+	_(EFAULT) _(ENOTBLK) _(EBUSY) _(EEXIST) _(EXDEV) _(ENODEV) \
+	_(ENOTDIR) _(EISDIR) _(EINVAL) _(ENFILE) _(EMFILE) _(ENOTTY) \
+	_(ETXTBSY) _(EFBIG) _(ENOSPC) _(ESPIPE) _(EROFS) _(EMLINK) \
+	_(EPIPE) _(EDOM) _(ERANGE) _(EDEADLK) _(ENAMETOOLONG) \
+	_(ENOLCK) _(ENOSYS) _(ENOTEMPTY) _(ELOOP) _(ENOMSG) _(EIDRM) \
+	_(ECHRNG) _(EL2NSYNC) _(EL3HLT) _(EL3RST) _(ELNRNG) _(EUNATCH) \
+	_(ENOCSI) _(EL2HLT) _(EBADE) _(EBADR) _(EXFULL) _(ENOANO) \
+	_(EBADRQC) _(EBADSLT) _(EBFONT) _(ENOSTR) _(ENODATA) _(ETIME) \
+	_(ENOSR) _(ENONET) _(ENOPKG) _(EREMOTE) _(ENOLINK) _(EADV) \
+	_(ESRMNT) _(ECOMM) _(EPROTO) _(EMULTIHOP) _(EDOTDOT) \
+	_(EBADMSG) _(EOVERFLOW) _(ENOTUNIQ) _(EBADFD) _(EREMCHG) \
+	_(ELIBACC) _(ELIBBAD) _(ELIBSCN) _(ELIBMAX) _(ELIBEXEC) \
+	_(EILSEQ) _(ERESTART) _(ESTRPIPE) _(EUSERS) _(ENOTSOCK) \
+	_(EDESTADDRREQ) _(EMSGSIZE) _(EPROTOTYPE) _(ENOPROTOOPT) \
+	_(EPROTONOSUPPORT) _(ESOCKTNOSUPPORT) _(EOPNOTSUPP) \
+	_(EPFNOSUPPORT) _(EAFNOSUPPORT) _(EADDRINUSE) _(EADDRNOTAVAIL) \
+	_(ENETDOWN) _(ENETUNREACH) _(ENETRESET) _(ECONNABORTED) \
+	_(ECONNRESET) _(ENOBUFS) _(EISCONN) _(ENOTCONN) _(ESHUTDOWN) \
+	_(ETOOMANYREFS) _(ETIMEDOUT) _(ECONNREFUSED) _(EHOSTDOWN) \
+	_(EHOSTUNREACH) _(EALREADY) _(EINPROGRESS) _(ESTALE) \
+	_(EUCLEAN) _(ENOTNAM) _(ENAVAIL) _(EISNAM) _(EREMOTEIO) \
+	_(EDQUOT) _(ENOMEDIUM) _(EMEDIUMTYPE) _(ECANCELED) _(ENOKEY) \
+	_(EKEYEXPIRED) _(EKEYREVOKED) _(EKEYREJECTED) _(EOWNERDEAD) \
+	_(ENOTRECOVERABLE) _(ERFKILL) _(EHWPOISON)
+
+static const char *errno_name(int number)
+{
+	switch (number) {
+#define NAMED(name) case name: return #name;
+		ERRNOS(NAMED)
+#undef NAMED
+	default:
+		return NULL;
+	}
+}
+
 void ibh_error_text(const struct ibh_error *error, char *text, size_t size)
 {
 	char name[64] = "", reason[128] = "";
@@ -461,13 +501,11 @@ void ibh_error_text(const struct ibh_error *error, char *text, size_t size)
 		append(text, size, error->device ? " " : "", error->attribute);
 	append(text, size, text[0] ? ": " : "", error->message);
 	if (error->number) {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
-		const char *known = strerrorname_np(error->number);
+		const char *known = errno_name(error->number);
 
 		if (known)
 			format(name, sizeof(name), " (%s)", known);
-#endif
-		if (!name[0])
+		else
 			format(name, sizeof(name), " (%d)", error->number);
 		append(text, size, ": ",
 		       strerror_r(error->number, reason, sizeof(reason)));
