@@ -57,9 +57,10 @@ def served(folder: str | os.PathLike[str], vfs: int) -> Iterator[Apart]:
     :raises NotRunning: if it does not start
     """
     require_extra()
-    # The package need not be installed.
+    # The package need not be installed, nor what it needs be where Python
+    # looks by itself.
     package = str(Path(__file__).resolve().parents[2])
-    path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [package, *filter(None, sys.path)]
     with subprocess.Popen(
         [sys.executable, "-P", "-m", __name__, os.fspath(folder), str(vfs)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
