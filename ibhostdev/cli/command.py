@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: subcommands, exit codes, signals."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -498,7 +499,7 @@ def doctor(
     uri: str | None,
     as_json: bool,
 ) -> int:
-    """Find what would keep a plug from working here, or make it slow.
+    """Find what would keep a plug from working, or make it slow.
 
     Each finding comes with its cure. Exit code 1 says that there is a
     problem; warnings and notes are none. With --privilege the rights are
@@ -692,6 +693,27 @@ def simulate(
     return Exit.DONE
 
 
+# -- completion -----------------------------------------------------------
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Write the script that has a shell complete this command.
+
+    \b
+    eval "$(ibhostdev completion bash)"
+
+    Tab then finds commands and options, and PFs, VFs, MACs and domains of
+    this host.
+    """
+    from ibhostdev.cli import completion as completions
+
+    completions.prepare(cli)
+    terminal.write(completions.source(cli, shell))
+    return Exit.DONE
+
+
 for command in provisioning.COMMANDS:
     cli.add_command(command)
 cli.add_command(fabric.fabric)
@@ -709,6 +731,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # An arrow is no reason to fail where the locale has none.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
     as_json = "--json" in arguments
+    if "_IBHOSTDEV_COMPLETE" in os.environ:
+        from ibhostdev.cli import completion
+
+        completion.prepare(cli)
     try:
         with interruptible():
             return _command(arguments, as_json)

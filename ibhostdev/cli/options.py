@@ -128,7 +128,7 @@ def _log(context: click.Context, _: click.Parameter, verbose: bool) -> None:
     """The package's log goes to standard error if that is asked for. Its
     warnings are in the results too, so they are told anyway."""
     log.quiet = True
-    if verbose:
+    if verbose and not context.resilient_parsing:  # for completion
         import logging
 
         logging.basicConfig(format="%(name)s: %(message)s")
@@ -138,7 +138,7 @@ def _log(context: click.Context, _: click.Parameter, verbose: bool) -> None:
 def show_version(
     context: click.Context, _: click.Parameter, asked: bool
 ) -> None:
-    if not asked:
+    if not asked or context.resilient_parsing:
         return
     from importlib import metadata
 

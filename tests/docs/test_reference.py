@@ -95,8 +95,10 @@ def test_environment_variables():
         read_ |= set(re.findall(r'environ(?:\.get\(|\[)"([A-Z_]+)"', text))
     stand_in = (ROOT / "ibhostdev/ebrctl/ebrctl.c").read_text()
     read_ |= set(re.findall(r'"(IBHOSTDEV_[A-Z_]+)"', stand_in))
-    # Python's own: what the package starts itself is found by it.
-    assert read_ - told == {"PYTHONPATH"}
+    # Python's own, by which is found what the package starts itself; and
+    # what a shell tells that has a line completed.
+    shells = {"COMP_LINE", "COMP_POINT", "COMP_WORDBREAKS"}
+    assert read_ - told == {"PYTHONPATH", *shells}
     assert "IBHOSTDEV_HOST" in read_
     assert "IBHOSTDEV_EVENT" in told
 
