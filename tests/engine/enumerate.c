@@ -136,6 +136,8 @@ static void again(const struct scene *scene, struct trial *trial,
 	if (must && repeated && at.commands > at.bindings &&
 	    !scene_blind(scene) && scene->act != BACK)
 		scripted_wrong(&at, "the call repeated writes again");
+	if (repeated && at.readings && scene->act != BACK)
+		scripted_wrong(&at, "the call repeated reads the PFs again");
 	trial_clear(trial);
 	if (at.wrong[0])
 		tell(scene, script, ", when repeated");
@@ -147,6 +149,18 @@ static void again(const struct scene *scene, struct trial *trial,
 static bool is_passing(const struct script *script)
 {
 	return script->kind == GOES || script->kind == COMES;
+}
+
+/* Whether somebody was told that memory was out. */
+static bool says_so(const struct trial *trial)
+{
+	size_t i;
+
+	for (i = 0; trial->batch && i < trial->batch->count; i++)
+		if (trial->batch->results[i].error &&
+		    trial->batch->results[i].error->number == ENOMEM)
+			return true;
+	return trial->error && trial->error->number == ENOMEM;
 }
 
 /* A run, and the call repeated; `must` says that without the fault all was
@@ -181,6 +195,10 @@ static struct extent run(const struct scene *scene, struct script script,
 	} else if (script.kind != VANISH && !is_passing(&script)) {
 		judge_end(&trial);
 	}
+	/* Before that a PF may have been left out for want of it. */
+	if (script.kind == MEMORY && must && !extent.done &&
+	    extent.commands && !says_so(&trial))
+		scripted_wrong(&at, "nothing is said of memory");
 	scripted_leftovers(&at);
 	trial_clear(&trial);
 	runs++;

@@ -52,7 +52,7 @@ void scripted_reset(struct scripted *system)
 	system->operations = system->effects = system->commands = 0;
 	system->datagrams = 0;
 	system->looks = system->stops = system->bindings = 0;
-	system->locks = 0;
+	system->locks = system->readings = 0;
 	memset(system->refusing_vf, 0, sizeof(system->refusing_vf));
 	system->refusing = system->two = system->handover = false;
 	system->vanished = system->misread = false;

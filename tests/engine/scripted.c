@@ -97,6 +97,7 @@ static void look_at_number(struct scripted *system, const char *path)
 {
 	unsigned int pf, vf;
 
+	system->readings += strstr(path, "/sriov_totalvfs") != NULL;
 	if (!strstr(path, "/sriov_numvfs") ||
 	    !scripted_at(system, VANISH, ++system->looks) ||
 	    !machine_find(&system->machine, path + sizeof(DEVICES),

@@ -83,6 +83,7 @@ struct scripted {
 
 	unsigned int operations, effects, commands, datagrams, looks, stops;
 	unsigned int bindings, locks;
+	unsigned int readings; /* of a PF, if it is one */
 	bool refusing_vf[PFS][VFS], refusing;
 	/* Of several threads at once (threads.c): told when one goes in, and
 	 * out again. */

@@ -7,7 +7,9 @@ import logging
 
 import pytest
 
-from tests.flavours import vifs
+from ibhostdev import Vif
+from ibhostdev.errors import IbHostdevError
+from tests.flavours import mac, vifs
 from tests.testbed import Hca
 
 _TIMES = 100
@@ -43,7 +45,23 @@ def allocated():
     logging.disable(logging.NOTSET)
 
 
+def _refused(call, *arguments, **how):
+    with pytest.raises(IbHostdevError):
+        call(*arguments, **how)
+
+
 CALLS = {
+    "refused": lambda host, bed: (
+        _refused(host.plug, vifs(bed, 1, 1)),
+        _refused(host.plug, [Vif.parse(bed.pfs[0], mac(1))]),
+        _refused(host.plug, vifs(bed, 1), mechanism="mlx5_sysfs"),
+        _refused(host.survey, host.pfs[0], mechanism="mlx4_sysfs"),
+    ),
+    "failed": lambda host, bed: _refused(
+        host.plug,
+        [*vifs(bed, 1), Vif.parse(bed.pfs[0], mac(2))],
+        on_error="continue",
+    ),
     "survey": lambda host, bed: host.survey(host.pfs[0]),
     "vfs": lambda host, bed: host.vfs(host.pfs[0]),
     "locate": lambda host, bed: host.vf(bed.vf(0, 1)),

@@ -125,6 +125,24 @@ def test_one_that_does_not_come_back_fails_alone(bed, returned):
     assert bed.identity(bed.vf(0, 0)) == bed.identity(bed.vf(0, 2)) == ONES
 
 
+def test_who_does_not_come_back_is_told_of_in_any_order(bed, returned):
+    overrides = [
+        f"bus/pci/devices/{bed.vf(0, n)}/driver_override" for n in (0, 2)
+    ]
+    for override in overrides:
+        bed.write(override, "vfio-pci")
+    with pytest.raises(BatchFailed) as caught:
+        returned.unplug(vifs(bed, 1, 2, 3)[::-1])
+    for override in overrides:
+        bed.write(override, "")
+    third, second, first = caught.value.result.results
+    assert second.error is None
+    assert [first.error.device, third.error.device] == [
+        bed.vf(0, 0), bed.vf(0, 2),
+    ]  # fmt: skip
+    assert bed.identity(bed.vf(0, 1)) == ONES
+
+
 def test_one_that_is_made_up_for_and_does_not_come_back(bed, returned):
     returned.unplug(vifs(bed, 1), rebind=False)
     override = f"bus/pci/devices/{bed.vf(0, 0)}/driver_override"

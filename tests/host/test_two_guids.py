@@ -312,6 +312,19 @@ def test_its_own_driver_shows_neither_after_what_was_cut_off(bed):
     assert bed.identity(bed.vf(0, 0)) == ONES
 
 
+def test_who_does_not_know_the_node_guid_has_it_taken_off_the_driver(bed):
+    """Nova knows the port's MAC address alone."""
+    bed.build(Hca("mlx5", vfs=1))
+    host = bed.connect()
+    host.plug([two(bed, 1, 2)])
+    bed.bind(bed.vf(0, 0), None)
+    bed.bind(bed.vf(0, 0), "mlx5_core")
+    assert bed.identity(bed.vf(0, 0)) == guid(1)
+    host.unplug(vifs(bed, 2))
+    assert bed.seen(0)[0] == IDLE
+    assert bed.identity(bed.vf(0, 0)) == ONES
+
+
 # -- who cannot -------------------------------------------------------------
 
 
