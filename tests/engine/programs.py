@@ -44,6 +44,7 @@ PARTS = {
         *("system", "lock", "error", "text"),
         *("netlink_ask", "netlink_set", "rtnetlink"),
     ],
+    "text": ["text"],
 }
 _WRAPPED = ["malloc", "calloc", "realloc", "strdup"]
 _ENDING = "-fno-sanitize-recover=all"
