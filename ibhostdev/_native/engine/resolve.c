@@ -409,6 +409,8 @@ static struct ibh_error *doubt_mapping(struct run *run)
 
 	if (run->job != PLUG && run->job != UNPLUG)
 		return NULL;
+	if (pfs->left_out_count) /* it may be one of these, which are told of */
+		return NULL;
 	for (i = 0; i < run->count; i++)
 		if (run->vifs[i].network)
 			return NULL;
