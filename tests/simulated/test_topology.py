@@ -554,6 +554,11 @@ def test_ib_devices_that_cannot_be_listed(two, caplog):
     (message,) = set(caplog.messages)
     assert two.pfs[0] in message
     assert "ENOTDIR" in message
+    with pytest.raises(IbHostdevError) as caught:
+        two.connect().plug(vifs(two, 1))
+    assert caught.value.device == two.vf(0, 0)
+    assert two.pfs[0] in str(caught.value)
+    assert caught.value.errno == errno.ENOTDIR
 
 
 def test_an_ib_device_in_another_rdma_namespace(two):
@@ -564,6 +569,9 @@ def test_an_ib_device_in_another_rdma_namespace(two):
     device.rename(two.sys / "away")
     (two.sys / "class/infiniband" / device.name).unlink()
     assert pcis(host) == two.pfs[1:]
+    with pytest.raises(DeviceNotFound, match="RDMA namespace") as caught:
+        host.plug(vifs(two, 2))
+    assert caught.value.device == two.vf(0, 0)
     result = host.unplug([Vif.parse(None, mac(1))])
     assert not result.results[0].verified
     (warning,) = result.warnings

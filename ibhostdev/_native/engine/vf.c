@@ -96,6 +96,21 @@ bool vf_read(struct ibh_host *host, const struct ibh_pf *pf,
 	return read_at(host, pf, index, address, vf);
 }
 
+/* Why a PF is not among those that are known: of some that is told. */
+static struct ibh_error *left_out(const struct ibh_pfs *pfs, const char *name,
+				  const char *address)
+{
+	size_t i;
+
+	for (i = 0; i < pfs->left_out_count; i++) {
+		const struct ibh_error *why = pfs->left_out[i];
+
+		if (why->device && strstr(why->device, name))
+			return error_of(error_copy(why), address, NULL);
+	}
+	return fail(T_NO_IB_PORT, address, "physfn", 0, name, NULL, NULL);
+}
+
 /* Why an address is not that of a VF of any of the PFs. */
 static struct ibh_error *misplaced(struct ibh_host *host,
 				   const struct ibh_pfs *pfs,
@@ -115,8 +130,7 @@ static struct ibh_error *misplaced(struct ibh_host *host,
 			return fail(T_NOT_ENABLED, address, "sriov_numvfs", 0,
 				    value, name, NULL);
 		}
-		return fail(T_NO_IB_PORT, address, "physfn", 0, name, NULL,
-			    NULL);
+		return left_out(pfs, name, address);
 	}
 	path_device(&path, address, "");
 	if (host_base(host, path.text, name, sizeof(name)) < 0)
