@@ -107,6 +107,7 @@ static void attempt(struct trial *trial, const struct script *script)
 	scripted_fault(&at, script->kind, script->at, script->number);
 	at.watch = judge_command;
 	at.meanwhile = judge_meanwhile;
+	at.patience = judge_patience;
 	if (script->kind == COMES)
 		at.machine.pfs[script->number].away = true;
 	memory_count(script->kind == MEMORY ? script->at : 0);

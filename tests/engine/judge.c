@@ -376,7 +376,7 @@ static bool is_afterwards(const struct trial *trial, unsigned int i)
 
 /* Where there are files it takes no second look at all VFs: firmware that does
  * not answer about one is waited for once. */
-static void judge_patience(struct trial *trial, unsigned int pf,
+static void judge_silence(struct trial *trial, unsigned int pf,
 			   unsigned int vf)
 {
 	const struct pf *now = &trial->system->machine.pfs[pf];
@@ -392,7 +392,7 @@ static void judge_vf(struct trial *trial, unsigned int pf, unsigned int vf,
 		     bool undone)
 {
 	judge_driver(trial, pf, vf);
-	judge_patience(trial, pf, vf);
+	judge_silence(trial, pf, vf);
 	if (same_vf(&trial->start, &trial->system->machine, pf, vf))
 		return;
 	if (!trial->batch || trial->scene->how.dry_run)

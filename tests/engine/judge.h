@@ -25,6 +25,10 @@ struct trial {
 /* For scripted->watch: of each command, whether the batch may have it. */
 void judge_command(struct scripted *system, struct caller *caller,
 		   const struct command *command);
+/* For scripted->patience: a PF that is only searched is not waited for as
+ * long as one that VIFs are on. */
+void judge_patience(struct scripted *system, struct caller *caller,
+		    unsigned int pf, uint64_t ms);
 /* For scripted->meanwhile: what happens, by number. */
 enum { GUEST_TAKES, VFS_GO, MEANWHILE };
 void judge_meanwhile(struct scripted *system, struct caller *caller,

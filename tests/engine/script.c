@@ -30,6 +30,7 @@ void scripted_reset(struct scripted *system)
 	system->fault_count = 0;
 	system->watch = NULL;
 	system->meanwhile = NULL;
+	system->patience = NULL;
 	system->threads = NULL;
 	system->hostile = false;
 	system->trace = trace;

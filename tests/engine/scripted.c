@@ -360,6 +360,9 @@ static int io_lock(void *context, const char *name, struct waiting *waiting,
 		err = -EINVAL;
 		goto out;
 	}
+	if (system->patience)
+		system->patience(system, caller, pf,
+				 waiting->deadline - system->machine.now);
 	while (system->lock_owner[pf]) {
 		*waited = true;
 		if (waiting->stop && waiting->stop(waiting->context)) {

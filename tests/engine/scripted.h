@@ -68,6 +68,9 @@ struct scripted {
 	/* Told of each command before it takes effect. */
 	void (*watch)(struct scripted *system, struct caller *caller,
 		      const struct command *command);
+	/* Told of each lock that is asked for, and how long at most. */
+	void (*patience)(struct scripted *system, struct caller *caller,
+			 unsigned int pf, uint64_t ms);
 	/* Does what happens while a lock is waited for. */
 	void (*meanwhile)(struct scripted *system, struct caller *caller,
 			  int number);

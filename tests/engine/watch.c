@@ -5,6 +5,10 @@
 #include "judge.h"
 #include "whose.h"
 
+/* ms, for the lock of a PF */
+#define OWN_MS 180000u
+#define SEARCH_MS 5000u
+
 static bool may_have(const struct trial *trial, const struct command *command,
 		     int vif)
 {
@@ -144,6 +148,28 @@ void judge_command(struct scripted *system, struct caller *caller,
 	if (held < 0 && !plugs_at(scene, vif))
 		scripted_wrong(system, "writes to VF %u of PF %u, which is "
 			       "somebody else's", vf, pf);
+}
+
+static bool is_named(const struct trial *trial, unsigned int pf)
+{
+	const struct scene *scene = trial->scene;
+	unsigned int i;
+
+	for (i = 0; i < scene->count; i++)
+		if (scene->vifs[i].has_pci && scene->spots[i].pf == pf &&
+		    (scene->act == UNPLUG_MISLED ||
+		     scene->spots[i].vf < trial->start.pfs[pf].numvfs))
+			return true;
+	return false;
+}
+
+void judge_patience(struct scripted *system, struct caller *caller,
+		    unsigned int pf, uint64_t ms)
+{
+	if (!system->fault_count &&
+	    ms != (is_named(caller->about, pf) ? OWN_MS : SEARCH_MS))
+		scripted_wrong(system, "waits %llu ms for PF %u",
+			       (unsigned long long)ms, pf);
 }
 
 /* A guest gets the first VIF's VF, or the VFs of its PF are disabled: what
