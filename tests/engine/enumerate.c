@@ -128,6 +128,7 @@ static void again(const struct scene *scene, struct trial *trial,
 	memory_counted();
 	judge_end(trial);
 	trial_close(trial);
+	judge_errnos(trial);
 	scripted_leftovers(&at);
 	if (must && !judge_done(trial) &&
 	    !(act_unplugs(scene->act) && scene_blind(scene)))
@@ -200,6 +201,9 @@ static struct extent run(const struct scene *scene, struct script script,
 	if (script.kind == MEMORY && must && !extent.done &&
 	    extent.commands && !says_so(&trial))
 		scripted_wrong(&at, "nothing is said of memory");
+	judge_errnos(&trial);
+	if (at.readings > PFS && script.kind == NO_FAULT)
+		scripted_wrong(&at, "asks VFs whether they are PFs");
 	scripted_leftovers(&at);
 	trial_clear(&trial);
 	runs++;

@@ -342,19 +342,6 @@ void judge_others(const struct trial *trial)
 	}
 }
 
-/* An errno is one that was given: EPERM is, only where a script says so. */
-static void judge_number(struct trial *trial, const struct ibh_error *error)
-{
-	unsigned int i;
-
-	if (!error || error->number != EPERM)
-		return;
-	for (i = 0; i < trial->system->fault_count; i++)
-		if (trial->system->faults[i].number == EPERM)
-			return;
-	scripted_wrong(trial->system, "an error has an errno that nobody gave");
-}
-
 /* Binding anew comes when all is done: what goes wrong with it undoes
  * nothing. */
 static bool is_afterwards(const struct trial *trial, unsigned int i)
@@ -414,7 +401,6 @@ void judge_end(struct trial *trial)
 	bool undone;
 
 	judge_others(trial);
-	judge_number(trial, trial->error);
 	if (trial->answer ? !trial->error || batch :
 			    trial->error || !batch ||
 				    batch->count != scene->count) {
@@ -425,7 +411,6 @@ void judge_end(struct trial *trial)
 	for (i = 0; batch && i < scene->count; i++) {
 		const struct ibh_error *error = batch->results[i].error;
 
-		judge_number(trial, error);
 		failed += error != NULL;
 		afterwards += error && is_afterwards(trial, i);
 		if (!error && !scene->how.dry_run && !batch->stopped)
@@ -443,6 +428,30 @@ void judge_end(struct trial *trial)
 	for (pf = 0; pf < PFS; pf++)
 		for (vf = 0; vf < now->pfs[pf].numvfs; vf++)
 			judge_vf(trial, pf, vf, undone);
+}
+
+static bool is_false(const struct trial *trial, const struct ibh_error *error)
+{
+	unsigned int i;
+
+	if (!error || error->number != EPERM)
+		return false;
+	for (i = 0; i < trial->system->fault_count; i++)
+		if (trial->system->faults[i].number == EPERM)
+			return false;
+	return true;
+}
+
+void judge_errnos(struct trial *trial)
+{
+	bool found = is_false(trial, trial->error);
+	size_t i;
+
+	for (i = 0; trial->batch && i < trial->batch->count; i++)
+		found |= is_false(trial, trial->batch->results[i].error);
+	if (found)
+		scripted_wrong(trial->system, "an error has an errno that "
+			       "nobody gave");
 }
 
 bool judge_done(const struct trial *trial)

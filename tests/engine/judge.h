@@ -35,6 +35,8 @@ void judge_meanwhile(struct scripted *system, struct caller *caller,
 		     int number);
 /* Of the end: start, goal, or reported. */
 void judge_end(struct trial *trial);
+/* EPERM is in no error, unless a script says so. */
+void judge_errnos(struct trial *trial);
 /* Whether all was done that was asked for. */
 bool judge_done(const struct trial *trial);
 /* Whether all VFs have the same identities. */

@@ -98,9 +98,14 @@ static void look_at(struct scripted *system, const struct caller *caller,
 		scripted_wrong(system, "writes to PF %u's own GUID",
 			       command->pf);
 	/* Binding anew is without locks: it takes long, and is the VF's. */
-	if (command->kind != BIND && command->kind != UNBIND && !own)
+	if (command->kind == BIND || command->kind == UNBIND) {
+		if (owner == caller)
+			scripted_wrong(system, "binds a VF of PF %u with its "
+				       "lock", command->pf);
+	} else if (!own) {
 		scripted_wrong(system, "writes to PF %u without its lock",
 			       command->pf);
+	}
 }
 
 /* The errno that a command is refused with, or 0. */
