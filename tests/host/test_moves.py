@@ -207,6 +207,21 @@ def test_two_altnames_of_one_device(bed):
     assert [one.port for one in bed.seen(0)] == [guid(1), guid(2)]
 
 
+@pytest.mark.parametrize(
+    "names", [("ibs77", "ibs78"), ("ibp77", "ibp77s0"), ("ibp77s0", "ibp77")]
+)
+def test_altnames_that_are_alike(bed, names):
+    bed.build(Hca("mlx5", vfs=1), Hca("mlx5", vfs=1))
+    host = bed.connect(physical_networks={"red": names[:1], "blue": names[1:]})
+    with bed.altname(0, names[0]), bed.altname(1, names[1]):
+        host.plug([Vif.parse(bed.vf(0, 0), mac(1), "red")])
+        host.plug([Vif.parse(bed.vf(1, 0), mac(1), "blue")])
+        for pf, network in ((0, "blue"), (1, "red")):
+            with pytest.raises(WrongPhysicalNetwork):
+                host.plug([Vif.parse(bed.vf(pf, 0), mac(2), network)])
+    assert [bed.seen(n)[0].port for n in (0, 1)] == [guid(1)] * 2
+
+
 def test_an_altname_of_another_device_is_no_pf(bed):
     bed.build(Hca("mlx5", vfs=1))
     host = bed.connect(physical_networks={"red": ["lo"]})

@@ -181,7 +181,9 @@ def test_a_guest_is_not_stripped(bed, eswitchd):
     bed.bind(bed.vf(0, 0), "vfio-pci")
     with bed.hold(bed.vf(0, 0)), pytest.raises(BatchFailed) as caught:
         host.unplug(named(bed, 1))
-    assert isinstance(caught.value.result.failures[0], DeviceInUse)
+    (failure,) = caught.value.result.failures
+    assert isinstance(failure, DeviceInUse)
+    assert failure.errno is None
     assert eswitchd.calls == []
 
 
@@ -320,7 +322,9 @@ def test_success_for_a_vf_that_it_does_not_know(bed, watched):
     plug, _ = forced(bed, watched)
     with pytest.raises(BatchFailed) as caught:
         plug(*named(bed, 1))
-    assert isinstance(caught.value.result.failures[0], NotVerified)
+    (failure,) = caught.value.result.failures
+    assert isinstance(failure, NotVerified)
+    assert failure.errno is None
 
 
 def test_a_vf_that_it_does_not_find(bed, watched):

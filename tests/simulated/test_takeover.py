@@ -112,9 +112,9 @@ def refusing(bed, monkeypatch, times):
 
 
 def test_firmware_that_is_not_ready_yet(bed, returned, monkeypatch):
-    refused = refusing(bed, monkeypatch, 2)
+    refused = refusing(bed, monkeypatch, 4)
     returned.unplug(vifs(bed, 1))
-    assert refused == [bed.vf(0, 0)] * 2
+    assert refused == [bed.vf(0, 0)] * 4
     assert bed.identity(bed.vf(0, 0)) == ONES
 
 
