@@ -164,7 +164,9 @@ class NeutronTestCase(test_plugin.Ml2PluginV2TestCase):
         conf.register_opts(CONF)
         options.register_opts(CONF)
         CONF.set_override("host", HOST)
+        # Reports are not awaited, and no busy machine makes the agent dead.
         CONF.set_override("report_interval", 3600, "AGENT")
+        CONF.set_override("agent_down_time", 24 * 3600)
         CONF.set_override("polling_interval", 0, "ibhostdev_agent")
         CONF.set_override("rpc_response_timeout", self.timeout)
         self.ctx = context.get_admin_context()
@@ -173,9 +175,12 @@ class NeutronTestCase(test_plugin.Ml2PluginV2TestCase):
         self.servers = []
         self.start_server()
         self.addCleanup(self.stop_server)
-        self.node = Node(self, self.vfs)
+        self.node = self.make_node()
         self.node.start_agent()
         self.net = self.make_network()
+
+    def make_node(self):
+        return Node(self, self.vfs)
 
     # -- Neutron's server
 
