@@ -199,7 +199,8 @@ static void judge_success(struct trial *trial, unsigned int i)
 	if (!act_unplugs(scene->act) &&
 	    !is_plugged(scene, &trial->start, now, i) &&
 	    (result->verified ? !trial->system->fault_count ||
-					!has_identity(scene, now, i) :
+					!has_identity(scene, now, i) ||
+					!is_member(scene, now, i) :
 				result->changed ||
 					!(warns(trial, "is left alone") ||
 					  has_guid(scene, now, i))))

@@ -158,7 +158,8 @@ int scripted_command(void *context, const struct command *command)
 	if (err)
 		return err;
 	if (scripted_at(system, IGNORED, at) &&
-	    (command->kind == SET_VPORT || command->kind == SET_ALIAS))
+	    (command->kind == SET_VPORT || command->kind == SET_ALIAS ||
+	     (command->kind == SET_PKEY && command->n == 0)))
 		return 0;
 	err = machine_apply(&system->machine, command);
 	if (command->kind != BIND && command->kind != UNBIND)

@@ -225,7 +225,7 @@ def test_a_reserved_one_is_refused(mlx4):
 
 
 def test_one_that_comes_late_is_waited_for(mlx4):
-    """Some subnet managers give it once they have seen the GUID."""
+    """A subnet manager may have to see the GUID first."""
     mlx4.pkeys(0xFFFF)
     host = mlx4.connect(settle_seconds=60)
     with once_asked_for(mlx4, 1, lambda: mlx4.pkeys(0xFFFF, 0x8001)):

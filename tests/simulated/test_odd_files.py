@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from ibhostdev import BatchFailed, Vif
+from ibhostdev import BatchFailed, PKey, Vif
 from ibhostdev.errors import DeviceNotFound, NoMechanism, RollbackFailed
 from tests.flavours import ONES, guid, mac, vifs
 from tests.simulated.trees import pf_folder, put
@@ -173,6 +173,22 @@ def test_pkeys_that_cannot_be_read(mlx4, number):
     with pytest.raises(BatchFailed) as caught:
         host.plug(vifs(mlx4, 2))
     assert caught.value.result.results[0].before.pkeys is None
+
+
+def test_a_first_pkey_that_cannot_be_read_back(mlx4):
+    """It was taken, and nothing shows it."""
+    file = slave(mlx4, 0) / "pkey_idx/0"
+    (vif,) = vifs(mlx4, 1)
+    (one,) = (
+        mlx4.connect()
+        .plug(
+            [vif._replace(pkey=PKey(1))],
+            progress=lambda *_: file.unlink(missing_ok=True),
+        )
+        .results
+    )
+    assert (one.error, one.changed, one.verified) == (None, True, False)
+    assert one.after.pkey is None
 
 
 # -- MLNX_OFED's files --------------------------------------------------------

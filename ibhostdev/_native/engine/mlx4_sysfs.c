@@ -308,7 +308,7 @@ static void write_all(struct side *side, struct change **changes,
 		}
 		write_vf(&iov, changes[i], default_pkey);
 	}
-	/* Some subnet managers give P_Keys to GUIDs that they have seen. */
+	/* Behind the GUIDs: a subnet manager may have to see those first. */
 	mlx4_give_pkeys(side, changes, count, run);
 }
 
