@@ -57,7 +57,12 @@ def native(name: str) -> Extension:
         depends=HEADERS,
         define_macros=[("Py_LIMITED_API", "0x030b0000")] if LIMITED else [],
         py_limited_api=LIMITED,
-        extra_compile_args=[*WARNINGS, "-Wno-unused-parameter"],
+        # What Cython writes has both.
+        extra_compile_args=[
+            *WARNINGS,
+            "-Wno-unused-parameter",
+            "-Wno-unused-const-variable",
+        ],
     )
 
 
