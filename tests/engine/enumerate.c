@@ -173,8 +173,10 @@ static struct extent run(const struct scene *scene, struct script script,
 	struct trial trial = { .scene = scene, .system = &at };
 	struct extent extent;
 	bool dead;
+	long held;
 
 	scripted_reset(&at);
+	held = memory_held();
 	at.machine = scene->start;
 	if (!prepare(scene, &trial))
 		return (struct extent){ 0 };
@@ -218,6 +220,10 @@ static struct extent run(const struct scene *scene, struct script script,
 		again(scene, &trial, &script,
 		      script.kind == NO_FAULT ? extent.done : must);
 	trial_close(&trial);
+	if (memory_held() != held && !at.wrong[0]) {
+		scripted_wrong(&at, "keeps memory when it is over");
+		tell(scene, &script, "");
+	}
 	return extent;
 }
 

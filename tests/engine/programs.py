@@ -46,7 +46,7 @@ PARTS = {
     ],
     "text": ["text"],
 }
-_WRAPPED = ["malloc", "calloc", "realloc", "strdup"]
+_WRAPPED = ["malloc", "calloc", "realloc", "strdup", "free", "vasprintf"]
 _ENDING = "-fno-sanitize-recover=all"
 
 

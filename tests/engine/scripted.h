@@ -138,5 +138,7 @@ void scripted_yield(struct caller *caller);
 void memory_count(unsigned int fails);
 /* … up to here; their number. */
 unsigned int memory_counted(void);
+/* How many there are that were not freed. */
+long memory_held(void);
 
 #endif
