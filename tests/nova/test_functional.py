@@ -8,6 +8,7 @@ the same hosts, whose VFs must not be touched by any of it.
 import errno
 import os
 import shutil
+import threading
 
 # First of all: they choose threads or eventlet, in Nova 31 the one and in
 # those after it the other.
@@ -23,6 +24,7 @@ from nova.virt.libvirt import vif as libvirt_vif
 
 import cloud
 import hardware
+from ibhostdev.privilege import privsep
 
 CONF = conf.CONF
 DOWN = 0  # as the model of the simulated host counts
@@ -258,6 +260,48 @@ class LifecycleTest(cloud.CloudTestCase):
             )
         self.hardware["a"].lost = False
         self.check_running(server)
+
+    def test_restart_while_the_daemon_hangs(self):
+        """It costs the time limit once and a small part of it for each guest:
+        50 are up in two limits."""
+        servers = [self.boot(ports=1) for _ in range(4)]
+        self.forget()
+        self.flags(privileged_call_timeout=1, group="ibhostdev")
+        host = self.hardware["a"]
+        answers = threading.Event()
+        self.addCleanup(answers.set)
+        waited = []
+        join = privsep._Call.join
+
+        def ask(plain):
+            answers.wait()
+            return hardware.crossed(host._ask("run", hardware.crossed(plain)))
+
+        def joined(call, seconds=None):
+            if seconds is not None:
+                waited.append(seconds)
+            join(call, seconds)
+
+        daemon = "ibhostdev.privilege.privsep"
+        with (
+            fixtures.MonkeyPatch(f"{daemon}._ask", ask),
+            fixtures.MonkeyPatch(f"{daemon}._Call.join", joined),
+            fixtures.MockPatchObject(
+                self, "_run", lambda _, asked: privsep.call(asked)
+            ),
+        ):
+            self.restart_compute_service("a")
+            for one in (self.other, *servers):
+                self.assertEqual(
+                    "ACTIVE", self.api.get_server(one["id"])["status"]
+                )
+            answers.set()
+            privsep.join()
+        # Its start, and each of the guests.
+        self.assertEqual([1, *[1 / 50] * 5], waited)
+        # What came too late was not done.
+        self.assertEqual(set(), host.touched)
+        self.check_running(*servers)
 
     def test_restart_that_cannot_plug_guests_that_are_off(self):
         """They stay as they are, and once it is mended they start."""
