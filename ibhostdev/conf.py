@@ -91,7 +91,8 @@ failed and done nevertheless, as soon as it can be.
 Seconds that a call of ``ebrctl`` may take.
 
 ``ebrctl`` is run for devices that nothing else serves. Its daemon does one
-thing after the other and looks at all Virtual Functions for each.
+thing after the other and looks at all Virtual Functions for each. The ports
+of an instance have ``privileged_call_timeout`` together.
 """,
     ),
     cfg.IntOpt(

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from errno import EACCES, EPERM, EROFS
 from itertools import starmap
 from os import PathLike
+from typing import TYPE_CHECKING
 
 from ibhostdev import counters, journal, log, networks
 from ibhostdev._native.host import Engine
-from ibhostdev._native.results import Results
 from ibhostdev._native.sysfs import Tree
 from ibhostdev.batch import (
     BatchFailed,
@@ -42,6 +42,9 @@ from ibhostdev.inventory import (
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
 from ibhostdev.vendor import Command, Ebrctl, Run
+
+if TYPE_CHECKING:
+    from ibhostdev._native.host import Made
 
 __all__ = ["Endpoint", "Host", "say"]
 
@@ -125,7 +128,7 @@ class Host:
     @property
     def pfs(self) -> list[Pf]:
         """PFs with an InfiniBand port, by PCI address, as they are now."""
-        pfs, left_out = self._engine.pfs(True)
+        pfs, left_out = self._engine.pfs(True, True)
         for error in left_out:
             pci = base_name(error.device or "")
             log.logger(__name__).warning("PF %s is left out: %s", pci, error)
@@ -234,6 +237,16 @@ class Host:
         self._check(forced)
         return self._engine.choose(pf, forced)
 
+    def serves(self, mechanism: str) -> bool:
+        """Whether that is the first to serve any PF that has VFs. The states
+        of ports, which firmware is asked for, do not matter for it.
+
+        :raises InvalidInput: if it is no mechanism
+        """
+        self._check(mechanism)
+        pfs, _ = self._engine.pfs(True, False)
+        return any(pf.numvfs and self.choose(pf)[0] == mechanism for pf in pfs)
+
     def survey(
         self,
         pf: Pf,
@@ -333,7 +346,7 @@ class Host:
         """
         self._check(mechanism)
         with self._counted("plug", vifs, dry_run):
-            made, moved, warnings = self._engine.plug(
+            made = self._engine.plug(
                 vifs,
                 None if policy is None else Policy(policy),
                 Link(link),
@@ -343,7 +356,7 @@ class Host:
                 progress,
                 until,
             )
-            return self._report(vifs, made, moved, warnings, dry_run)
+            return self._report(vifs, made, dry_run)
 
     def unplug(
         self,
@@ -367,7 +380,7 @@ class Host:
         """
         self._check(mechanism)
         with self._counted("unplug", vifs, dry_run):
-            made, moved, warnings = self._engine.unplug(
+            made = self._engine.unplug(
                 vifs,
                 rebind,
                 OnError(on_error) is OnError.CONTINUE,
@@ -376,13 +389,13 @@ class Host:
                 progress,
             )
             if log.debugging(__name__):
-                for vif, one in zip(vifs, made, strict=True):
+                for vif, one in zip(vifs, made[0], strict=True):
                     if one.error is None and not one.changed:
                         log.logger(__name__).debug(
                             "GUID %s is on no VF here: nothing to unplug",
                             vif.guid,
                         )
-            return self._report(vifs, made, moved, warnings, dry_run)
+            return self._report(vifs, made, dry_run)
 
     def restore(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
@@ -400,8 +413,9 @@ class Host:
         :raises IbHostdevError: when the VFs' states cannot be read, or the
             locks not be taken; nothing was touched
         """
-        made, moved, warnings = self._engine.restore(vifs, states)
-        return self._report(vifs, made, moved, warnings, False)
+        return self._report(
+            vifs, self._engine.restore(vifs, states), dry_run=False
+        )
 
     def adjust(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
@@ -417,8 +431,9 @@ class Host:
         :raises BatchFailed: when a VF failed; its ``result`` tells of each
         :raises IbHostdevError: as plug()
         """
-        made, moved, warnings = self._engine.adjust(vifs, states)
-        return self._report(vifs, made, moved, warnings, False)
+        return self._report(
+            vifs, self._engine.adjust(vifs, states), dry_run=False
+        )
 
     # -- VFs made, and their drivers ----------------------------------
 
@@ -477,23 +492,22 @@ class Host:
             )
 
     def _report(
-        self,
-        vifs: Sequence[Vif],
-        made: Results,
-        moved: Results,
-        warnings: tuple[str, ...],
-        dry_run: bool,
+        self, vifs: Sequence[Vif], made: "Made", dry_run: bool
     ) -> BatchResult:
-        """The result, or BatchFailed with it inside. The locks are free."""
-        result = BatchResult(made, warnings, made.errors)
+        """The result, or BatchFailed with it inside, or what has ended the
+        batch. The locks are free."""
+        results, moved, warnings, ended = made
+        result = BatchResult(results, warnings, results.errors)
         if not dry_run:
-            for warning in warnings:
+            for warning in () if log.quiet else warnings:
                 log.logger(__name__).warning("%s", warning)
             say(result, moved)
             if self.journal is not None:
                 journal.tell(
                     vifs, result.results, moved, self._pfs, self.journal
                 )
+        if ended is not None:
+            raise ended
         if not result.ok:
             raise BatchFailed.of(result)
         return result

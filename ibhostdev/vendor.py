@@ -8,6 +8,7 @@ not know and leaves the policy of a plugged VF to the Neutron agent
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -112,15 +113,17 @@ Run = Callable[[Sequence[str]], Answer]
 class Call(NamedTuple):
     """Of a VF that is to be written: the GUID it is to get, that of whom it
     belongs to now as far as that is known, and the physical network as who
-    asks calls it. An idle GUID takes the owner's away."""
+    asks calls it. An idle GUID takes the owner's away. After ``until``, by
+    time.monotonic(), it is not begun any more."""
 
     pci: str
     guid: Guid
     owner: Guid | None
     network: str | None
+    until: float
 
 
-Asked = tuple[str, Guid, Guid | None, str | None]
+Asked = tuple[str, Guid, Guid | None, str | None, float]
 """A Call, as the engine gives it."""
 
 
@@ -148,8 +151,9 @@ class Ebrctl:
         """
         _mac(guid)
 
-    def write(self, calls: Sequence[Asked]) -> list[IbHostdevError | None]:
-        """Give each VF its GUID."""
+    def write(self, calls: Sequence[Asked]) -> list[IbHostdevError | bool]:
+        """Give each VF its GUID. False of one that was not begun, since its
+        time is over."""
         return self._each(calls, self._write)
 
     def forget(self, calls: Sequence[Asked]) -> list[IbHostdevError | bool]:
@@ -168,10 +172,12 @@ class Ebrctl:
 
         return each(calls, one, self._at_once)
 
-    def _write(self, call: Call) -> None:
+    def _write(self, call: Call) -> bool:
+        if time.monotonic() > call.until:
+            return False
         if call.guid.is_idle:
             if call.owner is None:
-                return
+                return True
             network = call.network or _NETWORK
             if not self._delete(call.owner, network):
                 raise CommandFailed(
@@ -182,7 +188,7 @@ class Ebrctl:
                     "started after the VFs were enabled, and it does not see "
                     "VFs that have a network device on this host",
                 )
-            return
+            return True
         answer = self._run(
             [
                 "add-port",
@@ -195,6 +201,7 @@ class Ebrctl:
         )
         if answer.code:
             raise refused("add-port", answer)
+        return True
 
     def _forget(self, call: Call) -> bool:
         if call.network is None:

@@ -160,6 +160,8 @@ cdef extern from "ibhostdev/engine.h" nogil:
         uint64_t guid
         uint64_t owner
         const char *network
+        bint back "back"
+        bint left "left"
         ibh_error *error
 
     struct ibh_foreign:

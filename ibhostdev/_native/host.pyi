@@ -9,6 +9,8 @@ from ibhostdev.inventory import Pf, Policy, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.vendor import Ebrctl
 
+Made = tuple[Results, Results, tuple[str, ...], BaseException | None]
+
 class Engine:
     def __init__(
         self,
@@ -22,7 +24,9 @@ class Engine:
         lock_seconds: float,
         settle_seconds: float,
     ) -> None: ...
-    def pfs(self, anew: bool) -> tuple[list[Pf], list[IbHostdevError]]: ...
+    def pfs(
+        self, anew: bool, states: bool
+    ) -> tuple[list[Pf], list[IbHostdevError]]: ...
     def vfs(self, pf: Pf, indices: Iterable[int]) -> list[Vf]: ...
     def locate(
         self, addresses: Iterable[PciAddress]
@@ -56,7 +60,7 @@ class Engine:
         dry_run: bool,
         progress: Progress | None,
         until: float | None,
-    ) -> tuple[Results, Results, tuple[str, ...]]: ...
+    ) -> Made: ...
     def unplug(
         self,
         vifs: Sequence[Vif],
@@ -65,12 +69,12 @@ class Engine:
         mechanism: str | None,
         dry_run: bool,
         progress: Progress | None,
-    ) -> tuple[Results, Results, tuple[str, ...]]: ...
+    ) -> Made: ...
     def restore(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
-    ) -> tuple[Results, Results, tuple[str, ...]]: ...
+    ) -> Made: ...
     def adjust(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
-    ) -> tuple[Results, Results, tuple[str, ...]]: ...
+    ) -> Made: ...
 
 def read_mappings(text: str) -> list[tuple[str, str]]: ...

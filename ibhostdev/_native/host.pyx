@@ -161,9 +161,10 @@ cdef class Engine:
 
     # -- what is there ------------------------------------------------
 
-    def pfs(self, bint anew):
-        """The PFs, and for each that is ill why it is left out."""
-        cdef _Pfs pfs = _Pfs(self, anew, True)
+    def pfs(self, bint anew, bint states):
+        """The PFs, with the states of their ports if these are asked for, and
+        for each that is ill why it is left out."""
+        cdef _Pfs pfs = _Pfs(self, anew, states)
         cdef size_t i
         return (
             [pf_of(pfs.pfs.pfs[i]) for i in range(pfs.pfs.count)],
@@ -318,7 +319,7 @@ cdef class Engine:
     def plug(self, vifs, policy, link, bint proceed, mechanism, bint dry_run,
              progress, until):
         """Results, those of VFs that a VIF's GUID was taken from for it,
-        and warnings."""
+        warnings, and what has ended the batch before its time."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
         how.proceed = proceed
@@ -332,7 +333,7 @@ cdef class Engine:
     def unplug(self, vifs, bint rebind, bint proceed, mechanism,
                bint dry_run, progress):
         """Results, those of VFs that a VIF's GUID was taken from for it,
-        and warnings."""
+        warnings, and what has ended the batch before its time."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
         how.keep_bound = not rebind
@@ -342,13 +343,13 @@ cdef class Engine:
 
     def restore(self, vifs, states):
         """Results, those of VFs that a VIF's GUID was taken from for it,
-        and warnings."""
+        warnings, and what has ended the batch before its time."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
         return self.run(RESTORE, vifs, states, &how, None, None, None)
 
     def adjust(self, vifs, states):
-        """Results and warnings."""
+        """As plug()."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
         return self.run(ADJUST, vifs, states, &how, None, None, None)
@@ -451,24 +452,26 @@ cdef class Engine:
             else:
                 self.under_way[me] = before
         try:
-            if watch.raised is not None:
-                if batch is not NULL:
-                    _note(watch.raised,
-                          results_of(batch.results, batch.count))
-                raise watch.raised
-            if watch.late and (failed or not how.proceed):
-                raise _late(error_of(error) if failed else None,
-                            results_of(batch.results, batch.count)
-                            if batch is not NULL else None)
-            if failed:
-                raise error_of(error)
+            results = None if batch is NULL else results_of(batch.results,
+                                                            batch.count)
+            ended = watch.raised
+            if ended is not None:
+                if results is not None:
+                    _note(ended, results)
+            elif watch.late and (failed or not how.proceed):
+                ended = _late(error_of(error) if failed else None, results)
+            elif failed:
+                ended = error_of(error)
+            if results is None:
+                raise ended
             return (
-                results_of(batch.results, batch.count),
+                results,
                 results_of(batch.moved, batch.moved_count),
                 tuple([
                     text_of(batch.warnings[i])
                     for i in range(batch.warning_count)
                 ]),
+                ended,
             )
         finally:
             ibh_error_free(error)
@@ -594,6 +597,8 @@ cdef void _forget(void *context, ibh_foreign_call *calls,
 cdef void _ask(Engine engine, str what, ibh_foreign_call *calls,
                size_t count) noexcept:
     cdef size_t i
+    watch = engine.under_way.get(_get_ident())
+    until = INFINITY if watch is None else watch.until
     try:
         answers = getattr(engine.ebrctl, what)([
             (
@@ -601,6 +606,7 @@ cdef void _ask(Engine engine, str what, ibh_foreign_call *calls,
                 Guid(calls[i].guid),
                 Guid(calls[i].owner) if calls[i].owner else None,
                 text_of(calls[i].network),
+                INFINITY if calls[i].back else until,
             )
             for i in range(count)
         ])
@@ -611,6 +617,8 @@ cdef void _ask(Engine engine, str what, ibh_foreign_call *calls,
             calls[i].error = _native_error(answer)
         elif what == "forget":
             calls[i].guid = answer is True
+        else:
+            calls[i].left = answer is False
 
 
 cdef ibh_error *_native_error(error) noexcept:

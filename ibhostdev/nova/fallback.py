@@ -23,6 +23,7 @@ from ibhostdev import errors
 from ibhostdev import guid
 from ibhostdev import host
 from ibhostdev import inventory
+from ibhostdev import log
 from ibhostdev.privilege import configured
 from ibhostdev.privilege import request
 from ibhostdev import vendor
@@ -55,8 +56,22 @@ def run(native: Native, asked: request.Request) -> batch.BatchResult:
 
 
 def _run(asked: request.Request) -> batch.BatchResult:
-    with _one_at_a_time:
+    """As the daemon does it: a plug has a time limit, an unplug is done."""
+    seconds = CONF.ibhostdev.privileged_call_timeout
+    asked = asked.within(seconds)
+    limit = seconds if asked.action == "plug" else -1
+    if not _one_at_a_time.acquire(timeout=limit):
+        raise errors.TimedOut(
+            f"was busy with other instances' ports for {seconds} s; nothing "
+            "was written",
+            "ebrctl",
+            cure="see eswitchd's log; [ibhostdev] privileged_call_timeout is "
+            "the limit",
+        )
+    try:
         return asked.run(_host())
+    finally:
+        _one_at_a_time.release()
 
 
 def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
@@ -234,7 +249,7 @@ def _is_left(vif: batch.Vif) -> bool:
 
 
 def _serves_any() -> bool:
-    return any(_serves(pf) for pf in _host().pfs if pf.numvfs)
+    return _host().serves(inventory.EBRCTL)
 
 
 def _serves(pf: inventory.Pf) -> bool:
@@ -244,6 +259,7 @@ def _serves(pf: inventory.Pf) -> bool:
 @functools.cache
 def _host() -> host.Host:
     """This host, for who has no rights to change it."""
+    log.quiet = True  # what is in a result is told with its instance
     options = CONF.ibhostdev
     return configured.host(
         options,

@@ -98,6 +98,8 @@ class IbHostdevs:
                 LOG.exception(
                     "Unexpected failure of a plug", instance=instance
                 )
+            elif isinstance(error, batch.BatchFailed):
+                _warn(error.result, instance)
             why = _why(error, concerned)
             LOG.error(
                 "Failed to plug InfiniBand ports: %s", why, instance=instance
@@ -105,8 +107,7 @@ class IbHostdevs:
             raise exception.VirtualInterfacePlugException(
                 _("Failed to plug InfiniBand ports: %s") % why
             ) from error
-        for warning in result.warnings:
-            LOG.warning("%s", warning, instance=instance)
+        _warn(result, instance)
         for vif, vf in zip(vifs, result.results, strict=False):
             if vf.changed:
                 LOG.info(
@@ -173,9 +174,11 @@ class IbHostdevs:
                     mechanism=CONF.ibhostdev.mechanism,
                 ),
             )
+            _warn(result, instance)
             _tell("unplugged", ports, result, instance)
         except errors.IbHostdevError as error:
             if isinstance(error, batch.BatchFailed):
+                _warn(error.result, instance)
                 _tell("unplugged", ports, error.result, instance)
             if isinstance(error, errors.InvalidInput) and len(ports) > 1:
                 # One port is enough to have all of them refused.
@@ -202,6 +205,12 @@ class LibvirtGenericVIFDriver(IbHostdevs, libvirt_vif.LibvirtGenericVIFDriver):
     The device of such a port stays the plain managed hostdev that Nova makes
     of it: what libvirt hands over, the guest's driver finds configured.
     """
+
+
+def _warn(result: batch.BatchResult, instance: Any) -> None:
+    """Who did the batch leaves that to us, who know the instance."""
+    for warning in result.warnings:
+        LOG.warning("%s", warning, instance=instance)
 
 
 def _tell(

@@ -14,7 +14,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_privsep import capabilities, priv_context
 
-from ibhostdev import conf
+from ibhostdev import conf, log
 from ibhostdev.batch import BatchResult
 from ibhostdev.errors import (
     AccessDenied,
@@ -56,6 +56,7 @@ _starting = threading.Lock()
 @CONTEXT.entrypoint
 def run(plain: Any) -> dict[str, Any]:
     """The one thing that the daemon does: a request in, its answer out."""
+    log.quiet = True  # its log is the service's, which tells the warnings
     return request.run(plain, _connect)
 
 

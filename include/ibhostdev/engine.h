@@ -225,6 +225,8 @@ struct ibh_foreign_call {
 	uint64_t guid; /* to have; IBH_GUID_IDLE to take `owner` away */
 	uint64_t owner; /* who it is known to belong to now, 0 nobody */
 	const char *network; /* physical, as who asks calls it; may be NULL */
+	bool back; /* it is to be as it was, however late it is */
+	bool left; /* out: nothing was begun, for the batch is to end */
 	struct ibh_error *error; /* out; freed by the engine */
 };
 

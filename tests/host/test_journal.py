@@ -4,12 +4,14 @@
 import errno
 import logging
 import socket
+import time
 from contextlib import suppress
 
 import pytest
 
 from ibhostdev import journal
 from ibhostdev.batch import BatchFailed, OnError, Vif
+from ibhostdev.errors import RollbackFailed
 from tests.testbed import Hca
 
 MACS = [f"fa:16:3e:00:00:{n:02x}" for n in range(4)]
@@ -156,6 +158,29 @@ def test_what_was_put_back_was_never_given(bed, host, told):
     assert told.entries() == []
     with pytest.raises(BatchFailed):
         host.plug(vifs(bed, 1, 2), on_error=OnError.CONTINUE)
+    assert short(told.entries()) == [("given", GUIDS[1])]
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "interrupted"])
+def test_what_could_not_be_put_back_by_who_was_to_end(bed, host, told, late):
+    until = time.monotonic() + 1
+
+    def end(stage, *_):
+        if stage != "write":
+            return
+        bed.fail(bed.vf(0, 0), errno.EIO)
+        if not late:
+            raise Enough
+        while time.monotonic() <= until:
+            time.sleep(0.1)
+
+    with pytest.raises(RollbackFailed if late else Enough):
+        host.plug(vifs(bed, 1), progress=end, until=until if late else None)
+    assert bed.seen(0)[0].port == GUIDS[1]
     assert short(told.entries()) == [("given", GUIDS[1])]
 
 

@@ -21,6 +21,7 @@ from oslo_config import cfg
 
 import hardware
 from ibhostdev import batch
+from ibhostdev import host
 from ibhostdev.nova import fallback
 from ibhostdev.nova import vif as ib_vif
 from ibhostdev.privilege import request
@@ -173,6 +174,39 @@ class FallbackTest(EbrctlTestCase):
         self.option("ebrctl_timeout", 1)
         self.eswitchd.takes = 3
         self.assertIn("within 1 s", self.plug_failing(self.vif(0)))
+
+    def test_all_ports_of_an_instance_have_one_time_limit(self):
+        """A call that is not begun within it is not made."""
+        self.option("privileged_call_timeout", 1)
+        self.option("ebrctl_concurrency", 1)
+        self.eswitchd.takes = 2
+        told = self.plug_failing(*map(self.vif, range(4)))
+        # The first call may come too late already, where much else goes on.
+        self.assertRegex(told, "too l(ong|ate)")
+        self.assertLessEqual(
+            len([call for call in self.eswitchd.calls if call[0] == "plug"]), 1
+        )
+        self.assertEqual({}, self.eswitchd.held)
+
+    def test_others_are_not_waited_for_for_ever(self):
+        self.option("privileged_call_timeout", 1)
+        with fallback._one_at_a_time:
+            told = self.plug_failing(self.vif(0))
+        self.assertIn("busy with other instances' ports for 1 s", told)
+        self.assertEqual([], self.eswitchd.calls)
+        self.plug(self.vif(0))
+
+    def test_a_warning_is_told_once(self):
+        self.plug(self.vif(0, address="11:16:3e:00:00:00"))
+        self.assertEqual(
+            1, self.stdlog.logger.output.count("has the lowest bit")
+        )
+
+    def test_who_is_served_is_seen_without_asking_ports(self):
+        """Firmware is asked for their states."""
+        asked = mock.PropertyMock(side_effect=AssertionError)
+        self.patch(host.Host, "pfs", asked)
+        self.assertTrue(fallback._serves_any())
 
     def test_unplug_raises_nothing(self):
         self.patch(

@@ -255,6 +255,23 @@ def test_one_whose_time_is_over_takes_all_back(bed, two):
     assert len(two.calls) == 4
 
 
+def test_no_call_is_begun_when_the_time_is_over(bed, two):
+    """One after the other they may take longer than all have."""
+    until = time.monotonic() + 1
+
+    def slowly(arguments):
+        while time.monotonic() <= until:
+            time.sleep(0.1)
+        return two(arguments)
+
+    host = bed.connect(ebrctl=slowly, ebrctl_at_once=1)
+    with pytest.raises(TimedOut, match="all VFs are as they were"):
+        host.plug(named(bed, 1, 2), until=until)
+    assert [(call[0], mac(1) in call) for call in two.calls] == [
+        ("add-port", True), ("del-port", True),
+    ]  # fmt: skip
+
+
 def test_it_is_run_where_it_was_asked_for(bed):
     """In the caller's thread, where signals reach it, whatever is going on
     for other PFs."""

@@ -11,12 +11,14 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from inotify_simple import INotify, flags
 
 from ibhostdev import BatchFailed, Family, Guid, Vif
 from ibhostdev.errors import (
     DeviceInUse,
     DeviceNotFound,
     IbHostdevError,
+    InvalidInput,
     NoMechanism,
     TimedOut,
 )
@@ -38,6 +40,21 @@ def ib_device(bed, name, folder):
     (bed.sys / "class/infiniband" / name).symlink_to(
         folder / "infiniband" / name
     )
+
+
+def test_who_is_served_is_seen_without_asking_ports(two):
+    """Firmware is asked for their states."""
+    host = two.connect(ebrctl=lambda _: None)
+    with INotify() as watch:
+        for state in two.sys.glob("bus/pci/devices/*/infiniband/*/ports/1"):
+            watch.add_watch(state, flags.OPEN)
+        assert host.serves("mlx5_netlink")
+        assert not host.serves("ebrctl")
+        assert "state" not in {event.name for event in watch.read(timeout=0)}
+        assert host.pfs[0].ports[0].state == "ACTIVE"
+        assert "state" in {event.name for event in watch.read(timeout=0)}
+    with pytest.raises(InvalidInput, match="no mechanism"):
+        host.serves("magic")
 
 
 def pcis(host):

@@ -217,6 +217,16 @@ def test_it_has_its_own_mapping(daemon):
         )
 
 
+def test_its_warnings_are_in_the_answer_alone(daemon, caplog):
+    """Who asked tells them, with the instance; its log is the same."""
+    first, second = daemon.vifs(0, 1)
+    assert privsep.call(Request("plug", (first,))).ok
+    moved = first._replace(pci=second.pci)
+    (warning,) = privsep.call(Request("plug", (moved,))).warnings
+    assert str(first.guid) in warning
+    assert warning not in caplog.text
+
+
 def test_its_own_mapping_has_to_be_one(daemon):
     daemon.configure(physical_device_mappings="default")
     with pytest.raises(errors.InvalidInput, match="NETWORK:DEVICE") as caught:

@@ -197,15 +197,22 @@ static void write_all(struct side *side, struct change **changes,
 				.guid = guid,
 				.owner = changes[i]->owner,
 				.network = changes[i]->vif->network,
+				.back = !run,
 			};
 	}
 	if (n)
 		way->write(way->context, calls, n);
-	for (i = n = 0; i < count; i++)
-		if (asked_for(changes[i]))
-			changes[i]->refusal = error_of(calls[n++].error,
+	for (i = n = 0; i < count; i++) {
+		if (!asked_for(changes[i]))
+			continue;
+		if (calls[n].left)
+			refuse_all(&changes[i], 1, T_REFUSED, EINTR);
+		else
+			changes[i]->refusal = error_of(calls[n].error,
 						       changes[i]->address,
 						       NULL);
+		n++;
+	}
 	free(calls);
 }
 
