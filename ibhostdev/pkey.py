@@ -2,10 +2,13 @@
 """P_Keys: which partition of a fabric a port is in, and how."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, Self
 
 from ibhostdev.errors import InvalidInput
+from ibhostdev.guid import Guid
+from ibhostdev.pci import PciAddress
 
 _FULL = 0x8000
 _CURE = "write 0x8001, or 1:full, 1:limited or 1:both; 1 to 0x7fff are P_Keys"
@@ -118,3 +121,17 @@ def _wrong(text: str, what: str) -> InvalidInput:
 DEFAULT = PKey(0x7FFF)
 """The default partition, in which a subnet manager is a full member and,
 unless it is told otherwise, everybody is."""
+
+
+class Partitions(NamedTuple):
+    """Who is to be in which partition, as far as anybody has said it: GUIDs,
+    and whatever else is on the VFs of a PF."""
+
+    guids: Mapping[Guid, PKey] = {}
+    pfs: Mapping[PciAddress, PKey] = {}
+
+    def of(self, pf: PciAddress, guid: Guid | None) -> PKey | None:
+        """For who has a GUID on a PF; None: nobody has, or has said it."""
+        if guid is None or guid.is_idle:
+            return None
+        return self.guids.get(guid) or self.pfs.get(pf)

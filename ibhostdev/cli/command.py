@@ -69,6 +69,7 @@ def cli() -> None:
 @click.option(
     "--connect", "uri", metavar="URI", help="The libvirt to ask who has a VF."
 )
+@options.host_yaml
 @options.json
 @options.everywhere(first=False)
 @click.pass_obj
@@ -76,6 +77,7 @@ def list_(
     settings: options.Settings,
     names: Sequence[str],
     uri: str | None,
+    host_yaml: str | None,
     as_json: bool,
 ) -> int:
     """Show PFs and their VFs as they are now.
@@ -103,23 +105,28 @@ def list_(
       its own    of a plug or unplug: the identity that is named in the row;
                  half its own: one of the VF's two GUIDs, node's and port's
       policy     the VF's link: down, up, or follow (that of the adapter)
-      P_Key      the partition that comes first, on ConnectX-3; on others
-                 the subnet manager alone knows
+      P_Key      the partition that comes first, on ConnectX-3; on others,
+                 where the subnet manager alone knows, the one that host.yaml
+                 or the metadata of libvirt's domains wants
       group      the IOMMU group: VFs of one go to the same guest
       in …       the guest (domain) that has it
       by …       the mechanism: how identities are written to the PF's VFs
       network    the physical network: what OpenStack calls a fabric
     """
-    shown = views(settings.connect(), names, pkeys=True)
-    uses = _uses(shown, uri, local=settings.host is None)
+    from ibhostdev.cli.partitions import known
+
+    host = settings.connect()
+    shown = views(host, names, pkeys=True)
+    uses, vifs = _of_domains(shown, uri, local=settings.host is None)
+    partitions = known(settings, host, host_yaml, vifs)
     if as_json:
-        _write_json(listing.as_json(shown, uses))
+        _write_json(listing.as_json(shown, uses, partitions))
     elif not shown:
         terminal.write(
             "no PF with an InfiniBand port: see 'ibhostdev doctor'\n"
         )
     else:
-        terminal.show(listing.as_lines(shown, uses))
+        terminal.show(listing.as_lines(shown, uses, partitions))
     code = Exit.DONE
     for view in shown:
         if view.error is not None:
@@ -128,16 +135,22 @@ def list_(
     return code
 
 
-def _uses(shown: Sequence[View], uri: str | None, local: bool) -> listing.Uses:
-    """Which domain has which VF. Where nobody has asked for it, nothing that
-    is wrong with libvirt is worth more than a word."""
+def _of_domains(
+    shown: Sequence[View], uri: str | None, local: bool
+) -> tuple[listing.Uses, Sequence[Vif]]:
+    """Which domain has which VF, and what is noted of them. Where nobody has
+    asked for it, nothing that is wrong with libvirt is worth more than a
+    word."""
     held = any(vf.in_use for view in shown for vf in view.vfs)
     if uri is None and not (local and held):
-        return {}
+        return {}, ()
     from ibhostdev.guest import connection
-    from ibhostdev.guest.survey import uses
+    from ibhostdev.guest.survey import seen
 
-    return connection.ask(uri, uses) or {}
+    uses, found, complaints = connection.ask(uri, seen) or ({}, (), ())
+    for complaint in complaints:
+        terminal.warn(complaint)
+    return uses, found
 
 
 # -- plug, unplug ---------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ibhostdev.cli import options, outcome, terminal, vifs
+from ibhostdev.cli import options, outcome, terminal
 from ibhostdev.cli.outcome import Exit
 from ibhostdev.errors import InvalidInput
 from ibhostdev.pkey import PKey
@@ -101,6 +101,7 @@ def _members(function: _F) -> _F:
                 help="The libvirt whose domains have VIFs with their pkey in "
                 "their metadata.",
             ),
+            options.host_yaml,
             click.option(
                 "--host-name",
                 metavar="NAME",
@@ -118,6 +119,7 @@ def _found(
     merge: bool,
     file: str | None,
     uri: str | None,
+    host_yaml: str | None,
     host_name: str | None,
 ) -> "list[Member]":
     from ibhostdev.fabric import members
@@ -131,6 +133,7 @@ def _found(
         for option, given in (
             ("--file", file),
             ("--connect", uri),
+            ("--host-yaml", host_yaml),
             ("--host-name", host_name),
         ):
             if given is not None:
@@ -140,10 +143,21 @@ def _found(
                     cure=f"give {option} where the exports are made",
                 )
         return members.merge(map(members.read, exports))
+    from ibhostdev.cli import partitions
+
+    host = settings.connect()
     found, warnings = members.of_host(
-        settings.connect(),
+        host,
         host_name or os.uname().nodename,
-        vifs.pkeys(file, () if uri is None else _of_domains(uri)),
+        partitions.known(
+            settings,
+            host,
+            host_yaml,
+            () if uri is None else _of_domains(uri),
+            file,
+            # Without it guests would be taken off their partition.
+            needed=True,
+        ),
     )
     for warning in warnings:
         terminal.warn(warning)
@@ -183,6 +197,7 @@ def export(
     merge: bool,
     file: str | None,
     uri: str | None,
+    host_yaml: str | None,
     host_name: str | None,
     form: str,
 ) -> int:
@@ -196,7 +211,7 @@ def export(
     """
     from ibhostdev.fabric import members, opensm, ufm
 
-    found = _found(settings, exports, merge, file, uri, host_name)
+    found = _found(settings, exports, merge, file, uri, host_yaml, host_name)
     if form == "json":
         terminal.write(members.as_json(found))
     elif form == "csv":
@@ -257,6 +272,7 @@ def apply(
     merge: bool,
     file: str | None,
     uri: str | None,
+    host_yaml: str | None,
     host_name: str | None,
     partitions: str | None,
     pid_file: str | None,
@@ -289,7 +305,9 @@ def apply(
         )
 
     def find() -> "list[Member]":
-        return _found(settings, exports, merge, file, uri, host_name)
+        return _found(
+            settings, exports, merge, file, uri, host_yaml, host_name
+        )
 
     if partitions is not None:
         _apply_opensm(partitions, find, pid_file, tell, dry_run)
@@ -352,6 +370,7 @@ def _apply_ufm(
 @click.option(
     "--connect", "uri", metavar="URI", help="libvirt, as export takes it."
 )
+@options.host_yaml
 @click.option(
     "--ca",
     metavar="NAME",
@@ -364,6 +383,7 @@ def audit(
     settings: options.Settings,
     file: str | None,
     uri: str | None,
+    host_yaml: str | None,
     ca: str | None,
     as_json: bool,
 ) -> int:
@@ -376,7 +396,7 @@ def audit(
     from ibhostdev.fabric.audit import Diags, Verdict
     from ibhostdev.fabric.audit import audit as look
 
-    found = _found(settings, (), False, file, uri, None)
+    found = _found(settings, (), False, file, uri, host_yaml, None)
     findings = look(found, Diags(ca))
     well = all(one.verdict is Verdict.WELL for one in findings)
     if as_json:

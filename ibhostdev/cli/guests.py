@@ -79,6 +79,7 @@ def as_json(result: GuestsResult) -> dict[str, Any]:
                 "domain": one.domain,
                 "pci": one.pci,
                 "guid": text(one.guid),
+                "pkey": None if one.pkey is None else str(one.pkey),
                 "ok": one.error is None,
                 "changed": one.changed,
                 "error": error_to_plain(one.error),

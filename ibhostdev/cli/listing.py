@@ -8,7 +8,7 @@ from ibhostdev.cli.terminal import Cell, Line, filled, row_of, table
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import Family, Policy, Port, Vf, VfState
 from ibhostdev.pci import PciAddress
-from ibhostdev.pkey import PKey
+from ibhostdev.pkey import Partitions, PKey
 from ibhostdev.plain import error_to_plain, state_to_plain
 from ibhostdev.views import View
 
@@ -24,11 +24,13 @@ Uses = Mapping[PciAddress, "Use"]
 # -- for programs ---------------------------------------------------------
 
 
-def as_json(shown: Sequence[View], uses: Uses) -> dict[str, Any]:
-    return {"pfs": [_pf_json(view, uses) for view in shown]}
+def as_json(
+    shown: Sequence[View], uses: Uses, partitions: Partitions
+) -> dict[str, Any]:
+    return {"pfs": [_pf_json(view, uses, partitions) for view in shown]}
 
 
-def _pf_json(view: View, uses: Uses) -> dict[str, Any]:
+def _pf_json(view: View, uses: Uses, partitions: Partitions) -> dict[str, Any]:
     pf = view.pf
     return {
         "pci": pf.pci,
@@ -50,12 +52,27 @@ def _pf_json(view: View, uses: Uses) -> dict[str, Any]:
         ],
         "numvfs": pf.numvfs,
         "totalvfs": pf.totalvfs,
-        "vfs": [_vf_json(view, vf, uses.get(vf.pci)) for vf in view.vfs],
+        "vfs": [
+            _vf_json(view, vf, uses.get(vf.pci), _pkey(view, vf, partitions))
+            for vf in view.vfs
+        ],
         "error": error_to_plain(view.error),
     }
 
 
-def _vf_json(view: View, vf: Vf, use: "Use | None") -> dict[str, Any]:
+def _pkey(
+    view: View, vf: Vf, partitions: Partitions, side: int = 0
+) -> PKey | None:
+    """The one that it has, or, where the host does not know, is to have."""
+    state = view.state(vf, side)
+    if state.pkeys is not None:
+        return state.pkey
+    return partitions.of(view.pf.pci, state.owner)
+
+
+def _vf_json(
+    view: View, vf: Vf, use: "Use | None", pkey: PKey | None
+) -> dict[str, Any]:
     state = view.state(vf)
     owner = state.owner
     told: dict[str, Any] = {
@@ -65,6 +82,7 @@ def _vf_json(view: View, vf: Vf, use: "Use | None") -> dict[str, Any]:
         "iommu_group": view.groups[vf.pci],
         **state_to_plain(state),
         "mac": None if owner is None else owner.mac,
+        "pkey": None if pkey is None else str(pkey),
         "in_use": vf.in_use,
         "domain": None if use is None else use.domain,
         "domain_runs": None if use is None else use.running,
@@ -87,14 +105,16 @@ def text(value: Guid | PKey | None) -> str | None:
 # -- for people -----------------------------------------------------------
 
 
-def as_lines(shown: Sequence[View], uses: Uses) -> list[Line]:
+def as_lines(
+    shown: Sequence[View], uses: Uses, partitions: Partitions
+) -> list[Line]:
     lines: list[Line] = []
     for view in shown:
         if lines:
             lines.append([])
         lines += _heading(view)
         if view.vfs:
-            lines += _vfs(view, uses)
+            lines += _vfs(view, uses, partitions)
     return lines
 
 
@@ -141,7 +161,7 @@ def _port(view: View, port: Port) -> Line:
     return line
 
 
-def _vfs(view: View, uses: Uses) -> list[Line]:
+def _vfs(view: View, uses: Uses, partitions: Partitions) -> list[Line]:
     sides = range(max(1, len(view.states)))
     titles = (
         ["identity"]
@@ -149,7 +169,12 @@ def _vfs(view: View, uses: Uses) -> list[Line]:
         else [f"on port {view.pf.ports[side].number}" for side in sides]
     )
     policies = any(view.state(vf).policy for vf in view.vfs)
-    partitions = any(
+    pkeys = {
+        (vf.index, side): _pkey(view, vf, partitions, side)
+        for vf in view.vfs
+        for side in sides
+    }
+    shown = any(pkeys.values()) or any(
         view.state(vf, side).pkeys for vf in view.vfs for side in sides
     )
     rows: list[Line] = []
@@ -166,7 +191,9 @@ def _vfs(view: View, uses: Uses) -> list[Line]:
                 for side in sides
                 for cell in (
                     _on_side(view, vf, side),
-                    _pkey(view.state(vf, side)) if partitions else ("", ""),
+                    _member(view.state(vf, side), pkeys[vf.index, side])
+                    if shown
+                    else ("", ""),
                 )
             ),
             _policy(view.state(vf)) if policies else ("", ""),
@@ -176,7 +203,7 @@ def _vfs(view: View, uses: Uses) -> list[Line]:
         rows.append(row)
     head = ["VF", "PCI address", "driver", "group"]
     for title in titles:
-        head += [title, "P_Key" if partitions else ""]
+        head += [title, "P_Key" if shown else ""]
     head += ["policy" if policies else "", "", ""]
     return table(head, rows, "  ", ("driver", "policy"), below=1)
 
@@ -223,12 +250,10 @@ def identity(state: VfState) -> Cell:
     return owner.mac or str(owner), "bold"
 
 
-def _pkey(state: VfState) -> Cell:
-    if state.pkeys is None:
-        return "-", "dim"
-    if state.pkey is None:
-        return "none", "dim"
-    return str(state.pkey), "dim" if state.owner is None else ""
+def _member(state: VfState, pkey: PKey | None) -> Cell:
+    if pkey is not None:
+        return str(pkey), "dim" if state.owner is None else ""
+    return ("-" if state.pkeys is None else "none"), "dim"
 
 
 def _policy(state: VfState) -> Cell:

@@ -213,6 +213,16 @@ def everywhere(first: bool) -> Callable[[_F], _F]:
     )
 
 
+HOST_YAML = "/etc/ibhostdev/host.yaml"
+
+host_yaml = click.option(
+    "--host-yaml",
+    metavar="FILE",
+    help="Where the P_Keys are from that no VIF has.  [default: "
+    f"{HOST_YAML}, if it is there]",
+)
+
+
 json = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON, for programs."
 )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from ibhostdev.provision.restoring import Stale
 
-FILE = "/etc/ibhostdev/host.yaml"
+FILE = options.HOST_YAML
 NO_LIBVIRT = "none"
 
 _connect = click.option(
@@ -146,19 +146,31 @@ def apply(
     default="-",
     help="A new file to write to.  [default: standard output]",
 )
+@_connect
+@options.host_yaml
 @options.everywhere(first=False)
 @click.pass_obj
-def save(settings: options.Settings, file: str) -> int:
+def save(
+    settings: options.Settings,
+    file: str,
+    uri: str | None,
+    host_yaml: str | None,
+) -> int:
     """Write a host.yaml that says what is there.
 
     \b
     ibhostdev save --file /etc/ibhostdev/host.yaml
 
-    'ibhostdev apply' of it changes nothing.
+    'ibhostdev apply' of it changes nothing. P_Keys, of which mlx5's driver
+    knows nothing, are those of libvirt's domains and of the host.yaml that is
+    there.
     """
+    from ibhostdev.cli.partitions import known
     from ibhostdev.provision import saving
 
-    text = saving.as_yaml(settings.connect())
+    host = settings.connect()
+    vifs = [vif for one in _domains(settings, uri) for vif in one.vifs]
+    text = saving.as_yaml(host, known(settings, host, host_yaml, vifs))
     if file == "-":
         terminal.write(text)
     else:
@@ -205,11 +217,11 @@ def restore(
         if one.runs or one.starts
         for vif in one.vifs
     ]
-    found = _found(settings, host, file)
-    total = len(vifs) + sum(len(one.identities) for one in found)
+    wishes = found(settings, host, file)
+    total = len(vifs) + sum(len(one.identities) for one in wishes)
     with terminal.progress(total) as progress:
         restored = restore_(
-            host, found, vifs, dry_run=dry_run, progress=progress
+            host, wishes, vifs, dry_run=dry_run, progress=progress
         )
     result = restored.result
     try:
@@ -247,27 +259,26 @@ def sweep(
     from ibhostdev.provision.report import Claims
 
     host = settings.connect()
-    domains = _domains(settings, uri)
     wanted = {
         vif.pci: vif.guid
-        for one in _found(settings, host, file)
+        for one in found(settings, host, file)
         for vif in map(one.vif, one.identities)
         if vif.pci is not None
     }
     guids: dict[Guid, str] = {}
     devices: dict[PciAddress, str] = {}
-    for domain in domains:
+    for domain in _domains(settings, uri):
         name = f"domain {domain.domain}"
         devices |= dict.fromkeys(domain.devices, name)
         for vif in domain.vifs:
             guids[vif.guid] = name
             if vif.pci is not None:
                 wanted[vif.pci] = vif.guid
-    found = restoring.stale(host, wanted, Claims(guids, devices))
+    stale = restoring.stale(host, wanted, Claims(guids, devices))
     result = BatchResult(())
     if fix:
         try:
-            result = restoring.sweep(host, found)
+            result = restoring.sweep(host, stale)
         except BatchFailed as error:
             result = error.result
     failed = {one.pci: one.error for one in result.results}
@@ -282,15 +293,15 @@ def sweep(
                         "fixed": fix and failed.get(one.vf.pci) is None,
                         "error": error_to_plain(failed.get(one.vf.pci)),
                     }
-                    for one in found
+                    for one in stale
                 ]
             }
         )
     else:
-        terminal.show(_stale_lines(found, fix))
+        terminal.show(_stale_lines(stale, fix))
     for warning in result.warnings:
         terminal.warn(warning)
-    return _failures(result) if fix or not found else Exit.FAILED
+    return _failures(result) if fix or not stale else Exit.FAILED
 
 
 def _stale_lines(found: "Sequence[Stale]", fix: bool) -> list[Line]:
@@ -324,7 +335,7 @@ def _failures(result: BatchResult) -> Exit:
     return exit_code(BatchFailed.of(result))
 
 
-def _found(
+def found(
     settings: options.Settings, host: "Host", file: str | None
 ) -> "list[Found]":
     """What a file wants; without one, host.yaml if it is there. That is
@@ -431,6 +442,7 @@ def _vf_json(vf: "VfReport") -> dict[str, Any]:
         "index": vf.index,
         "pci": vf.pci,
         "guid": text(vf.guid),
+        "pkey": None if vf.pkey is None else str(vf.pkey),
         "ok": vf.error is None,
         "before": state_to_plain(vf.before),
         "after": state_to_plain(vf.after),

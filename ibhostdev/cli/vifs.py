@@ -287,6 +287,7 @@ def _listed(document: _Pairs, shown: str) -> _Entries:
                         ("pci", told.get("pci")),
                         *identity,
                         ("physical_network", network),
+                        ("pkey", told.get("pkey")),
                     ],
                 )
 

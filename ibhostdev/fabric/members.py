@@ -5,7 +5,7 @@ of its VFs and a subnet manager does not."""
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, VfState
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
-from ibhostdev.pkey import PKey
+from ibhostdev.pkey import Partitions, PKey
 
 VERSION = 1
 _LIMIT = 1 << 24  # bytes of an export; 60,000 VFs
@@ -50,16 +50,16 @@ class Member(NamedTuple):
 
 
 def of_host(
-    host: Host, name: str, pkeys: Mapping[Guid, PKey]
+    host: Host, name: str, partitions: Partitions
 ) -> tuple[list[Member], list[str]]:
-    """The host's members, and warnings. ``pkeys`` says who is to be in which
-    partition; GUIDs that no VF here has do not matter.
+    """The host's members, and warnings. Of ``partitions``, GUIDs that no VF
+    here has do not matter.
 
     :raises IbHostdevError: if a PF with VFs cannot be asked about them:
         without them the others would not be all, and who goes by that would
         take guests off their partition
     """
-    found = each(host.pfs, lambda pf: _of_pf(host, name, pf, pkeys))
+    found = each(host.pfs, lambda pf: _of_pf(host, name, pf, partitions))
     members = [member for some, _ in found for member in some]
     warnings = [warning for _, some in found for warning in some]
     _require_unique(members)
@@ -67,7 +67,7 @@ def of_host(
 
 
 def _of_pf(
-    host: Host, name: str, pf: Pf, pkeys: Mapping[Guid, PKey]
+    host: Host, name: str, pf: Pf, partitions: Partitions
 ) -> tuple[list[Member], list[str]]:
     if not pf.numvfs:
         return [], []
@@ -92,7 +92,7 @@ def _of_pf(
                 continue
             known.add(vf.index)
             if not guid.is_idle:
-                pkey = pkeys.get(guid)
+                pkey = partitions.of(pf.pci, guid)
                 members.append(
                     Member(
                         name, pf.pci, side.guid, vf.index, vf.pci, guid, pkey

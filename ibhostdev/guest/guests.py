@@ -67,9 +67,14 @@ class _Task:
 
     @property
     def result(self) -> GuestResult:
-        guid = None if self.vif is None else self.vif.guid
+        vif = self.vif
         return GuestResult(
-            self.domain, self.pci, guid, self.changed, self.error
+            self.domain,
+            self.pci,
+            None if vif is None else vif.guid,
+            self.changed,
+            self.error,
+            None if vif is None else vif.pkey,
         )
 
 

@@ -8,6 +8,7 @@ from ibhostdev.batch import Vif
 from ibhostdev.errors import IbHostdevError, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class GuestResult:
     """What became of one VF.
 
     ``guid`` is the identity that it was given, or was relieved of; None if
-    it had none. ``changed`` says that libvirt changed the domain.
+    it had none; ``pkey`` the partition that is noted with it. ``changed``
+    says that libvirt changed the domain.
     """
 
     domain: str
@@ -48,6 +50,7 @@ class GuestResult:
     guid: Guid | None
     changed: bool = False
     error: IbHostdevError | None = None
+    pkey: PKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guest import connection
 from ibhostdev.guest.connection import Connection, Domain
 from ibhostdev.guest.errors import DomainNotFound, WrongDomainState
 from ibhostdev.guest.results import Use
-from ibhostdev.guest.xml import DomainXml, read_domain, read_hostdevs
+from ibhostdev.guest.xml import (
+    NAMESPACE,
+    DomainXml,
+    read_domain,
+    read_hostdevs,
+)
 from ibhostdev.pci import PciAddress
 
 
@@ -32,6 +38,27 @@ def uses(conn: Connection) -> dict[PciAddress, Use]:
     :raises GuestError: if libvirt cannot be asked
     """
     return Survey(conn).uses
+
+
+def seen(
+    conn: Connection,
+) -> tuple[dict[PciAddress, Use], list[Vif], list[str]]:
+    """uses(), the VIFs that the metadata of domains name for VFs that they
+    have, and what is wrong with metadata, in one pass.
+
+    :raises GuestError: if libvirt cannot be asked
+    """
+    survey = Survey(conn)
+    vifs: list[Vif] = []
+    complaints: list[str] = []
+    for text in survey.texts:
+        if NAMESPACE not in text:
+            continue
+        try:
+            vifs += read_domain(text).wanted
+        except InvalidInput as error:
+            complaints.append(str(error))
+    return survey.uses, vifs, complaints
 
 
 class Survey:
@@ -75,6 +102,12 @@ class Survey:
                 if "<hostdev" in text or "type='hostdev'" in text:
                     for pci in read_hostdevs(text):
                         self.uses.setdefault(pci, Use(name, running))
+
+    @property
+    def texts(self) -> list[str]:
+        """The XML of each domain, of those that run what they run with."""
+        domains = (*self._running.values(), *self._stopped.values())
+        return [text for _, text in domains]
 
     def keeps(self, guest: Guest, pci: PciAddress) -> bool:
         """Whether a guest runs on with a VF that was detached: it may have

@@ -235,6 +235,7 @@ class _Work:
                 identity.guid if identity else None,
                 driver_before=vf.driver or "",
                 driver=vf.driver or "",
+                pkey=identity.pkey if identity else None,
             )
 
     def _ready(self) -> list[Found]:
@@ -466,6 +467,7 @@ class _Work:
                 changed=identity is not None,
                 driver="" if driver == NO_DRIVER else driver,
                 bound=driver != NO_DRIVER,
+                pkey=identity.pkey if identity else None,
             )
 
     def _foresee_drivers(self, one: Found) -> None:

@@ -11,6 +11,7 @@ from ibhostdev.errors import DeviceNotFound, InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import DRIVERS, Family, Pf
+from ibhostdev.pkey import Partitions
 from ibhostdev.provision.wish import NO_DRIVER, Identity, PfWish
 
 _NONE_HERE = "none; see 'ibhostdev doctor'"
@@ -44,6 +45,7 @@ class Found:
             identity.guid,
             self.wish.physical_network,
             identity.node_guid,
+            identity.pkey,
         )
 
 
@@ -74,6 +76,23 @@ def find(host: Host, wishes: Sequence[PfWish]) -> list[Found]:
     found = document.each(wishes, look)
     _share_out(found, pfs)
     return found
+
+
+def partitions(found: Sequence[Found]) -> Partitions:
+    """Those that are wished for."""
+    return Partitions(
+        {
+            identity.guid: identity.pkey
+            for one in found
+            for identity in one.identities.values()
+            if identity.pkey is not None
+        },
+        {
+            one.pf.pci: one.wish.pkey
+            for one in found
+            if one.wish.pkey is not None
+        },
+    )
 
 
 def wait(host: Host, names: Sequence[str], seconds: float) -> None:
@@ -208,8 +227,10 @@ def _share_out(found: Sequence[Found], pfs: Sequence[Pf]) -> None:
                         "give each VF a GUID of its own",
                     )
                 taken[guid] = me
-            policy = identity.policy or wish.policy
-            identities[index] = identity._replace(policy=policy)
+            identities[index] = identity._replace(
+                policy=identity.policy or wish.policy,
+                pkey=identity.pkey or wish.pkey,
+            )
         one.identities = identities
         left = wish.guids.beyond(one.vfs)
         if left:

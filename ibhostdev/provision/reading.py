@@ -12,6 +12,7 @@ from ibhostdev.guid import Guid, shortened
 from ibhostdev.inventory import Policy
 from ibhostdev.networks import normal
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 from ibhostdev.provision.wish import (
     NO_DRIVER,
     Derived,
@@ -32,13 +33,14 @@ KEYS = (
     "policy",
     "guids",
     "physical_network",
+    "pkey",
 )
 """Of an entry of host.yaml."""
 DRIVERS = ("vfio-pci", "mlx5_vfio_pci", "mlx5_core", "mlx4_core", NO_DRIVER)
 
 _FORM = (
     "write a list of entries with pf, vfs, driver, autoprobe, policy, guids, "
-    "physical_network, or give what 'ibhostdev list --json' writes"
+    "physical_network, pkey, or give what 'ibhostdev list --json' writes"
 )
 _GUIDS = (
     "write idle, derived, a list of GUIDs, {from: GUID, to: GUID} or "
@@ -198,6 +200,7 @@ def _wish(entry: Node, shown: str, source: _Source) -> PfWish:
         "policy": _policy,
         "physical_network": _Value.text,
         "guids": lambda value: _guids(value, name, source),
+        "pkey": _pkey,
     }
     optional = document.each(
         [key for key in given if key in parsers],
@@ -248,6 +251,11 @@ def _policy(value: _Value) -> Policy:
             f"{value.text()!r} is no policy",
             f"choose from {', '.join(Policy)}",
         )
+
+
+def _pkey(value: _Value) -> PKey:
+    pkey: PKey = value.parsed(PKey.parse)
+    return pkey
 
 
 def _guids(value: _Value, pf: str, source: _Source) -> Guids:
@@ -302,9 +310,10 @@ def _identity(value: _Value) -> Identity | None:
         if value.node.text in ("idle", None):
             return None
         return Identity(value.parsed(Guid.parse_identity))
-    keys = ("guid", "mac", "node_guid", "port_guid", "policy")
+    keys = ("guid", "mac", "node_guid", "port_guid", "policy", "pkey")
     given = _values(value.node, value.place.file, keys, _GUIDS)
     policy = _policy(given.pop("policy")) if "policy" in given else None
+    pkey = _pkey(given.pop("pkey")) if "pkey" in given else None
     guids = {
         key: given[key].parsed(_mac if key == "mac" else _guid)
         for key in given
@@ -320,7 +329,7 @@ def _identity(value: _Value) -> Identity | None:
         )
     node = guids.pop("node_guid", None)
     (guid,) = guids.values()
-    return Identity(guid, policy, None if node == guid else node)
+    return Identity(guid, policy, None if node == guid else node, pkey)
 
 
 # -- a map in a file of its own -------------------------------------------
@@ -463,4 +472,5 @@ def _listed_identity(given: dict[str, _Value]) -> Identity | None:
             "give the VF both, or make it idle",
         )
     policy = _policy(given["policy"]) if "policy" in given else None
-    return Identity(port, policy, None if node == port else node)
+    pkey = _pkey(given["pkey"]) if "pkey" in given else None
+    return Identity(port, policy, None if node == port else node, pkey)

@@ -9,6 +9,7 @@ from ibhostdev.errors import IbHostdevError, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import PKey
 
 
 class Claims(NamedTuple):
@@ -41,9 +42,10 @@ class PfReport:
 
 @dataclass(slots=True)
 class VfReport:
-    """A VF. ``guid`` is whose it is to be, None nobody's; ``before`` is None
-    for one that was not there or was not looked at, ``after`` for one that
-    needed nothing. ``driver_before`` and ``driver`` are "" for none."""
+    """A VF. ``guid`` is whose it is to be, None nobody's, ``pkey`` in which
+    partition, if that is said; ``before`` is None for one that was not there
+    or was not looked at, ``after`` for one that needed nothing.
+    ``driver_before`` and ``driver`` are "" for none."""
 
     pf: PciAddress
     index: int
@@ -58,6 +60,7 @@ class VfReport:
     driver: str | None = None
     bound: bool = False
     error: IbHostdevError | None = None
+    pkey: PKey | None = None
 
 
 @dataclass(slots=True)

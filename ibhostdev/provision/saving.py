@@ -10,6 +10,7 @@ from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
 from ibhostdev.parallel import each
+from ibhostdev.pkey import Partitions, PKey
 from ibhostdev.provision.wish import NO_DRIVER, derived
 
 _HEAD = """\
@@ -17,12 +18,20 @@ _HEAD = """\
 """
 
 
-def as_yaml(host: Host) -> str:
-    """What 'ibhostdev apply' makes the host what it is now by.
+_NOWHERE = Partitions()
+
+
+def as_yaml(host: Host, partitions: Partitions = _NOWHERE) -> str:
+    """What 'ibhostdev apply' makes the host what it is now by. In which
+    partitions its VFs are to be the host does not know itself.
 
     :raises IbHostdevError: if the VFs' states cannot be read
     """
-    entries = each(host.pfs, lambda pf: "\n".join(_entry(host, pf)) + "\n")
+
+    def entry(pf: Pf) -> str:
+        return "\n".join(_entry(host, pf, partitions)) + "\n"
+
+    entries = each(host.pfs, entry)
     return _HEAD + ("\n".join(entries) if entries else "[]\n")
 
 
@@ -60,7 +69,7 @@ def write(text: str, file: str) -> None:
         ) from error
 
 
-def _entry(host: Host, pf: Pf) -> Iterator[str]:
+def _entry(host: Host, pf: Pf, partitions: Partitions) -> Iterator[str]:
     vfs = host.vfs(pf)
     states = host.survey(pf, range(pf.numvfs)) if pf.numvfs else {}
     names = ", ".join([pf.ib_device, *(one.name for one in pf.netdevs)])
@@ -77,7 +86,10 @@ def _entry(host: Host, pf: Pf) -> Iterator[str]:
     for policy in policies & {Policy.UP, Policy.DOWN}:
         if len(policies) == 1:
             yield f"  policy: {policy}"
-    yield from _guids(pf, states, len(policies) > 1)
+    usual, own = _pkeys(pf, states, partitions)
+    if usual is not None:
+        yield f"  pkey: {_pkey(usual)}"
+    yield from _guids(pf, states, len(policies) > 1, own)
 
 
 def _driver(pf: Pf, vfs: Sequence[Vf]) -> str | None:
@@ -88,8 +100,35 @@ def _driver(pf: Pf, vfs: Sequence[Vf]) -> str | None:
     return drivers.pop() if len(drivers) == 1 and own not in drivers else None
 
 
+def _pkeys(
+    pf: Pf, states: Mapping[int, VfState], partitions: Partitions
+) -> tuple[PKey | None, dict[int, PKey]]:
+    """What is said of the PF as a whole, and of those VFs that are in another
+    partition."""
+    found = {
+        index: partitions.of(pf.pci, state.owner)
+        for index, state in states.items()
+        if state.owner is not None
+    }
+    usual = partitions.pfs.get(pf.pci)
+    if usual is None and len(set(found.values())) == 1:
+        (usual,) = set(found.values())
+    return usual, {
+        index: pkey
+        for index, pkey in found.items()
+        if pkey is not None and pkey != usual
+    }
+
+
+def _pkey(pkey: PKey) -> str:
+    return f"'{pkey}'" if ":" in str(pkey) else str(pkey)
+
+
 def _guids(
-    pf: Pf, states: Mapping[int, VfState], mixed: bool
+    pf: Pf,
+    states: Mapping[int, VfState],
+    mixed: bool,
+    pkeys: Mapping[int, PKey],
 ) -> Iterator[str]:
     owners = [states.get(index, VfState()).owner for index in range(pf.numvfs)]
     if not any(owners):
@@ -97,7 +136,7 @@ def _guids(
     alone = all(
         state.node_guid in (None, state.port_guid) for state in states.values()
     )
-    if not mixed and all(owners) and alone:
+    if not mixed and not pkeys and all(owners) and alone:
         guids = [guid for guid in owners if guid is not None]
         if _are_derived(pf, guids):
             yield "  guids: derived"
@@ -107,7 +146,8 @@ def _guids(
             return
     yield "  guids:"
     for index, guid in enumerate(owners):
-        yield _guid(guid, states.get(index, VfState()), pf, mixed)
+        state = states.get(index, VfState())
+        yield _guid(guid, state, pf, mixed, pkeys.get(index))
 
 
 def _are_derived(pf: Pf, guids: Sequence[Guid]) -> bool:
@@ -117,16 +157,22 @@ def _are_derived(pf: Pf, guids: Sequence[Guid]) -> bool:
         return False
 
 
-def _guid(guid: Guid | None, state: VfState, pf: Pf, mixed: bool) -> str:
+def _guid(
+    guid: Guid | None, state: VfState, pf: Pf, mixed: bool, pkey: PKey | None
+) -> str:
     if guid is None:
         return "  - idle"
     node = state.node_guid
+    member = "" if pkey is None else f", pkey: {_pkey(pkey)}"
     if pf.family is not Family.MLX4 and node != guid:
         if node is None or node.is_idle or state.port_guid != guid:
             return f"  - idle  # node GUID {node}, port GUID {state.port_guid}"
         both = f"node_guid: '{node}', port_guid: '{guid}'"
         policy = f", policy: {state.policy}" if mixed else ""
-        return f"  - {{{both}{policy}}}"
+        return f"  - {{{both}{policy}{member}}}"
+    policy = ""
     if mixed and state.policy not in (Policy.FOLLOW, None):
-        return f"  - {{guid: '{guid}', policy: {state.policy}}}"
+        policy = f", policy: {state.policy}"
+    if policy or member:
+        return f"  - {{guid: '{guid}'{policy}{member}}}"
     return f"  - '{guid}'"

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import Pf, Policy
+from ibhostdev.pkey import PKey
 
 NO_DRIVER = "none"
 """As the wish for a driver: the VFs are to be on none."""
@@ -32,12 +33,13 @@ class Place(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Who a VF is to be, and how its link; no policy: as a plug has it. The
-    node GUID is the same, unless there is another."""
+    """Who a VF is to be, how its link, and in which partition; no policy: as
+    a plug has it. The node GUID is the same, unless there is another."""
 
     guid: Guid
     policy: Policy | None = None
     node_guid: Guid | None = None
+    pkey: PKey | None = None
 
     @property
     def guids(self) -> tuple[Guid, ...]:
@@ -134,7 +136,8 @@ class PfWish:
     ``pf`` is its PCI address, IB device, network device or the GUID of its
     port. ``driver`` is that of the VFs, ``autoprobe`` whether the kernel is
     to bind VFs to their driver by itself. ``guids`` None: what an old tenant
-    left on VFs that are made anew is taken away.
+    left on VFs that are made anew is taken away. ``pkey`` is for whoever is on
+    its VFs, unless something else is said of him.
     """
 
     pf: str
@@ -145,3 +148,4 @@ class PfWish:
     policy: Policy | None = None
     guids: Guids = Idle()
     physical_network: str | None = None
+    pkey: PKey | None = None

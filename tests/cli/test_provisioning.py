@@ -3,6 +3,11 @@
 
 import pytest
 
+from ibhostdev.cli import provisioning
+from ibhostdev.cli.options import Settings
+from ibhostdev.cli.partitions import known
+from ibhostdev.errors import InvalidInput
+from ibhostdev.pkey import Partitions, PKey
 from tests.flavours import ONES, guid
 from tests.testbed import Hca
 
@@ -49,6 +54,158 @@ def test_what_was_applied_is_saved(bed, run, shell, wish):
     text = f"- pf: '{bed.pfs[0]}'  # mlx5_0, ib0\n  {wish}\n"
     assert shell("apply", "--file", "-", text=text).code == 0
     assert saved(run, shell)[1:] == text.splitlines()
+
+
+# -- partitions -------------------------------------------------------------
+
+
+@pytest.fixture
+def members(bed, run, file):
+    """Four VFs, three in a partition, of which one is in another than those
+    of its PF."""
+    bed.build(Hca(vfs=0, total=4), Hca(vfs=0, total=4))
+    file.write_text(
+        f"- {{pf: '{bed.pfs[0]}', vfs: 2, pkey: 0x8001, guids: "
+        f"['{guid(1)}', {{guid: '{guid(2)}', pkey: '2:limited'}}]}}\n"
+        f"- {{pf: '{bed.pfs[1]}', vfs: 2, guids: "
+        f"[{{guid: '{guid(3)}', pkey: '3:both'}}, '{guid(4)}']}}\n"
+    )
+    return str(file)
+
+
+PKEYS = ["0x8001", "0x0002", "0x0003:both", None]
+
+
+def pkeys_of(listing):
+    return [vf["pkey"] for pf in listing["pfs"] for vf in pf["vfs"]]
+
+
+def test_partitions_go_with_the_identities(bed, run, members):
+    done = run("apply", "--file", members, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert [one["pkey"] for one in done.json["results"]] == PKEYS
+    done = run("restore", "--file", members, "--json")
+    assert [one["pkey"] for one in done.json["results"]] == PKEYS
+    done = run("fabric", "export", "--host-yaml", members)
+    assert [one["pkey"] for one in done.json["members"]] == PKEYS
+    done = run("fabric", "export")
+    assert [one["pkey"] for one in done.json["members"]] == [None] * 4
+    assert pkeys_of(run("list", "--json").json) == [None] * 4
+    done = run("list", "--host-yaml", members)
+    assert [line.split()[-1] for line in done.out.splitlines() if guid(1)[:8]
+            in line] == ["0x8001", "0x0002", "0x0003:both", "-"]  # fmt: skip
+    assert "P_Key" not in run("list").out
+
+
+def test_the_partition_of_a_pf_is_for_who_comes_later(bed, run, file):
+    """And what is said of a VIF itself comes before it."""
+    bed.build(Hca(vfs=3))
+    file.write_text(f"- {{pf: '{bed.pfs[0]}', pkey: 0x8001}}\n")
+    said = file.with_name("vifs.yaml")
+    said.write_text(f"- {{guid: '{guid(2)}', pkey: 0x8002}}\n")
+    for index in (0, 1):
+        run("plug", f"{bed.vf(0, index)}={guid(index + 1)}")
+    arguments = ("--host-yaml", str(file), "--file", str(said))
+    done = run("fabric", "export", *arguments)
+    assert [one["pkey"] for one in done.json["members"]] == [
+        "0x8001", "0x8002",
+    ]  # fmt: skip
+    done = run("list", "--json", "--host-yaml", str(file))
+    assert pkeys_of(done.json) == ["0x8001", "0x8001", None]
+
+
+def test_a_listing_keeps_the_partitions(bed, run, members, tmp_path):
+    run("apply", "--file", members)
+    listing = run("list", "--json", "--host-yaml", members)
+    assert pkeys_of(listing.json) == PKEYS
+    listed = tmp_path / "listed.json"
+    listed.write_text(listing.out)
+    done = run("plug", "--file", str(listed), "--json")
+    assert (done.code, done.err) == (0, "")
+    assert [one["pkey"] for one in done.json["results"]] == PKEYS
+    done = run("apply", "--file", str(listed), "--json")
+    assert done.json["changed"] is False
+    assert [one["pkey"] for one in done.json["results"]] == PKEYS
+    listed.write_text(listing.out.replace("0x8001", "0x8000"))
+    done = run("apply", "--file", str(listed))
+    assert done.code == 2
+    assert "'0x8000' is reserved" in done.err
+    assert ", line " in done.err
+    done = run("plug", "--file", str(listed))
+    assert done.code == 2
+    assert bed.vf(0, 0) in done.err
+
+
+def test_partitions_are_saved(bed, run, members, file):
+    run("apply", "--file", members)
+    done = run("save", "--host-yaml", members)
+    assert (done.code, done.err) == (0, "")
+    _, first, second = done.out.split("- pf: ")
+    assert first.splitlines()[1:-1] == [
+        "  vfs: 2",
+        "  pkey: 0x8001",
+        "  guids:",
+        f"  - '{guid(1)}'",
+        f"  - {{guid: '{guid(2)}', pkey: 0x0002}}",
+    ]
+    assert second.splitlines()[1:] == [
+        "  vfs: 2",
+        "  guids:",
+        f"  - {{guid: '{guid(3)}', pkey: '0x0003:both'}}",
+        f"  - '{guid(4)}'",
+    ]
+    file.write_text(done.out)
+    done = run("apply", "--file", members, "--json")
+    assert done.json["changed"] is False
+    assert [one["pkey"] for one in done.json["results"]] == PKEYS
+    assert "pkey" not in run("save").out
+
+
+def test_one_partition_for_all_of_a_pf(bed, run, file):
+    bed.build(Hca(vfs=0, total=4))
+    file.write_text(
+        f"- {{pf: '{bed.pfs[0]}', vfs: 3, pkey: 5, guids: derived}}\n"
+    )
+    run("apply", "--file", str(file))
+    done = run("save", "--host-yaml", str(file))
+    assert done.out.splitlines()[2:] == [
+        "  vfs: 3",
+        "  pkey: 0x0005",
+        "  guids: derived",
+    ]
+
+
+def test_a_host_yaml_that_is_none(bed, run, file):
+    """Whoever has named it is told; guests do not lose their partition."""
+    bed.build(Hca(vfs=1))
+    file.write_text("- {pf: ib9}\n")
+    for command in (["list"], ["save"], ["fabric", "export"]):
+        done = run(*command, "--host-yaml", str(file))
+        assert (done.code, done.out) == (2, "")
+        assert "ib9 is no InfiniBand PF here" in done.err
+        file.write_text("- {pf: ib0, pkey: 0}\n")
+        done = run(*command, "--host-yaml", str(file))
+        assert done.code == 2
+        assert "line 1, column 19: '0' is reserved" in done.err
+        file.write_text("- {pf: ib9}\n")
+
+
+def test_the_hosts_own_host_yaml(bed, file, monkeypatch, capsys):
+    """What is shown is shown without it; of an export it is a part."""
+    bed.build(Hca(vfs=1))
+    host, settings = bed.connect(), Settings()
+    monkeypatch.setattr(provisioning, "FILE", str(file))
+    assert known(settings, host, None, needed=True) == Partitions()
+    file.write_text("- {pf: ib0, pkey: 0x8001}\n")
+    assert known(settings, host, None).pfs == {bed.pfs[0]: PKey(1)}
+    file.write_text("- {pf: ib0, pkey: x}\n")
+    assert known(settings, host, None) == Partitions()
+    assert "'x' is not a P_Key" in capsys.readouterr().err
+    with pytest.raises(InvalidInput):
+        known(settings, host, None, needed=True)
+
+
+# -- save to a file, restore, the sweep -------------------------------------
 
 
 def test_a_file_that_is_saved_to(bed, run, file):

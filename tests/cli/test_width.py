@@ -25,6 +25,7 @@ from ibhostdev.inventory import (
     VfState,
 )
 from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import Membership, Partitions, PKey
 from ibhostdev.views import View
 from tests.testbed import Hca
 
@@ -88,13 +89,14 @@ def view():
 
 
 def test_a_list_with_long_names(view):
-    lines = texts(listing.as_lines([view], {}))
+    partitions = Partitions({}, {view.pf.pci: PKey(1, Membership.BOTH)})
+    lines = texts(listing.as_lines([view], {}, partitions))
     assert [line for line in lines if len(line) > WIDTH] == []
     text = "\n".join(lines)
     for whole in (
         "0000:af:00.1", "enp175s0f1np1, ibp175s0f1v4096", OTHER,
         f"node {GUID} port {OTHER}", "127 of 127 VFs", "1102",
-        "in a guest's hands",
+        "in a guest's hands", "0x0001:both",
     ):  # fmt: skip
         assert whole in text
     # What all have is told once.

@@ -135,6 +135,42 @@ def test_list_shows_the_domains(bed, define, guests, run):
     assert {vf["domain"] for vf in vfs} == {None}
 
 
+def test_the_partition_goes_with_the_vf(
+    bed, conn, define, guests, run, tmp_path
+):
+    """From a file into the metadata, and from there to all who ask."""
+    define("web1")
+    file = tmp_path / "guests.yaml"
+    file.write_text(
+        f"- {{domain: web1, pci: '{bed.vf(0, 0)}', mac: '{mac(1)}', "
+        "pkey: '5:both'}\n"
+        f"- {{domain: web1, pci: '{bed.vf(0, 1)}', mac: '{mac(2)}'}}\n"
+    )
+    both = ["0x0005:both", None]
+    done = guests("attach", "--file", str(file), "--json")
+    assert [one["pkey"] for one in done.json["results"]] == both
+    vfs = guests("list", "--json").json["pfs"][0]["vfs"]
+    assert [vf["pkey"] for vf in vfs] == [*both, None, None]
+    assert "pkey: '0x0005:both'" in guests("save").out
+    bed.seed(0, 0, ONES, ONES, "down")
+    conn.lookupByName("web1").setAutostart(True)
+    done = guests("restore", "--json")
+    assert [one["pkey"] for one in done.json["results"]] == both
+    assert bed.seen(0)[0].port == guid(1)
+    done = guests("fabric", "export")
+    assert [one["pkey"] for one in done.json["members"]] == both
+    # What the domain wants comes before what host.yaml says.
+    wished = tmp_path / "host.yaml"
+    wished.write_text(f"- {{pf: '{bed.pfs[0]}', pkey: 0x8007}}\n")
+    done = guests("fabric", "export", "--host-yaml", str(wished))
+    assert [one["pkey"] for one in done.json["members"]] == [
+        "0x0005:both", "0x8007",
+    ]  # fmt: skip
+    done = guests("detach", "--file", str(file), "--json")
+    assert [one["pkey"] for one in done.json["results"]] == both
+    assert "pkey" not in guests("save").out
+
+
 def test_errors_tell_domain_vf_and_cure(bed, define, guests):
     define("web1")
     done = guests("attach", "web2", f"{bed.vf(0, 0)}={mac(1)}", "--json")

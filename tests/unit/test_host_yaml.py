@@ -9,6 +9,7 @@ from ibhostdev.document import BadEntries
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import Policy
+from ibhostdev.pkey import Membership, PKey
 from ibhostdev.provision.reading import from_file
 from ibhostdev.provision.wish import (
     Derived,
@@ -37,6 +38,7 @@ def test_all_that_can_be_said(read):
     (wish,) = read(
         "- pf: 3B:00.0\n  vfs: 16\n  driver: vfio-pci\n  autoprobe: no\n"
         "  policy: up\n  guids: derived\n  physical_network: default\n"
+        "  pkey: 0x8001\n"
     )
     assert wish == PfWish(
         "0000:3b:00.0",
@@ -47,6 +49,7 @@ def test_all_that_can_be_said(read):
         Policy.UP,
         Derived(),
         "default",
+        PKey(1),
     )
     assert str(wish.place).endswith("host.yaml, line 1, column 7")
 
@@ -70,6 +73,10 @@ def test_what_is_left_out_stays_as_it_is(read):
          Given((Identity(FIRST),))),
         (f"[{{node_guid: '{ONE}', port_guid: '{TWO}'}}]",
          Given((Identity(SECOND, None, FIRST),))),
+        (f"[{{guid: '{ONE}', pkey: '5:both'}}, "
+         "{mac: fa:16:3e:00:00:02, pkey: 5}]",
+         Given((Identity(FIRST, pkey=PKey(5, Membership.BOTH)),
+                Identity(SECOND, pkey=PKey(5, Membership.LIMITED))))),
         (f"{{from: '{ONE}', to: '{TWO}'}}", Range(FIRST, SECOND)),
     ],
 )  # fmt: skip
@@ -104,6 +111,11 @@ def test_a_range_ends(read):
         ("- pf: ib0\n  driver: ../x", "column 11 driver: '../x' is no driver"),
         ("- pf: ib0\n  autoprobe: 2", "'2' is neither yes nor no"),
         ("- pf: ib0\n  policy: Follow", "'Follow' is no policy"),
+        ("- pf: ib0\n  pkey: 0x8000", "column 9 pkey: '0x8000' is reserved"),
+        ("- pf: ib0\n  pkey: [1]", "line 2, column 9 pkey: is no text"),
+        (f"- pf: ib0\n  guids:\n  - {{guid: '{ONE}', pkey: 1:some}}",
+         "line 3, column 45 pkey: '1:some' has a membership that there is no"),
+        ("- pf: ib0\n  guids: [{pkey: 1}]", "has not one identity"),
         ("- pf: ib0\n  guids: some", "'some' are no GUIDs"),
         ("- pf: ib0\n  guids:\n  - x", "line 3, column 5 guids: 'x' is neith"),
         ("- pf: ib0\n  guids: ['0:0:0:0:0:0:0:0']", "line 2, column 11"),
@@ -162,6 +174,8 @@ PCI = "0000:3b:00.0"
     ("entry", "guids"),
     [
         ({"pf": PCI, "guids": [ONE]}, Given((Identity(FIRST),))),
+        ({"pf": PCI, "guids": [{"guid": ONE, "pkey": "0x8001"}]},
+         Given((Identity(FIRST, pkey=PKey(1)),))),
         # as sriov-network-operator reads it, and as it documents it
         ({"pciAddress": PCI, "guids": [ONE, TWO]},
          Given((Identity(FIRST), Identity(SECOND)))),
