@@ -321,6 +321,7 @@ class Host:
         *,
         policy: Policy | None = None,
         link: Link = Link.RAISED,
+        renew: bool = False,
         on_error: OnError = OnError.ROLLBACK,
         mechanism: str | None = None,
         dry_run: bool = False,
@@ -334,9 +335,13 @@ class Host:
         nothing. A GUID that another VF of the fabric holds is taken from it,
         unless a guest has that VF. When a VF fails, all are put back to what
         they were, or with ``on_error="continue"`` the others go on.
-        ``mechanism`` forces one, ``dry_run`` only plans. A batch that is not
-        done ``until`` then, by time.monotonic(), is ended and rolled back as
-        if a VF had failed; with "continue" what was done stays.
+        ``renew`` is for who knows that VFs have lost what they had, as by a
+        reset of their PF: with "continue", for it could not be put back, one
+        in a guest's hands of which the kernel knows no GUID gets its own, and
+        is not left alone. ``mechanism`` forces one, ``dry_run`` only plans. A
+        batch that is not done ``until`` then, by time.monotonic(), is ended
+        and rolled back as if a VF had failed; with "continue" what was done
+        stays.
 
         :raises InvalidInput: for a bad batch; nothing was touched
         :raises DeviceNotFound, WrongPhysicalNetwork: likewise, with rollback
@@ -350,6 +355,7 @@ class Host:
                 vifs,
                 None if policy is None else Policy(policy),
                 Link(link),
+                renew,
                 OnError(on_error) is OnError.CONTINUE,
                 mechanism,
                 dry_run,

@@ -236,6 +236,7 @@ cdef extern from "ibhostdev/engine.h" nogil:
         bint proceed
         bint dry_run
         bint keep_bound
+        bint renew
         bint set_policy
         ibh_policy policy
         ibh_link link

@@ -55,6 +55,7 @@ class Engine:
         vifs: Sequence[Vif],
         policy: Policy | None,
         link: Link,
+        renew: bool,
         proceed: bool,
         mechanism: str | None,
         dry_run: bool,

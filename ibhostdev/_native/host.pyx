@@ -316,12 +316,13 @@ cdef class Engine:
             watch.raised = error
         return IbHostdevError(f"{type(error).__name__}: {error}")
 
-    def plug(self, vifs, policy, link, bint proceed, mechanism, bint dry_run,
-             progress, until):
+    def plug(self, vifs, policy, link, bint renew, bint proceed, mechanism,
+             bint dry_run, progress, until):
         """Results, those of VFs that a VIF's GUID was taken from for it,
         warnings, and what has ended the batch before its time."""
         cdef ibh_how how
         memset(&how, 0, sizeof(how))
+        how.renew = renew
         how.proceed = proceed
         how.dry_run = dry_run
         how.set_policy = policy is not None

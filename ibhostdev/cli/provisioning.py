@@ -205,23 +205,26 @@ def restore(
     After a PF was reset, its driver reloaded or its firmware updated: what
     host.yaml says, and the metadata of libvirt's domains that run or start by
     themselves, is compared with what is there, and mended in one batch. What
-    is right already is not written. Nova's guests get theirs by a restart of
+    is right already is not written; what a guest has, and the kernel does not
+    know, is written anew. Nova's guests get theirs by a restart of
     nova-compute.
     """
     from ibhostdev.provision.restoring import restore as restore_
 
     host = settings.connect()
-    vifs = [
-        vif
-        for one in _domains(settings, uri)
-        if one.runs or one.starts
-        for vif in one.vifs
-    ]
+    asked = _domains(settings, uri)
+    vifs = [vif for one in asked if one.runs or one.starts for vif in one.vifs]
+    theirs = {pci for one in asked if one.runs for pci in one.devices}
     wishes = found(settings, host, file)
     total = len(vifs) + sum(len(one.identities) for one in wishes)
     with terminal.progress(total) as progress:
         restored = restore_(
-            host, wishes, vifs, dry_run=dry_run, progress=progress
+            host,
+            wishes,
+            vifs,
+            theirs,
+            dry_run=dry_run,
+            progress=progress,
         )
     result = restored.result
     try:

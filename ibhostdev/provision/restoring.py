@@ -3,7 +3,7 @@
 of a PF, a reload of its driver, a firmware update. And the other way round:
 what is there and nobody wants."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ibhostdev.batch import (
@@ -38,6 +38,7 @@ def restore(
     host: Host,
     found: Sequence[Found],
     domains: Iterable[Vif],
+    others: Collection[PciAddress] = (),
     *,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -45,23 +46,26 @@ def restore(
     """Plug what ``domains`` want, and what the file does: a VF or a GUID that
     both name is the domain's. VFs that fail do not stop the others.
 
+    What a guest's VF has, and the kernel does not know since the PF's driver
+    was bound, is written anew, but not what the file says of ``others``, VFs
+    that guests have of which nobody knows what they want.
+
     :raises IbHostdevError: when nothing could be begun
     """
-    wanted: dict[Policy | None, list[Vif]] = {None: []}
+    wanted: dict[tuple[Policy | None, bool], list[Vif]] = {}
     vfs: set[PciAddress] = set()
     guids: set[Guid] = set()
     notes = []
 
-    def add(vif: Vif, policy: Policy | None) -> bool:
+    def add(vif: Vif, policy: Policy | None, renew: bool) -> None:
         if vif.pci is None or vif.pci in vfs or vif.guid in guids:
-            return False
+            return
         vfs.add(vif.pci)
         guids.add(vif.guid)
-        wanted.setdefault(policy, []).append(vif)
-        return True
+        wanted.setdefault((policy, renew), []).append(vif)
 
     for vif in domains:
-        add(vif, None)
+        add(vif, None, renew=True)
     for one in found:
         if one.makes:
             notes.append(
@@ -70,11 +74,12 @@ def restore(
             )
         for index, identity in one.identities.items():
             if index < one.pf.numvfs:
-                add(one.vif(index), identity.policy)
+                vif = one.vif(index)
+                add(vif, identity.policy, renew=vif.pci not in others)
     results: list[VfResult] = []
     warnings: list[str] = []
-    for policy, vifs in wanted.items():
-        result = _plug(host, vifs, policy, dry_run, progress)
+    for (policy, renew), vifs in wanted.items():
+        result = _plug(host, vifs, policy, renew, dry_run, progress)
         results += result.results
         warnings += result.warnings
     return Restored(
@@ -88,15 +93,15 @@ def _plug(
     host: Host,
     vifs: Sequence[Vif],
     policy: Policy | None,
+    renew: bool,
     dry_run: bool,
     progress: Progress | None,
 ) -> BatchResult:
-    if not vifs:
-        return BatchResult(())
     try:
         return host.plug(
             vifs,
             policy=policy,
+            renew=renew,
             on_error=OnError.CONTINUE,
             dry_run=dry_run,
             progress=progress,

@@ -389,6 +389,10 @@ struct ibh_how {
 	bool proceed; /* when a VF fails the others go on; else all go back */
 	bool dry_run; /* only look and plan */
 	bool keep_bound; /* unplug: leave VFs that show an old identity */
+	/* plug, with `proceed`, for it could not be put back: a VF in a guest's
+	 * hands of which the kernel, which shows what was set, knows no GUID
+	 * gets its own. Else it is left alone. */
+	bool renew;
 	bool set_policy; /* plug: `policy`, whatever `link` says */
 	enum ibh_policy policy;
 	enum ibh_link link;

@@ -7,9 +7,10 @@ from ibhostdev.cli import provisioning
 from ibhostdev.cli.options import Settings
 from ibhostdev.cli.partitions import known
 from ibhostdev.errors import InvalidInput
+from ibhostdev.guest.xml import hostdev
 from ibhostdev.pkey import Partitions, PKey
-from tests.flavours import ONES, guid
-from tests.testbed import Hca
+from tests.flavours import ONES, ZERO, guid
+from tests.testbed import Hca, Seen
 
 
 @pytest.fixture
@@ -244,6 +245,42 @@ def test_what_was_lost_is_restored(bed, run, wanted):
     assert [one["changed"] for one in done.json["results"]] == [False, True]
     assert bed.seen(0)[1].port == guid(2)
     assert bed.seen(0)[1].policy == "follow"
+
+
+def test_what_a_guest_has_lost_is_restored(bed, run, wanted):
+    """After the PF's driver was loaded anew, by netlink nothing is known."""
+    bed.numvfs(0, 0)
+    bed.numvfs(0, 3)
+    bed.seed(0, 0, ZERO, ZERO, "follow")
+    with bed.hold(bed.vf(0, 0)):
+        done = run("restore", "--file", wanted)
+        assert (done.code, done.err) == (0, "")
+        assert bed.seen(0)[0] == Seen(guid(1), guid(1), "follow")
+        bed.reset_counts()
+        done = run("restore", "--file", wanted)
+        assert bed.counts().modify == 0
+        assert done.out.endswith("2 VIFs: 2 with nothing to write\n")
+
+
+def test_what_a_domain_has_that_says_nothing_is_left_alone(bed, run, wanted):
+    """Of Nova's guest nobody here knows who it is to be."""
+    libvirt = pytest.importorskip("libvirt", exc_type=ImportError)
+    bed.build(Hca(vfs=3))
+    uri = "test:///default"
+    conn = libvirt.open(uri)
+    try:
+        conn.createXML(
+            "<domain type='test'><name>web1</name><memory>1024</memory>"
+            "<os><type>hvm</type></os>"
+            f"<devices>{hostdev(bed.vf(0, 0))}</devices></domain>"
+        )
+        with bed.hold(bed.vf(0, 0)):
+            done = run("restore", "--file", wanted, "--connect", uri)
+    finally:
+        conn.close()
+    assert done.code == 0
+    assert f"{bed.vf(0, 0)} is left alone" in done.err
+    assert [one.port for one in bed.seen(0)] == [ZERO, guid(2), ZERO]
 
 
 def test_vfs_that_are_not_there_are_told_of(bed, run, wanted):

@@ -27,9 +27,9 @@ const char *const stray_names[STRAYS] = {
 };
 
 const char *const act_names[ACTS] = {
-	"plug", "plug-some", "plug-up", "plug-dry", "unplug", "unplug-some",
-	"unplug-anywhere", "unplug-misled", "unplug-keep", "unplug-dry",
-	"restore", "adjust",
+	"plug", "plug-some", "plug-up", "plug-dry", "plug-anew", "unplug",
+	"unplug-some", "unplug-anywhere", "unplug-misled", "unplug-keep",
+	"unplug-dry", "restore", "adjust",
 };
 
 static const enum family families[SETTINGS][PFS] = {
@@ -391,6 +391,7 @@ void scene_make(struct scene *scene)
 	scene->how = (struct ibh_how){
 		.proceed = act_proceeds(scene->act),
 		.dry_run = act_is_dry(scene->act),
+		.renew = scene->act == PLUG_ANEW,
 		.keep_bound = scene->act == UNPLUG_KEEP,
 		.set_policy = scene->act == PLUG_UP,
 		.policy = IBH_UP,

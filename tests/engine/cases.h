@@ -69,6 +69,7 @@ enum act {
 	PLUG_SOME, /* `proceed` */
 	PLUG_UP, /* with a policy */
 	PLUG_DRY,
+	PLUG_ANEW, /* `renew`, and `proceed` */
 	UNPLUG_ALL,
 	UNPLUG_SOME,
 	UNPLUG_ANYWHERE, /* without a hint */
@@ -141,8 +142,8 @@ static inline bool act_is_dry(enum act act)
 
 static inline bool act_proceeds(enum act act)
 {
-	return act == PLUG_SOME || act == UNPLUG_SOME || act == BACK ||
-	       act == LOWER;
+	return act == PLUG_SOME || act == PLUG_ANEW || act == UNPLUG_SOME ||
+	       act == BACK || act == LOWER;
 }
 
 /* Makes the call of a scene (for BACK, `states` is what is put back). */

@@ -310,8 +310,10 @@ static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } share_of(
 	for (i = 0; i < count; i++) {
 		/* A GUID that comes back to who had it. */
 		bool back = scene->act == BACK && scene->states[i] == NEXT;
+		bool anew = scene->act == PLUG_ANEW &&
+			    scene->states[i] == GUEST_UNKNOWN;
 
-		rare += !is_few(scene, scene->states[i]) && !back;
+		rare += !is_few(scene, scene->states[i]) && !back && !anew;
 		common |= back && count == 2;
 	}
 	if (full) {

@@ -167,6 +167,17 @@ static void judge_shown(struct trial *trial, unsigned int i, unsigned int pf,
 			       "taken off", vf, pf);
 }
 
+/* What a plug says of a guest's VF that it does not touch. */
+static const char *left_alone(const struct trial *trial, unsigned int vif)
+{
+	unsigned int pf = trial->scene->spots[vif].pf;
+
+	return trial->scene->act == PLUG_ANEW && !trial->start.no_guids &&
+			       trial->start.pfs[pf].family == STOCK ?
+		       "is left alone: a guest has it, with node GUID" :
+		       "is left alone";
+}
+
 /* What follows from a result without an error. */
 static void judge_success(struct trial *trial, unsigned int i)
 {
@@ -202,7 +213,7 @@ static void judge_success(struct trial *trial, unsigned int i)
 					!has_identity(scene, now, i) ||
 					!is_member(scene, now, i) :
 				result->changed ||
-					!(warns(trial, "is left alone") ||
+					!(warns(trial, left_alone(trial, i)) ||
 					  has_guid(scene, now, i))))
 		scripted_wrong(trial->system,
 			       "VIF %u is said to be plugged and is not", i);

@@ -9,6 +9,12 @@
 #define OWN_MS 180000u
 #define SEARCH_MS 5000u
 
+/* Whether what the kernel does not know of a guest's VF is lost. */
+static bool may_renew(const struct trial *trial)
+{
+	return trial->scene->act == PLUG_ANEW && !trial->start.no_guids;
+}
+
 static bool may_have(const struct trial *trial, const struct command *command,
 		     int vif)
 {
@@ -16,11 +22,12 @@ static bool may_have(const struct trial *trial, const struct command *command,
 	const struct machine *start = &trial->start;
 	unsigned int pf = command->pf, vf = command->vf;
 	const struct vport *vport = &start->pfs[pf].vports[vf + 1];
+	bool known = knows_guids(start, pf, vf);
 	uint64_t was, own;
 
 	/* Of a VF that a guest has, an identity that it is known to have lost
 	 * may be given back, or that be undone. */
-	if (!plugs_at(scene, vif) || !knows_guids(start, pf, vf))
+	if (!plugs_at(scene, vif) || (!known && !may_renew(trial)))
 		return false;
 	own = command->kind == SET_VPORT && command->what == NODE ?
 		      scene_node(scene, (unsigned int)vif) :
@@ -28,6 +35,8 @@ static bool may_have(const struct trial *trial, const struct command *command,
 	switch (command->kind) {
 	case SET_VPORT:
 		was = command->what == NODE ? vport->node : vport->port;
+		if (!known)
+			was = own;
 		return command->what != POLICY && (idle(was) || was == own) &&
 		       (command->value == own || command->value == was);
 	case SET_ALIAS:

@@ -55,6 +55,54 @@ def test_half_of_an_identity_that_is_known_is_left_alone(bed, half):
     assert guid(1) in warning
 
 
+@pytest.mark.parametrize("half", [None, "node", "port"])
+def test_what_is_not_known_is_written_anew_if_it_is_lost(bed, half):
+    """As a reset of the PF leaves it: one write, then it is known."""
+    bed.build(Hca("mlx5", vfs=3))
+    bed.seed(0, 0, policy="up")
+    if half is not None:
+        bed.seed(0, 0, **{half: guid(1)})
+    host = bed.connect()
+    anew = {"renew": True, "on_error": "continue"}
+    with bed.hold(bed.vf(0, 0)):
+        bed.reset_counts()
+        result = host.plug(vifs(bed, 1), dry_run=True, **anew)
+        assert result.results[0].changed
+        assert bed.counts().modify == 0
+        result = host.plug(vifs(bed, 1), **anew)
+        assert bed.counts().modify == (2 if half is None else 1)
+        assert bed.seen(0)[0] == Seen(guid(1), guid(1), "up")
+        (one,) = result.results
+        assert (one.changed, one.verified) == (True, True)
+        assert result.warnings == ()
+        bed.reset_counts()
+        result = host.plug(vifs(bed, 1), **anew)
+        assert bed.counts().modify == 0
+        assert not result.results[0].changed
+
+
+def test_what_cannot_be_put_back_is_not_written_anew(bed):
+    """If the batch failed, a guest that has its identity would lose it."""
+    bed.build(Hca("mlx5", vfs=2))
+    with bed.hold(bed.vf(0, 0)):
+        bed.reset_counts()
+        result = bed.connect().plug(vifs(bed, 1), renew=True)
+        assert bed.counts().modify == 0
+    assert not result.results[0].changed
+    assert "is left alone" in result.warnings[0]
+
+
+def test_who_is_known_to_have_another_is_not_lost(bed):
+    bed.build(Hca("mlx5", vfs=2))
+    bed.seed(0, 0, guid(2), guid(2), "follow")
+    with bed.hold(bed.vf(0, 0)):
+        bed.reset_counts()
+        with pytest.raises(BatchFailed) as caught:
+            bed.connect().plug(vifs(bed, 1), renew=True, on_error="continue")
+        assert bed.counts().modify == 0
+    assert isinstance(caught.value.result.failures[0], DeviceInUse)
+
+
 @pytest.mark.parametrize("half", ["node", "port"])
 def test_half_of_another_identity_is_another(bed, half):
     bed.build(Hca("mlx5", vfs=2))

@@ -44,6 +44,16 @@ static struct ibh_error *spare_partition(struct run *run,
 		    change->address, text, change->wanted.pkey);
 }
 
+/* Whether what the kernel does not know of a guest's VF was lost with the
+ * driver's memory, or may be written again, whichever it is. MLNX_OFED's
+ * files would know it, if they could be read. */
+static bool renews(const struct run *run, const struct side *side)
+{
+	return run->how->renew && run->how->proceed &&
+	       side->pf->family == IBH_MLX5 &&
+	       side->mechanism == &mlx5_netlink && mlx5_netlink_shows(side);
+}
+
 /*
  * What may be done to a VF in a guest's hands: nothing, but to give it back
  * an identity that it is known to have lost.
@@ -79,7 +89,8 @@ static struct ibh_error *spare_guest(struct run *run,
 			    "%s is left alone: a guest has it, with node GUID "
 			    "%s and port GUID %s",
 			    change->address, text, port);
-	} else if ((before->have & identities) != identities) {
+	} else if ((before->have & identities) != identities &&
+		   !renews(run, change->side)) {
 		change->write.have = 0;
 		change->verified = false;
 		ibh_format_guid(vif->port_guid, text);
