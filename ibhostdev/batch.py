@@ -144,7 +144,8 @@ class BatchResult:
     """One result for each VIF, in the order of the call.
 
     ``made`` gives them when they are looked at, ``errors`` are those in it,
-    where they are known already.
+    where they are known already. ``moved`` are the other VFs that a VIF's GUID
+    was taken from for it.
     """
 
     def __init__(
@@ -152,8 +153,10 @@ class BatchResult:
         made: Iterable[VfResult],
         warnings: Iterable[str] = (),
         errors: Iterable[IbHostdevError] | None = None,
+        moved: Iterable[VfResult] = (),
     ) -> None:
         self.made = made
+        self.moved = moved
         self.warnings = tuple(warnings)
         if errors is not None:
             self.errors = list(errors)
@@ -187,7 +190,42 @@ class BatchResult:
         return f"BatchResult({self.results!r}, {self.warnings!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return BatchResult, (self.results, self.warnings)
+        made = (self.results, self.warnings, None, tuple(self.moved))
+        return BatchResult, made
+
+
+class Move(NamedTuple):
+    """A VIF whose GUID was on one VF and is on another now."""
+
+    vif: Vif
+    source: PciAddress
+    target: PciAddress
+
+
+def moves(vifs: Iterable[Vif], result: BatchResult) -> list[Move]:
+    """What of a batch's GUIDs has gone from one VF to another, in the order
+    of the VIFs. Of a fault that had it on several VFs, the first counts."""
+    had: dict[Guid, PciAddress] = {}
+    for one in (*result.moved, *result.results):
+        if one.changed and one.pci is not None and one.before is not None:
+            for guid in _guids(one.before) - _guids(one.after):
+                had.setdefault(guid, one.pci)
+    found = []
+    for vif, one in zip(vifs, result.results, strict=True):
+        if one.error is not None or not one.changed or one.pci is None:
+            continue
+        source = had.get(vif.guid)
+        if source is not None and vif.guid in _guids(one.wanted):
+            found.append(Move(vif, source, one.pci))
+    return found
+
+
+def _guids(state: VfState | None) -> set[Guid]:
+    """Those by which a VF is somebody's."""
+    if state is None:
+        return set()
+    both = (state.port_guid, state.node_guid)
+    return {guid for guid in both if guid is not None and not guid.is_idle}
 
 
 class BatchFailed(IbHostdevError):

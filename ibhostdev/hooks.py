@@ -10,14 +10,14 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from ibhostdev import counters
-from ibhostdev.batch import BatchResult, Vif
+from ibhostdev.batch import BatchResult, Move, Vif, moves
 from ibhostdev.errors import printable
-from ibhostdev.plain import results_to_plain
+from ibhostdev.plain import moves_to_plain, results_to_plain
 
 FOLDER = "/etc/ibhostdev/hooks.d"
 VERSION = 1
@@ -55,19 +55,26 @@ class Hooks:
         self, event: str, vifs: Sequence[Vif], result: BatchResult
     ) -> list[str]:
         """Tell of a batch, if it has changed something: ``event`` is plugged
-        or unplugged. Gives warnings."""
+        or unplugged; and of the GUIDs that it has moved. Gives warnings."""
 
         def told() -> Mapping[str, Any] | None:
             if any(one.changed and not one.error for one in result.results):
                 return results_to_plain(vifs, result)
             return None
 
-        return self.tell(event, told)
+        def gone() -> Iterator[Move]:
+            yield from moves(vifs, result)
+
+        return self.tell(event, told, gone())
 
     def tell(
-        self, event: str, told: Callable[[], Mapping[str, Any] | None]
+        self,
+        event: str,
+        told: Callable[[], Mapping[str, Any] | None],
+        gone: Iterable[Move] = (),
     ) -> list[str]:
-        """Run them all, one after the other. What they are told is only made
+        """Run them all, one after the other, and if GUIDs are ``gone`` from
+        one VF to another, once more for that. What they are told is only made
         if there are any; None is nothing to be told. Gives warnings; raises
         nothing but what ends the process."""
         if os.getuid() != os.geteuid():
@@ -78,6 +85,27 @@ class Hooks:
             return []
         if not names or (what := told()) is None:
             return []
+        events = {event: what}
+        if (moved := moves_to_plain(gone)) is not None:
+            events["moved"] = moved
+        with self._alone() as alone:
+            if not alone:
+                return [
+                    f"hooks of other batches have run for {_PATIENCE:g} s: "
+                    f"nothing in {self._folder} was told"
+                ]
+            warnings = [
+                warning
+                for event, what in events.items()
+                for warning in self._run_all(names, event, what)
+            ]
+        # What is wrong with one is wrong with it both times.
+        return list(dict.fromkeys(warnings))
+
+    def _run_all(
+        self, names: Iterable[str], event: str, what: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """Gives warnings."""
         # Rarely needed, and loaded for that: it costs more than a plug.
         import json
 
@@ -88,28 +116,20 @@ class Hooks:
             **what,
         }
         text = json.dumps(whole).encode()
-        warnings: list[str] = []
-        with self._alone() as alone:
-            if not alone:
-                return [
-                    f"hooks of other batches have run for {_PATIENCE:g} s: "
-                    f"nothing in {self._folder} was told"
-                ]
-            for name in names:
-                path = os.path.join(self._folder, name)
-                if not os.path.isfile(path):
-                    continue
-                try:
-                    why = _distrusted(self._folder) or _distrusted(path)
-                    if why is None and os.access(path, os.X_OK):
-                        why = self._run(path, event, text)
-                        self._count(name, why is not None)
-                # Whatever it is, the batch is done: it is a warning.
-                except Exception as error:
-                    why = f"{type(error).__name__}: {error}"
-                if why is not None:
-                    warnings.append(printable(f"hook {path}: {why}"))
-        return warnings
+        for name in names:
+            path = os.path.join(self._folder, name)
+            if not os.path.isfile(path):
+                continue
+            try:
+                why = _distrusted(self._folder) or _distrusted(path)
+                if why is None and os.access(path, os.X_OK):
+                    why = self._run(path, event, text)
+                    self._count(name, why is not None)
+            # Whatever it is, the batch is done: it is a warning.
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+            if why is not None:
+                yield printable(f"hook {path}: {why}")
 
     def _run(self, path: str, event: str, text: bytes) -> str | None:
         """None, or what went wrong."""

@@ -503,7 +503,7 @@ class Host:
         """The result, or BatchFailed with it inside, or what has ended the
         batch. The locks are free."""
         results, moved, warnings, ended = made
-        result = BatchResult(results, warnings, results.errors)
+        result = BatchResult(results, warnings, results.errors, moved)
         if not dry_run:
             for warning in () if log.quiet else warnings:
                 log.logger(__name__).warning("%s", warning)

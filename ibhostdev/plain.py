@@ -5,12 +5,12 @@ Only dicts with text as keys, lists, text, numbers, booleans and None. msgpack
 gives lists back as tuples, so both are taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ibhostdev import errors
 from ibhostdev._native.results import Results, packed
-from ibhostdev.batch import BatchFailed, BatchResult, Vif
+from ibhostdev.batch import BatchFailed, BatchResult, Move, Vif
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.inventory import VfState
 
@@ -81,6 +81,21 @@ def results_to_plain(vifs: Sequence[Vif], result: BatchResult) -> Plain:
     }
 
 
+def moves_to_plain(moves: Iterable[Move]) -> Plain | None:
+    """GUIDs that have gone from one VF to another, for programs; None if none
+    has."""
+    found = [
+        {
+            "pci": move.target,
+            "from": move.source,
+            "guid": _text(move.vif.guid),
+            "pkey": None if move.vif.pkey is None else str(move.vif.pkey),
+        }
+        for move in moves
+    ]
+    return {"results": found} if found else None
+
+
 def outcome_to_plain(outcome: BatchResult | IbHostdevError) -> Plain:
     """Of a batch, whichever way it ended. The results are one text: objects
     are made of them where somebody looks at them."""
@@ -94,6 +109,10 @@ def outcome_to_plain(outcome: BatchResult | IbHostdevError) -> Plain:
     return {
         "results": made.records.hex(),
         "errors": [error_to_plain(one) for one in made.errors],
+        # What went wrong with one of them is told with its VIF.
+        "moved": packed(
+            one for one in result.moved if not one.error
+        ).records.hex(),
         "warnings": list(result.warnings),
         "error": error_to_plain(error),
     }
@@ -110,7 +129,8 @@ def outcome_from_plain(
             for one in plain["errors"]
         ],
     )
-    result = BatchResult(made, tuple(plain["warnings"]), made.errors)
+    moved = Results(bytes.fromhex(plain["moved"]), ())
+    result = BatchResult(made, tuple(plain["warnings"]), made.errors, moved)
     error = plain["error"]
     if error is None:
         return result

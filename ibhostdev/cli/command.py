@@ -432,7 +432,7 @@ def _guests_run(
     finally:
         if any(one.error is None for one in result.results):
             told = partial(guests.as_json, result)
-            _warn(settings.hooks.tell(event, told))
+            _warn(settings.hooks.tell(event, told, result.moves))
     for warning in result.warnings:
         terminal.warn(warning)
     for cause in result.failures:

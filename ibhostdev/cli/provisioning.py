@@ -396,7 +396,7 @@ def _tell_hooks(settings: options.Settings, report: "Report") -> None:
         changed = any(vf.changed and not vf.error for vf in report.vfs)
         return report_json(report) if changed else None
 
-    for warning in settings.hooks.tell("applied", told):
+    for warning in settings.hooks.tell("applied", told, report.moves):
         terminal.warn(warning)
 
 

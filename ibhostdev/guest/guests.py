@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
+from ibhostdev.batch import (
+    BatchFailed,
+    Move,
+    OnError,
+    Progress,
+    Vif,
+    moves,
+)
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guest import connection
 from ibhostdev.guest.connection import URI, Connection
@@ -192,7 +199,7 @@ class Guests:
             # Also after an interruption: what is not attached is nobody's.
             lost = [task for task in tasks if not task.done]
             self._make_idle(lost, warnings)
-        return _report(tasks, warnings)
+        return _report(tasks, warnings, moves(vifs, plugged))
 
     def _attach(
         self,
@@ -620,10 +627,17 @@ def _notes(guests: Iterable[Guest]) -> list[str]:
     ]
 
 
-def _report(tasks: Iterable[_Task], warnings: Iterable[str]) -> GuestsResult:
+def _report(
+    tasks: Sequence[_Task],
+    warnings: Iterable[str],
+    moved: Iterable[Move] = (),
+) -> GuestsResult:
     """The result, or GuestsFailed with it inside."""
+    done = {task.pci for task in tasks if task.done}
     result = GuestsResult(
-        tuple(task.result for task in tasks), tuple(dict.fromkeys(warnings))
+        tuple(task.result for task in tasks),
+        tuple(dict.fromkeys(warnings)),
+        tuple(move for move in moved if move.target in done),
     )
     if not result.ok:
         raise GuestsFailed.of(result)

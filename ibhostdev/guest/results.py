@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from ibhostdev.batch import Vif
+from ibhostdev.batch import Move, Vif
 from ibhostdev.errors import IbHostdevError, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
@@ -55,10 +55,12 @@ class GuestResult:
 
 @dataclass(frozen=True, slots=True)
 class GuestsResult:
-    """One result for each VF, in the order of the call."""
+    """One result for each VF, in the order of the call. ``moves`` are the
+    GUIDs that have gone from another VF to one of these."""
 
     results: tuple[GuestResult, ...]
     warnings: tuple[str, ...] = ()
+    moves: tuple[Move, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -11,7 +11,15 @@ from contextlib import nullcontext
 from errno import EACCES, EPERM, EROFS
 from functools import partial
 
-from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress, Vif
+from ibhostdev.batch import (
+    BatchFailed,
+    BatchResult,
+    Move,
+    OnError,
+    Progress,
+    Vif,
+    moves,
+)
 from ibhostdev.errors import (
     AccessDenied,
     CommandFailed,
@@ -107,6 +115,7 @@ class _Work:
                 )
         self.vfs: dict[tuple[PciAddress, int], VfReport] = {}
         self.warnings: list[str] = []
+        self.moves: list[Move] = []
         self.notes = [note for one in found for note in one.notes]
 
     def report(self) -> Report:
@@ -115,6 +124,7 @@ class _Work:
             [self.vfs[key] for key in sorted(self.vfs)],
             self.warnings,
             self.notes,
+            self.moves,
         )
 
     # -- before anything is touched -----------------------------------
@@ -286,7 +296,8 @@ class _Work:
             batch = list(first.values())
             left = [one for one in left if one not in batch]
             vifs, idles, reports = zip(*batch, strict=True)
-            self._run(partial(self.host.restore, vifs, idles), reports)
+            back = partial(self.host.restore, vifs, idles)
+            self._run(back, vifs, reports)
 
     def _identify(self, dry_run: bool = False) -> None:
         """One batch for each policy; there are mostly no two."""
@@ -308,12 +319,15 @@ class _Work:
                 dry_run=dry_run,
                 progress=self.progress,
             )
-            self._run(plug, reports)
+            self._run(plug, vifs, reports)
             for report in reports if dry_run else ():
                 report.after = None
 
     def _run(
-        self, call: Callable[[], BatchResult], reports: Iterable[VfReport]
+        self,
+        call: Callable[[], BatchResult],
+        vifs: Sequence[Vif],
+        reports: Iterable[VfReport],
     ) -> None:
         """A batch, and what became of each of its VFs."""
         try:
@@ -325,6 +339,7 @@ class _Work:
                 report.error = error
             return
         self.warnings += result.warnings
+        self.moves += moves(vifs, result)
         for report, one in zip(reports, result.results, strict=True):
             # One that was made idle first has two parts.
             if report.before is None:

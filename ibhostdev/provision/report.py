@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ibhostdev.batch import Move
 from ibhostdev.errors import IbHostdevError, RolledBack
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
@@ -65,12 +66,14 @@ class VfReport:
 
 @dataclass(slots=True)
 class Report:
-    """All PFs and VFs that were wished for."""
+    """All PFs and VFs that were wished for. ``moves`` are the GUIDs that have
+    gone from one VF to another."""
 
     pfs: list[PfReport] = field(default_factory=list)
     vfs: list[VfReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
 
     @property
     def errors(self) -> list[IbHostdevError]:

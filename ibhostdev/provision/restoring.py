@@ -78,13 +78,15 @@ def restore(
                 add(vif, identity.policy, renew=vif.pci not in others)
     results: list[VfResult] = []
     warnings: list[str] = []
+    moved: list[VfResult] = []
     for (policy, renew), vifs in wanted.items():
         result = _plug(host, vifs, policy, renew, dry_run, progress)
         results += result.results
+        moved += result.moved
         warnings += result.warnings
     return Restored(
         tuple(vif for vifs in wanted.values() for vif in vifs),
-        BatchResult(tuple(results), warnings),
+        BatchResult(tuple(results), warnings, moved=tuple(moved)),
         tuple(notes),
     )
 

@@ -76,6 +76,101 @@ def test_they_are_told_the_partition(host, run, hook, tmp_path):
     assert json.loads(told.read_text())["results"][0]["pkey"] == "0x0005"
 
 
+@pytest.fixture
+def told(hook, tmp_path):
+    """What a program has been told since it was asked last."""
+    log = tmp_path / "told"
+    hook(f"cat >> {log}; echo >> {log}")
+
+    def told():
+        text = log.read_text() if log.exists() else ""
+        log.unlink(missing_ok=True)
+        return [json.loads(line) for line in text.splitlines()]
+
+    return told
+
+
+def moved(event):
+    return [(one["guid"], one["from"], one["pci"]) for one in event["results"]]
+
+
+def test_a_guid_that_has_moved(host, run, told, tmp_path):
+    """From a VF that is none of the batch's, of another PF even."""
+    plug(host, run, 1, 2)
+    assert [event["event"] for event in told()] == ["plugged"]
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        f"- {{pci: '{host.vf(1, 3)}', mac: '{mac(1)}', pkey: 0x8005}}\n"
+        f"- {{pci: '{host.vf(0, 2)}', mac: '{mac(3)}'}}\n"
+    )
+    run("plug", "--file", str(file), "--dry-run")
+    assert told() == []
+    assert run("plug", "--file", str(file)).code == 0
+    first, second = told()
+    assert first["event"] == "plugged"
+    assert len(first["results"]) == 2
+    assert second == {
+        "version": 1,
+        "event": "moved",
+        "host": os.uname().nodename,
+        "results": [
+            {
+                "pci": host.vf(1, 3),
+                "from": host.vf(0, 0),
+                "guid": guid(1),
+                "pkey": "0x8005",
+            }
+        ],
+    }
+    run("plug", "--file", str(file))
+    assert told() == []
+
+
+def test_two_vfs_that_swap_their_guids(host, run, told):
+    plug(host, run, 1, 2)
+    told()
+    vfs = host.vf(0, 0), host.vf(0, 1)
+    run("plug", f"{vfs[0]}={mac(2)}", f"{vfs[1]}={mac(1)}")
+    first, second = told()
+    assert (first["event"], second["event"]) == ("plugged", "moved")
+    assert moved(second) == [(guid(2), vfs[1], vfs[0]),
+                             (guid(1), vfs[0], vfs[1])]  # fmt: skip
+
+
+def test_what_has_not_moved(host, run, told):
+    """Another GUID in its place, one that was put back, and one that was
+    taken and then given."""
+    plug(host, run, 1)
+    run("plug", f"{host.vf(0, 0)}={mac(2)}")
+    host.fail(host.vf(0, 1), 5)
+    assert run("plug", f"{host.vf(0, 1)}={mac(2)}").code == 1
+    again = ["--on-error", "continue"]
+    assert run("plug", f"{host.vf(0, 1)}={mac(2)}", *again).code == 1
+    host.heal()
+    run("plug", f"{host.vf(0, 1)}={mac(2)}")
+    run("unplug", mac(2))
+    run("plug", f"{host.vf(0, 2)}={mac(2)}")
+    events = [event["event"] for event in told()]
+    assert events == ["plugged"] * 3 + ["unplugged", "plugged"]
+
+
+def test_a_guid_that_moves_as_a_host_is_made(host, run, told, tmp_path):
+    plug(host, run, 1)
+    told()
+    file = tmp_path / "host.yaml"
+    file.write_text(f"- {{pf: '{host.pfs[0]}', guids: [idle, '{guid(1)}']}}")
+    assert run("apply", "--file", str(file)).code == 0
+    first, second = told()
+    assert (first["event"], second["event"]) == ("applied", "moved")
+    assert moved(second) == [(guid(1), host.vf(0, 0), host.vf(0, 1))]
+    run("plug", f"{host.vf(0, 2)}={mac(1)}")
+    told()
+    assert run("restore", "--file", str(file)).code == 0
+    first, second = told()
+    assert (first["event"], second["event"]) == ("plugged", "moved")
+    assert moved(second) == [(guid(1), host.vf(0, 2), host.vf(0, 1))]
+
+
 def test_they_are_told_when_it_is_done_and_no_lock_is_held(
     host, run, hook, tmp_path
 ):

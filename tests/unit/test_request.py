@@ -3,6 +3,7 @@
 
 import errno
 import json
+import pickle
 
 import pytest
 
@@ -261,6 +262,15 @@ def test_a_result_comes_back_whole():
     result = BatchResult((DONE, VfResult(None, VfState())), ("mind the gap",))
     assert crossing(result) == result
     assert crossing(result, lambda sent: sent) == result
+
+
+def test_who_a_guid_was_taken_from_comes_back():
+    """But for who failed: its VIF has the error."""
+    bad = failed(IbHostdevError("refused"))
+    result = BatchResult((DONE,), moved=(DONE, bad))
+    assert list(crossing(result).moved) == [DONE]
+    whole = pickle.loads(pickle.dumps(result))
+    assert [one.pci for one in whole.moved] == [DONE.pci, bad.pci]
 
 
 ALL_FIELDS = ("refused", "0000:3b:00.3", "policy", errno.EIO, "try again")
