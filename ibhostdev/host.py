@@ -35,6 +35,7 @@ from ibhostdev.inventory import (
     Endpoint,
     Pf,
     Policy,
+    Traffic,
     Vf,
     VfState,
     base_name,
@@ -295,6 +296,16 @@ class Host:
                 )
             done[index] = state
         return done
+
+    def traffic(self, pf: Pf) -> dict[int, Traffic]:
+        """What the PF's VFs have sent and received, by index: one question to
+        the kernel, for which the driver asks firmware about each of them, with
+        the kernel's RTNL lock held. One that is not counted is missing.
+
+        :raises NoMechanism: if the PF does not tell
+        :raises IbHostdevError: if the kernel cannot be asked
+        """
+        return self._engine.traffic(pf)
 
     def netdev_named(self, altname: str) -> str | None:
         """The name of the network device that has an altname (``ip link

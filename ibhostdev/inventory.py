@@ -83,6 +83,20 @@ class VfState(NamedTuple):
         return ", ".join(guids)
 
 
+class Traffic(NamedTuple):
+    """What a VF has sent and received since it was made, as its driver tells
+    (IFLA_VF_STATS); what that does not count is 0."""
+
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    rx_broadcast: int
+    rx_multicast: int
+    rx_dropped: int
+    tx_dropped: int
+
+
 class Netdev(NamedTuple):
     """An IPoIB network device of a PF, not one of its P_Key children.
     ``altnames`` are those by which the mapping of networks names it."""

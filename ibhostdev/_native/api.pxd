@@ -207,6 +207,20 @@ cdef extern from "ibhostdev/engine.h" nogil:
                    ibh_mechanism forced, const unsigned int *indices,
                    size_t count, ibh_state *states, c_bool *told,
                    ibh_error **error)
+
+    struct ibh_traffic:
+        uint64_t rx_packets
+        uint64_t tx_packets
+        uint64_t rx_bytes
+        uint64_t tx_bytes
+        uint64_t rx_broadcast
+        uint64_t rx_multicast
+        uint64_t rx_dropped
+        uint64_t tx_dropped
+
+    int ibh_count_traffic(ibh_host *host, const ibh_pf *pf, unsigned int port,
+                          ibh_traffic *traffic, c_bool *told,
+                          ibh_error **error)
     int ibh_netdev_named(ibh_host *host, const char *altname, char *name)
     bint ibh_asks_all(ibh_host *host, const ibh_pf *pf,
                       unsigned int port)

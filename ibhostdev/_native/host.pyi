@@ -5,7 +5,7 @@ from ibhostdev._native.results import Results
 from ibhostdev.batch import Link, Progress, Vif
 from ibhostdev.errors import DeviceNotFound, IbHostdevError
 from ibhostdev.guid import Guid
-from ibhostdev.inventory import Pf, Policy, Vf, VfState
+from ibhostdev.inventory import Pf, Policy, Traffic, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.vendor import Ebrctl
 
@@ -37,6 +37,7 @@ class Engine:
     def survey(
         self, pf: Pf, indices: Iterable[int], forced: str | None
     ) -> dict[int, VfState]: ...
+    def traffic(self, pf: Pf) -> dict[int, Traffic]: ...
     def netdev_named(self, altname: str) -> str | None: ...
     def asks_all(self, pf: Pf) -> bool: ...
     def asks_files(self, pf: Pf) -> bool: ...

@@ -25,6 +25,7 @@ from ibhostdev._native.api cimport (
     ibh_batch_free,
     ibh_choice,
     ibh_choose,
+    ibh_count_traffic,
     ibh_drive,
     ibh_driving,
     ibh_error,
@@ -54,6 +55,7 @@ from ibhostdev._native.api cimport (
     ibh_stage,
     ibh_state,
     ibh_survey,
+    ibh_traffic,
     ibh_unplug,
     ibh_vf,
     ibh_vfs,
@@ -90,6 +92,7 @@ from ibhostdev.errors import (
 )
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import MECHANISMS as _MECHANISMS
+from ibhostdev.inventory import Traffic
 
 cdef extern from "<unistd.h>" nogil:
     int getpid()
@@ -272,6 +275,44 @@ cdef class Engine:
             }
         finally:
             free(states)
+            free(told)
+
+    def traffic(self, pf):
+        """What the PF's VFs have sent and received, by index."""
+        cdef ibh_pf native
+        cdef ibh_error *error = NULL
+        cdef unsigned int port = pf.port, i
+        cdef ibh_traffic *counted
+        cdef c_bool *told
+        cdef int failed
+        fill_pf(&native, pf)
+        counted = <ibh_traffic *>calloc(native.numvfs + 1,
+                                        sizeof(ibh_traffic))
+        told = <c_bool *>calloc(native.numvfs + 1, sizeof(c_bool))
+        try:
+            if counted is NULL or told is NULL:
+                raise MemoryError
+            with nogil:
+                failed = ibh_count_traffic(self.host, &native, port, counted,
+                                           told, &error)
+            if failed:
+                raise _taken(error)
+            return {
+                i: Traffic(
+                    counted[i].rx_packets,
+                    counted[i].tx_packets,
+                    counted[i].rx_bytes,
+                    counted[i].tx_bytes,
+                    counted[i].rx_broadcast,
+                    counted[i].rx_multicast,
+                    counted[i].rx_dropped,
+                    counted[i].tx_dropped,
+                )
+                for i in range(native.numvfs)
+                if told[i]
+            }
+        finally:
+            free(counted)
             free(told)
 
     def netdev_named(self, altname):

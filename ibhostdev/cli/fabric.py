@@ -33,22 +33,30 @@ Exit codes:
     metavar="FILE",
     help="Have this file say it, at once or not at all.",
 )
+@click.option(
+    "--statistics",
+    is_flag=True,
+    help="Tell what VFs send and receive, too: it costs firmware a query for "
+    "each.",
+)
 @options.everywhere(first=False)
 @click.pass_obj
-def metrics(settings: options.Settings, textfile: str | None) -> int:
+def metrics(
+    settings: options.Settings, textfile: str | None, statistics: bool
+) -> int:
     """Show what there is to watch, as Prometheus reads it.
 
     \b
     ibhostdev metrics --textfile /var/lib/node_exporter/ibhostdev.prom
 
     For the textfile collector of node_exporter. The kernel is asked once for
-    each PF. Exit code 1 says that some VFs could not be asked about; the
-    others are there all the same.
+    each PF, with --statistics twice. Exit code 1 says that some VFs could not
+    be asked about; the others are there all the same.
     """
     from ibhostdev.fabric import files
     from ibhostdev.fabric import metrics as page
 
-    text, errors = page.of_host(settings.connect())
+    text, errors = page.of_host(settings.connect(), statistics)
     if textfile is None:
         terminal.write(text)
     else:

@@ -11,10 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ibhostdev import counters
-from ibhostdev.errors import IbHostdevError
+from ibhostdev.errors import IbHostdevError, NoMechanism
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
-from ibhostdev.inventory import DEVICES, Family, Pf, Vf, VfState
+from ibhostdev.inventory import (
+    DEVICES,
+    Family,
+    Pf,
+    Traffic,
+    Vf,
+    VfState,
+)
 from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
 
@@ -32,6 +39,14 @@ _HELP = {
     "ibhostdev_vfs_stale": "Idle VFs whose driver on this host goes on "
     "showing an identity.",
     "ibhostdev_vf_info": "A VF and its identity; always 1.",
+    "sriov_vf_rx_packets": "Packets that a VF has received.",
+    "sriov_vf_tx_packets": "Packets that a VF has sent.",
+    "sriov_vf_rx_bytes": "Octets that a VF has received.",
+    "sriov_vf_tx_bytes": "Octets that a VF has sent.",
+    "sriov_vf_rx_broadcast": "Broadcasts among the packets received.",
+    "sriov_vf_rx_multicast": "Multicasts among the packets received.",
+    "sriov_vf_rx_dropped": "Packets for a VF that were dropped.",
+    "sriov_vf_tx_dropped": "Packets of a VF that were dropped.",
     "ibhostdev_batches_total": "Plugs and unplugs since boot.",
     "ibhostdev_batch_vifs_total": "VIFs in them.",
     "ibhostdev_batch_seconds_total": "Seconds that they took.",
@@ -41,13 +56,16 @@ _HELP = {
     "boot.",
     "ibhostdev_hook_failures_total": "Those that failed or took too long.",
 }
+# Named as that exporter does, whose counters do not end with _total.
+_TRAFFIC = {name: f"sriov_vf_{name}" for name in Traffic._fields}
 _NO_NODE = "-1"
 _NOTHING = VfState()
 
 
 class _Told(NamedTuple):
     """A PF, its VFs, and their states on each port that they have one on;
-    None where they could not be asked about. ``numa`` is each function's."""
+    None where they could not be asked about. ``numa`` is each function's,
+    ``traffic`` by index."""
 
     pf: Pf
     mechanism: str | None
@@ -55,6 +73,7 @@ class _Told(NamedTuple):
     own: Sequence[Guid | None]
     states: Sequence[Mapping[int, VfState]] | None
     numa: Mapping[PciAddress, str]
+    traffic: Mapping[int, Traffic] = {}
 
 
 class _Page:
@@ -74,7 +93,8 @@ class _Page:
         parts: list[str] = []
         for name, text in _HELP.items():
             if name in self._samples:
-                kind = "counter" if name.endswith("_total") else "gauge"
+                counts = name.endswith("_total") or name in _TRAFFIC.values()
+                kind = "counter" if counts else "gauge"
                 parts += f"# HELP {name} {text}\n", f"# TYPE {name} {kind}\n"
                 parts += self._samples[name]
         return "".join(parts)
@@ -86,39 +106,51 @@ def _escaped(text: str) -> str:
     return text
 
 
-def of_host(host: Host) -> tuple[str, list[IbHostdevError]]:
+def of_host(
+    host: Host, statistics: bool = False
+) -> tuple[str, list[IbHostdevError]]:
     """The host as it is now, and what of it could not be read; the kernel is
-    asked once for each PF."""
+    asked once for each PF, or with ``statistics`` twice."""
     page = _Page()
     errors: list[IbHostdevError] = []
-    for told, error in each(host.pfs, lambda pf: _look(host, pf)):
+    for told, wrong in each(host.pfs, lambda pf: _look(host, pf, statistics)):
         _pf(page, told)
         _vfs(page, told)
-        if error is not None:
-            errors.append(error)
+        _traffic(page, told)
+        errors += wrong
     for (name, labels), value in sorted(counters.read(host.run_dir).items()):
         page.add(name, value, **dict(labels))
     return str(page), errors
 
 
-def _look(host: Host, pf: Pf) -> tuple[_Told, IbHostdevError | None]:
+def _look(
+    host: Host, pf: Pf, statistics: bool
+) -> tuple[_Told, list[IbHostdevError]]:
     mechanism, _ = host.choose(pf)
     vfs = host.vfs(pf)
     own = host.own_identities(vfs)
     told = _Told(pf, mechanism, vfs, own, None, _numa(host, pf, vfs))
-    if mechanism is None:
-        return told, None
+    errors: list[IbHostdevError] = []
     if not pf.numvfs:
-        return told._replace(states=()), None
-    sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
-    try:
-        states = [
-            host.survey(pf.on_port(side.number), range(pf.numvfs))
-            for side in sides
-        ]
-    except IbHostdevError as error:
-        return told, error
-    return told._replace(states=states), None
+        return told._replace(states=() if mechanism else None), errors
+    if mechanism is not None:
+        sides = pf.ports if pf.family is Family.MLX4 else pf.ports[:1]
+        try:
+            states = [
+                host.survey(pf.on_port(side.number), range(pf.numvfs))
+                for side in sides
+            ]
+            told = told._replace(states=states)
+        except IbHostdevError as error:
+            errors.append(error)
+    if statistics:
+        try:
+            told = told._replace(traffic=host.traffic(pf))
+        except NoMechanism:
+            pass  # mlx4 has none, and without a network device none tells
+        except IbHostdevError as error:
+            errors.append(error)
+    return told, errors
 
 
 def _numa(host: Host, pf: Pf, vfs: Sequence[Vf]) -> dict[PciAddress, str]:
@@ -202,3 +234,19 @@ def _vfs(page: _Page, told: _Told) -> None:
     in_use = sum(vf.in_use for vf in told.vfs)
     page.add("ibhostdev_vfs_in_use", in_use, pf=name)
     page.add("ibhostdev_vfs_stale", stale, pf=name)
+
+
+def _traffic(page: _Page, told: _Told) -> None:
+    for vf in told.vfs:
+        traffic = told.traffic.get(vf.index)
+        if traffic is None:
+            continue
+        for field, metric in _TRAFFIC.items():
+            page.add(
+                metric,
+                getattr(traffic, field),
+                pf=_name(told.pf),
+                vf=vf.index,
+                pciAddr=vf.pci,
+                numa_node=told.numa[vf.pci],
+            )

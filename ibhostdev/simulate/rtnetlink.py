@@ -338,6 +338,11 @@ class Rtnetlink:
             ),
         ]
         if stats:
-            counters = [attribute(i, bytes(8)) for i in range(8)]
+            # Numbers by which VFs and counters can be told apart; 6 is
+            # IFLA_VF_STATS_PAD.
+            counters = [
+                attribute(i, struct.pack("=Q", 1000 * (n + 1) + i))
+                for i in (0, 1, 2, 3, 4, 5, 7, 8)
+            ]
             content.append(attribute(VF_STATS, b"".join(counters)))
         return attribute(VF_INFO, b"".join(content))

@@ -344,6 +344,23 @@ IBH_PUBLIC bool ibh_asks_all(struct ibh_host *host, const struct ibh_pf *pf,
 IBH_PUBLIC bool ibh_asks_files(struct ibh_host *host, const struct ibh_pf *pf,
 			       unsigned int port);
 
+/* What a VF has sent and received since its PF's driver made it. What an
+ * adapter does not count is 0. */
+struct ibh_traffic {
+	uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes;
+	uint64_t rx_broadcast, rx_multicast, rx_dropped, tx_dropped;
+};
+
+/*
+ * The traffic of a PF's VFs on a port, by netlink: the driver asks firmware
+ * about each of them, with the kernel's RTNL lock held. `traffic` and `told`
+ * have pf->numvfs entries; told is false for one of which there is none.
+ */
+IBH_PUBLIC int ibh_count_traffic(struct ibh_host *host,
+				 const struct ibh_pf *pf, unsigned int port,
+				 struct ibh_traffic *traffic, bool *told,
+				 struct ibh_error **error);
+
 /* ---- batches ----------------------------------------------------------- */
 
 /*

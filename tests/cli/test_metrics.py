@@ -83,6 +83,65 @@ def test_one_question_for_each_pf(host, run):
     assert (counts.getlink, counts.modify) == (2, 0)
 
 
+COUNTED = {
+    "rx_packets": 0,
+    "tx_packets": 1,
+    "rx_bytes": 2,
+    "tx_bytes": 3,
+    "rx_broadcast": 4,
+    "rx_multicast": 5,
+    "rx_dropped": 7,
+    "tx_dropped": 8,
+}
+
+
+def test_what_vfs_send_and_receive_if_it_is_asked_for(host, run):
+    assert "sriov_vf" not in run("metrics").out
+    host.reset_counts()
+    done = run("metrics", "--statistics")
+    assert (done.code, done.err) == (0, "")
+    counts = host.counts()
+    assert (counts.getlink, counts.modify) == (4, 0)
+    told = samples(done.out)
+    for pf in (0, 1):
+        for index in range(4):
+            labels = (
+                f'pf="ib{pf}",vf="{index}",pciAddr="{host.vf(pf, index)}",'
+                'numa_node="-1"'
+            )
+            assert {
+                name: told[f"sriov_vf_{name}{{{labels}}}"] for name in COUNTED
+            } == {
+                name: 1000 * (index + 1) + number
+                for name, number in COUNTED.items()
+            }
+    kinds = {
+        line.split()[3]
+        for line in done.out.splitlines()
+        if line.startswith("# TYPE sriov_vf")
+    }
+    assert kinds == {"counter"}
+
+
+def test_who_does_not_tell_statistics_tells_the_rest(bed, run):
+    bed.build(
+        Hca(vfs=2, netdev=False), Hca("mlx4", vfs=2), Hca(vfs=1), Hca(vfs=0)
+    )
+    done = run("metrics", "--statistics")
+    assert (done.code, done.err) == (0, "")
+    traffic = [key for key in samples(done.out) if key.startswith("sriov_vf")]
+    assert len(traffic) == len(COUNTED)
+    assert all(bed.vf(2, 0) in key for key in traffic)
+
+
+def test_statistics_of_a_vf_that_is_not_told_about(host, run):
+    host.fail_queries(host.vf(0, 1), 5)
+    told = samples(run("metrics", "--statistics").out)
+    shown = {key for key in told if key.startswith("sriov_vf_rx_bytes")}
+    assert len(shown) == 7
+    assert not any(host.vf(0, 1) in key for key in shown)
+
+
 def test_a_pf_that_nothing_serves_and_one_that_is_well(bed, run):
     bed.build(Hca(vfs=2, netdev=False), Hca("mlx4", vfs=2, ports=2))
     done = run("metrics")

@@ -114,7 +114,9 @@ static void ask(struct ibh_host *host)
 		return;
 	for (i = 0; i < count; i++) /* all of it is there */
 		sum += infos[i].vf + infos[i].have + infos[i].node +
-		       infos[i].port + infos[i].link_state;
+		       infos[i].port + infos[i].link_state +
+		       infos[i].traffic.rx_packets +
+		       infos[i].traffic.tx_dropped;
 	must(sum || !count || infos, "no VFs where there are some");
 	free(infos);
 }

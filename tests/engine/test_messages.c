@@ -82,11 +82,14 @@ TEST(a_question_byte_by_byte)
 	};
 	unsigned char buf[LINK_REQUEST];
 
-	EQUAL(build_getlink(buf, 9, 5, false), 40);
+	EQUAL(build_getlink(buf, 9, 5, false, false), 40);
 	CHECK(!memcmp(buf, &wanted, sizeof(wanted)));
 	wanted.flags = 0x301;
 	wanted.index = 0;
-	EQUAL(build_getlink(buf, 9, 5, true), 40);
+	EQUAL(build_getlink(buf, 9, 5, true, false), 40);
+	CHECK(!memcmp(buf, &wanted, sizeof(wanted)));
+	wanted.value = 1;
+	EQUAL(build_getlink(buf, 9, 5, true, true), 40);
 	CHECK(!memcmp(buf, &wanted, sizeof(wanted)));
 }
 
@@ -217,6 +220,57 @@ TEST(a_kernel_that_tells_no_guids)
 	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 1);
 	EQUAL(infos[0].vf, 0);
 	EQUAL(infos[0].have, IBH_HAVE_POLICY);
+	free(infos);
+}
+
+/* Attributes that are not known, and padding, may be among them. */
+TEST(what_a_vf_has_sent_and_received)
+{
+	uint64_t number = 100, whole;
+	struct vf_info *infos;
+	struct link link;
+	size_t list, vf, stats;
+	uint32_t mac[9] = { 3 };
+	uint16_t i;
+
+	bytes.len = 0;
+	link_head(&bytes, 5, 2);
+	list = nest(&bytes, IFLA_VFINFO_LIST | NLA_F_NESTED);
+	vf = nest(&bytes, IFLA_VF_INFO | NLA_F_NESTED);
+	attribute(&bytes, IFLA_VF_MAC, mac, sizeof(mac));
+	stats = nest(&bytes, VF_STATS | NLA_F_NESTED);
+	for (i = 0; i < 12; i++) {
+		whole = number + i;
+		attribute(&bytes, i, &whole, i == 6 ? 0 : sizeof(whole));
+	}
+	nest_end(&bytes, stats);
+	nest_end(&bytes, vf);
+	known_vf(&bytes, 4, 1, 1, 0);
+	nest_end(&bytes, list);
+	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), 2);
+	CHECK(infos[0].counted);
+	EQUAL(infos[0].traffic.rx_packets, 100);
+	EQUAL(infos[0].traffic.tx_packets, 101);
+	EQUAL(infos[0].traffic.rx_bytes, 102);
+	EQUAL(infos[0].traffic.tx_bytes, 103);
+	EQUAL(infos[0].traffic.rx_broadcast, 104);
+	EQUAL(infos[0].traffic.rx_multicast, 105);
+	EQUAL(infos[0].traffic.rx_dropped, 107);
+	EQUAL(infos[0].traffic.tx_dropped, 108);
+	CHECK(!infos[1].counted);
+	free(infos);
+	/* One that is too short. */
+	bytes.len = 0;
+	link_head(&bytes, 5, 1);
+	list = nest(&bytes, IFLA_VFINFO_LIST | NLA_F_NESTED);
+	vf = nest(&bytes, IFLA_VF_INFO | NLA_F_NESTED);
+	attribute(&bytes, IFLA_VF_MAC, mac, sizeof(mac));
+	stats = nest(&bytes, VF_STATS | NLA_F_NESTED);
+	attribute(&bytes, 2, &number, 7);
+	nest_end(&bytes, stats);
+	nest_end(&bytes, vf);
+	nest_end(&bytes, list);
+	EQUAL(take_apart(bytes.at, bytes.len, &link, &infos), -EBADMSG);
 	free(infos);
 }
 

@@ -322,7 +322,7 @@ static int ask_who_dies(void)
 
 	CHECK(socket >= 0);
 	EQUAL(io->send(context, socket, request,
-		       build_getlink(request, 1, 99, false)),
+		       build_getlink(request, 1, 99, false, false)),
 	      0);
 	return socket;
 }

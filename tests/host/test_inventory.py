@@ -7,8 +7,12 @@ import pytest
 
 from ibhostdev import Family, Guid, PciAddress, Vif
 from ibhostdev.cli import main
-from ibhostdev.errors import DeviceNotFound, InvalidInput
+from ibhostdev.errors import DeviceNotFound, InvalidInput, NoMechanism
+from ibhostdev.inventory import Traffic
 from tests.testbed import Hca
+
+# As the host counts of a VF; 6 is none (IFLA_VF_STATS_PAD).
+COUNTERS = (0, 1, 2, 3, 4, 5, 7, 8)
 
 
 @pytest.fixture
@@ -104,3 +108,42 @@ def test_what_is_no_address_is_not_looked_up(bed, text):
     bed.build(Hca("mlx5", vfs=1))
     with pytest.raises(InvalidInput):
         bed.connect().vf(text)
+
+
+@pytest.mark.parametrize("flavour", ["netlink", "dump", "ofed"], indirect=True)
+def test_what_vfs_send_and_receive(bed, flavour):
+    host = bed.connect()
+    (pf,) = host.pfs
+    bed.reset_counts()
+    assert host.traffic(pf) == {
+        index: Traffic(*(1000 * (index + 1) + i for i in COUNTERS))
+        for index in range(4)
+    }
+    counts = bed.counts()
+    assert counts.modify == 0
+    assert counts.getlink <= flavour.getlinks(1)
+
+
+def test_what_it_costs_to_know_what_vfs_send(bed):
+    """Another query of each VF, and only for who asks for it."""
+    bed.build(Hca("mlx5", vfs=4))
+    host = bed.connect()
+    (pf,) = host.pfs
+    asked = []
+    for question in (host.survey, host.traffic):
+        bed.reset_counts()
+        question(pf)
+        counts = bed.counts()
+        assert counts.getlink == 1
+        asked.append(counts.query)
+    assert asked == [4, 8]
+
+
+@pytest.mark.parametrize("flavour", ["files", "mlx4"], indirect=True)
+def test_where_nobody_tells_what_vfs_send(bed, flavour):
+    host = bed.connect()
+    (pf,) = host.pfs
+    with pytest.raises(NoMechanism, match="what its VFs send") as caught:
+        host.traffic(pf)
+    assert caught.value.device == bed.pfs[0]
+    assert caught.value.cure

@@ -136,6 +136,11 @@ static const struct words words[T_LAST] = {
 			   "leave it to be chosen: 'ibhostdev list' tells "
 			   "which" },
 
+	[T_NO_TRAFFIC] = { IBH_NO_MECHANISM,
+			   "does not tell what its VFs send and receive "
+			   "({1})",
+			   "it takes mlx5 and the PF's IPoIB network device" },
+
 	[T_GUEST_HAS] = { IBH_DEVICE_IN_USE,
 			  "a guest has the VF, with GUID {1}",
 			  "detach it from that guest and unplug it first" },

@@ -18,6 +18,7 @@
  *   mlx5_netlink.c, mlx5_sysfs.c, mlx4_sysfs.c, foreign.c
  *                 a mechanism each; mlx4_pkeys.c: P_Keys (both: mlx4.h)
  *   choose.c      which mechanism serves a PF
+ *   traffic.c     what VFs have sent and received
  *   check.c, resolve.c, hold.c, plan.c, plug.c, unplug.c, restore.c, adjust.c,
  *   apply.c, verify.c, undo.c, rebind.c
  *                 the steps of a batch
@@ -100,6 +101,7 @@ enum text {
 	T_OTHER_NETWORK, /* {1} PF, {2} network, {3} its devices */
 	T_NO_MECHANISM, /* {1} why not */
 	T_NOT_FORCED, /* {1} why not */
+	T_NO_TRAFFIC, /* {1} why not */
 	/* whose it is */
 	T_GUEST_HAS, /* {1} GUID */
 	T_GUEST_HAS_HOLDER, /* {1} GUID, {2} VF */
@@ -450,6 +452,9 @@ struct dump;
  */
 int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
 		struct vf_info **infos, size_t *count);
+/* The same with their traffic, which costs firmware a query for each. */
+int netlink_traffic(struct ibh_host *host, int ifindex,
+		    struct vf_info **infos, size_t *count);
 /*
  * A dump that serves several network devices, as many as are added: of
  * whoever asks, in whatever thread, the first has it taken. It holds until

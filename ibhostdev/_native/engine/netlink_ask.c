@@ -22,7 +22,7 @@ struct device {
 
 struct question {
 	struct ibh_host *host;
-	bool dump;
+	bool dump, traffic;
 	uint32_t seq;
 	size_t size; /* of the buffer */
 	size_t need; /* more than that; 0: it was enough */
@@ -179,7 +179,8 @@ static int ask_once(struct question *question)
 		return socket;
 	}
 	len = build_getlink(request, question->seq,
-			    question->devices[0].ifindex, question->dump);
+			    question->devices[0].ifindex, question->dump,
+			    question->traffic);
 	err = host->io->send(host->context, socket, request, len);
 	if (!err)
 		err = receive_answer(question, socket, buf);
@@ -189,12 +190,13 @@ static int ask_once(struct question *question)
 }
 
 /* Each device has an answer then: what is known of it, or `err`. */
-static void ask(struct ibh_host *host, bool dump, struct device *devices,
-		size_t count)
+static void ask(struct ibh_host *host, bool dump, bool traffic,
+		struct device *devices, size_t count)
 {
 	struct question question = {
 		.host = host,
 		.dump = dump,
+		.traffic = traffic,
 		.size = dump ? DUMP_SIZE : ANSWER_SIZE,
 		.devices = devices,
 		.count = count,
@@ -276,7 +278,7 @@ static void ask_dump(struct ibh_host *host, struct dump *dump,
 	pthread_mutex_lock(&dump->mutex);
 	found = find(dump->devices, dump->count, one->ifindex);
 	if (!dump->asked)
-		ask(host, true, dump->devices, dump->count);
+		ask(host, true, false, dump->devices, dump->count);
 	dump->asked = true;
 	one->found = found->found;
 	one->err = found->err;
@@ -297,8 +299,8 @@ static void ask_dump(struct ibh_host *host, struct dump *dump,
  * EMSGSIZE, and a warning in their log; a dump of all devices is the way
  * round.
  */
-int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
-		struct vf_info **infos, size_t *count)
+static int ask_one(struct ibh_host *host, int ifindex, struct dump *dump,
+		   bool traffic, struct vf_info **infos, size_t *count)
 {
 	struct device device = { .ifindex = ifindex };
 	bool dumped, shown = false;
@@ -308,13 +310,13 @@ int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
 	host_habit(host, ifindex, &habit);
 	dumped = habit.dumped;
 	if (!dumped)
-		ask(host, false, &device, 1);
+		ask(host, false, traffic, &device, 1);
 	if (!dumped && device.err == -EMSGSIZE)
 		dumped = true;
 	if (dumped && dump && find(dump->devices, dump->count, ifindex))
 		ask_dump(host, dump, &device);
 	else if (dumped)
-		ask(host, true, &device, 1);
+		ask(host, true, traffic, &device, 1);
 	if (device.err) {
 		free(device.infos);
 		return device.err;
@@ -329,6 +331,18 @@ int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
 	*infos = device.infos;
 	*count = device.count;
 	return 0;
+}
+
+int netlink_ask(struct ibh_host *host, int ifindex, struct dump *dump,
+		struct vf_info **infos, size_t *count)
+{
+	return ask_one(host, ifindex, dump, false, infos, count);
+}
+
+int netlink_traffic(struct ibh_host *host, int ifindex,
+		    struct vf_info **infos, size_t *count)
+{
+	return ask_one(host, ifindex, NULL, true, infos, count);
 }
 
 /* On a socket of its own: those of the host are under its mutex. */

@@ -118,11 +118,12 @@ ssize_t build_setlink(unsigned char *buf, size_t cap, uint32_t seq,
 	return (ssize_t)put_end(buf, p);
 }
 
-/* Without the statistics: each would cost another firmware query. */
+/* The statistics of each VF cost another firmware query. */
 size_t build_getlink(unsigned char buf[LINK_REQUEST], uint32_t seq,
-		     int ifindex, bool dump)
+		     int ifindex, bool dump, bool traffic)
 {
-	const uint32_t mask = RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS;
+	const uint32_t mask = RTEXT_FILTER_VF |
+			      (traffic ? 0 : RTEXT_FILTER_SKIP_STATS);
 	unsigned char *p;
 
 	p = put_header(buf, RTM_GETLINK,
@@ -269,6 +270,31 @@ ssize_t count_vfs(struct attr list)
 	return more < 0 ? more : count;
 }
 
+static int parse_traffic(struct attr nest, struct ibh_traffic *traffic)
+{
+	uint64_t *const places[] = {
+		&traffic->rx_packets, &traffic->tx_packets,
+		&traffic->rx_bytes, &traffic->tx_bytes,
+		&traffic->rx_broadcast, &traffic->rx_multicast,
+		NULL, /* IFLA_VF_STATS_PAD */
+		&traffic->rx_dropped, &traffic->tx_dropped,
+	};
+	const unsigned char *p = nest.data;
+	size_t left = nest.len;
+	struct attr attr;
+	int more;
+
+	while ((more = next_attr(&p, &left, &attr)) > 0) {
+		if (attr.type >= sizeof(places) / sizeof(places[0]) ||
+		    !places[attr.type])
+			continue;
+		if (attr.len < sizeof(uint64_t))
+			return -EBADMSG;
+		memcpy(places[attr.type], attr.data, sizeof(uint64_t));
+	}
+	return more;
+}
+
 /*
  * One IFLA_VF_INFO. Linux 5.5 left the vf field of the GUIDs unset, so the
  * number is taken from the other attributes where there is one.
@@ -312,6 +338,11 @@ static int parse_vf(struct attr nest, struct vf_info *vf)
 			if (take_u32(attr, &vf->vf))
 				return -EBADMSG;
 			sure = told = true;
+			break;
+		case VF_STATS:
+			if (parse_traffic(attr, &vf->traffic))
+				return -EBADMSG;
+			vf->counted = true;
 			break;
 		}
 	}

@@ -20,8 +20,10 @@
 #define NLM_F_DUMP_INTR 0x10
 #endif
 
-/* Enumerators there, so they cannot be tested for by #ifndef: since 4.7, … */
+/* Enumerators there, so they cannot be tested for by #ifndef: since 4.7, with
+ * what is in VF_STATS in the order of IFLA_VF_STATS_RX_PACKETS and so on, … */
 #define VF_LINK_STATE 5
+#define VF_STATS 8
 #define VF_NODE_GUID 10
 #define VF_PORT_GUID 11
 /* … since 5.5, with ALTIFNAMSIZ, … */
@@ -47,7 +49,9 @@ struct vf_info {
 	uint32_t vf;
 	uint32_t have;
 	uint32_t link_state; /* any number */
+	bool counted; /* `traffic` was told */
 	uint64_t node, port;
+	struct ibh_traffic traffic;
 };
 
 struct attr {
@@ -99,9 +103,10 @@ size_t put_end(unsigned char *buf, const unsigned char *end);
 /* RTM_SETLINK. Its length, or -EINVAL, or -ENOSPC. */
 ssize_t build_setlink(unsigned char *buf, size_t cap, uint32_t seq,
 		      int ifindex, const struct vf_set *sets, size_t count);
-/* RTM_GETLINK of one device, or of all, with the data of VFs. */
+/* RTM_GETLINK of one device, or of all, with the data of VFs, and maybe with
+ * their traffic. */
 size_t build_getlink(unsigned char buf[LINK_REQUEST], uint32_t seq,
-		     int ifindex, bool dump);
+		     int ifindex, bool dump, bool traffic);
 /* … of one by any of its names, which is shorter than ALT_NAME, without. */
 size_t build_getname(unsigned char buf[NAME_REQUEST], uint32_t seq,
 		     const char *name);

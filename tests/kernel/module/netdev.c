@@ -101,11 +101,21 @@ static int rig_get_vf_config(struct net_device *netdev, int vf,
 	return 0;
 }
 
+/* Numbers by which VFs and counters can be told apart. */
 static int rig_get_vf_stats(struct net_device *netdev, int vf,
 			    struct ifla_vf_stats *stats)
 {
 	struct rig_net *net = netdev_priv(netdev);
+	u64 number = 1000 * (vf + 1);
 
+	stats->rx_packets = number + IFLA_VF_STATS_RX_PACKETS;
+	stats->tx_packets = number + IFLA_VF_STATS_TX_PACKETS;
+	stats->rx_bytes = number + IFLA_VF_STATS_RX_BYTES;
+	stats->tx_bytes = number + IFLA_VF_STATS_TX_BYTES;
+	stats->broadcast = number + IFLA_VF_STATS_BROADCAST;
+	stats->multicast = number + IFLA_VF_STATS_MULTICAST;
+	stats->rx_dropped = number + IFLA_VF_STATS_RX_DROPPED;
+	stats->tx_dropped = number + IFLA_VF_STATS_TX_DROPPED;
 	return rig_query(net->pf, vf);
 }
 
