@@ -93,7 +93,7 @@ def moves_to_plain(moves: Iterable[Move]) -> Plain | None:
         }
         for move in moves
     ]
-    return {"results": found} if found else None
+    return {"ok": True, "results": found} if found else None
 
 
 def outcome_to_plain(outcome: BatchResult | IbHostdevError) -> Plain:

@@ -113,6 +113,7 @@ def test_a_guid_that_has_moved(host, run, told, tmp_path):
         "version": 1,
         "event": "moved",
         "host": os.uname().nodename,
+        "ok": True,
         "results": [
             {
                 "pci": host.vf(1, 3),

@@ -55,7 +55,6 @@ def test_json_has_all_that_is_known_of_each_vf(host, run):
         "node_guid": None,
         "port_guid": None,
         "mac": None,
-        "pkey": None,
         "policy": "down",
         "pkey": None,
         "in_use": False,

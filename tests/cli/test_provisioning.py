@@ -9,7 +9,7 @@ from ibhostdev.cli.partitions import known
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guest.xml import hostdev
 from ibhostdev.pkey import Partitions, PKey
-from tests.flavours import ONES, ZERO, guid
+from tests.flavours import ONES, ZERO, guid, mac
 from tests.testbed import Hca, Seen
 
 
@@ -93,8 +93,11 @@ def test_partitions_go_with_the_identities(bed, run, members):
     assert [one["pkey"] for one in done.json["members"]] == [None] * 4
     assert pkeys_of(run("list", "--json").json) == [None] * 4
     done = run("list", "--host-yaml", members)
-    assert [line.split()[-1] for line in done.out.splitlines() if guid(1)[:8]
-            in line] == ["0x8001", "0x0002", "0x0003:both", "-"]  # fmt: skip
+    rows = [line.split() for line in done.out.splitlines() if mac(0)[:8] in
+            line]  # fmt: skip
+    assert [row[-2] for row in rows] == [
+        "0x8001", "0x0002", "0x0003:both", "-",
+    ]  # fmt: skip
     assert "P_Key" not in run("list").out
 
 

@@ -159,8 +159,8 @@ def test_all_that_is_wrong_is_said_at_once(read):
         "line 3, column 41 guids: 'y' is neither a MAC address nor a GUID; "
         "write fa:16:3e:12:34:56 or fa:16:3e:00:00:12:34:56",
         "line 4, column 3: is no mapping; write a list of entries with pf, "
-        "vfs, driver, autoprobe, policy, guids, physical_network, or give "
-        "what 'ibhostdev list --json' writes",
+        "vfs, driver, autoprobe, policy, guids, physical_network, pkey, or "
+        "give what 'ibhostdev list --json' writes",
         "line 8, column 11 driver: 'z' is no driver that VFs can be given; "
         "choose from vfio-pci, mlx5_vfio_pci, mlx5_core, mlx4_core, none, or "
         "leave it out",
