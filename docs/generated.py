@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from ibhostdev import errors
+from ibhostdev import document, errors
 from ibhostdev.cli.command import cli
 from ibhostdev.cli.outcome import exit_code
 from ibhostdev.guest import errors as guest_errors
@@ -301,7 +301,7 @@ _KINDS = {
 
 def error_classes() -> list[type[errors.IbHostdevError]]:
     found = []
-    for module in (errors, guest_errors):
+    for module in (errors, document, guest_errors):
         for one in vars(module).values():
             if (
                 inspect.isclass(one)

@@ -34,7 +34,8 @@ TWO = (f"{PCI}={MAC}", f"{OTHER}={MAC2}")
 FILES = {
     "vifs.yaml": f"- {{pci: '{PCI}', mac: '{MAC}', pkey: 0x8001}}\n"
     f"- {{pci: '{OTHER}', mac: '{MAC2}', pkey: '1:limited'}}\n",
-    "bad.yaml": "- {pci: 0000:3b:00.2, mac: fa:16:3e:12:34}\n",
+    "bad.yaml": "- {pci: 0000:3b:00.2, mac: fa:16:3e:12:34}\n"
+    "- {pci: 0000:3b:00.3, colour: red}\n",
     "host.yaml": f"- pf: 0000:3b:00.0\n  vfs: 2\n  driver: vfio-pci\n"
     f"  guids: [{MAC}]\n",
     "partitions.conf": "Default=0x7fff, ipoib : ALL=limited, SELF=full ;\n",
