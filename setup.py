@@ -3,7 +3,8 @@
 everything else about the package is in pyproject.toml.
 
 IBHOSTDEV_SANITIZE=address,undefined builds all of them with gcc's sanitizers,
-for tests.
+for tests. IBHOSTDEV_LIBC=dynamic is for a compiler that has no libc to put into
+the program.
 """
 
 import os
@@ -21,6 +22,7 @@ INCLUDES = ["include", ENGINE]
 SOURCES = sorted(glob(f"{ENGINE}/*.c"))
 HEADERS = sorted([*glob("include/ibhostdev/*.h"), *glob(f"{ENGINE}/*.h")])
 SANITIZE = os.environ.get("IBHOSTDEV_SANITIZE", "")
+DYNAMIC = SANITIZE or os.environ.get("IBHOSTDEV_LIBC") == "dynamic"
 
 WARNINGS = ["-Wall", "-Wextra"]
 # The kernel's own macros (NLMSG_ALIGN) mix signed and unsigned.
@@ -33,7 +35,7 @@ COMPILE = [
     "-fstack-clash-protection",
     "-U_FORTIFY_SOURCE",
 ]
-LINK = ["-Wl,-z,relro,-z,now", "-Wl,--exclude-libs,ALL", "-pthread"]
+LINK = ["-Wl,-z,relro,-z,now", "-pthread"]
 # Of what it is built for, which need not be this machine.
 if sysconfig.get_platform().endswith(("x86_64", "i686")):
     COMPILE.append("-fcf-protection")
@@ -151,7 +153,7 @@ class BuildExt(build_ext):
         """With libc inside where there is a library of it to be linked so:
         for a program that is started for each VF, to look for shared
         libraries is a third of what the start takes."""
-        for kind in ["-pie"] if SANITIZE else ["-static-pie", "-pie"]:
+        for kind in ["-pie"] if DYNAMIC else ["-static-pie", "-pie"]:
             try:
                 self.compiler.link_executable(
                     objects, path, extra_postargs=[*ext.extra_link_args, kind]

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from ibhostdev.ebrctl import PROGRAM
+from release import debian
 
-_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+_PROJECT = tomllib.loads(
+    (Path(__file__).parents[2] / "pyproject.toml").read_text()
+)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +37,22 @@ def _said(*command):
 
 
 def test_all_tell_the_same_version():
-    version = tomllib.loads(_PROJECT.read_text())["project"]["version"]
+    version = _PROJECT["project"]["version"]
     assert metadata.version("ibhostdev") == version
     command = _said(sys.executable, "-m", "ibhostdev", "--version")
     assert command == f"ibhostdev {version}\n"
     standin = _said(PROGRAM, "--version")
     assert standin == f"ibhostdev's stand-in for ebrctl {version}\n"
+
+
+def test_what_a_wheel_brings_has_a_place_in_the_debian_package():
+    data = _PROJECT["tool"]["setuptools"]["data-files"]
+    brought = {
+        f"{folder}/{Path(name).name}"
+        for folder, names in data.items()
+        for name in names
+    }
+    places = {debian.place(name) for name in brought}
+    assert len(places) == len(brought) > 0
+    with pytest.raises(debian.Unknown, match=r"etc/new\.conf"):
+        debian.place("etc/new.conf")
