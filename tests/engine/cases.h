@@ -132,7 +132,7 @@ static inline bool act_unplugs(enum act act)
 
 static inline bool act_plugs(enum act act)
 {
-	return act <= PLUG_DRY;
+	return act <= PLUG_ANEW;
 }
 
 static inline bool act_is_dry(enum act act)
