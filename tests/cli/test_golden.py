@@ -73,6 +73,7 @@ CASES = {
     "unplug": Case(f"unplug {' '.join(TWO)}", "batch", (PLUG,)),
     "unplug-nobody": Case(f"unplug {MAC}", "batch"),
     "attach": Case(f"attach web1 {' '.join(TWO)}", "guests"),
+    "attach-bad-file": Case("attach web1 --file bad.yaml", "guests"),
     "detach": Case(f"detach web1 {PCI} {OTHER}", "guests"),
     "apply": Case("apply --file host.yaml", "apply"),
     "apply-dry-run": Case("apply --file host.yaml --dry-run", "apply"),
