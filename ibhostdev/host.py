@@ -26,6 +26,7 @@ from ibhostdev.errors import (
     AccessDenied,
     CommandFailed,
     DeviceNotFound,
+    IbHostdevError,
     InvalidInput,
 )
 from ibhostdev.guid import Guid
@@ -134,6 +135,11 @@ class Host:
             pci = base_name(error.device or "")
             log.logger(__name__).warning("PF %s is left out: %s", pci, error)
         return pfs
+
+    def left_out(self) -> list[IbHostdevError]:
+        """Why adapters that may be PFs are not among ``pfs``: they are ill,
+        or being taken down."""
+        return self._engine.pfs(False, False)[1]
 
     def doubts(self) -> list[str]:
         """What is not as the mapping of physical networks says: devices that

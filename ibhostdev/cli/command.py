@@ -117,6 +117,8 @@ def list_(
 
     host = settings.connect()
     shown = views(host, names, pkeys=True)
+    for left_out in host.left_out():
+        terminal.warn(f"not shown: {left_out}")
     uses, vifs = _of_domains(shown, uri, local=settings.host is None)
     partitions = known(settings, host, host_yaml, vifs)
     if as_json:

@@ -41,7 +41,7 @@ def adapters(patient: Patient) -> Iterator[Finding]:
             else "a PF with an InfiniBand port",
             some(names),
         )
-    others = list(_other_adapters(patient))
+    others = [*_ill(patient), *_other_adapters(patient)]
     yield from others
     if not patient.views and not problems(others):
         yield Finding(
@@ -51,6 +51,20 @@ def adapters(patient: Patient) -> Iterator[Finding]:
             "share among guests",
             cure="check the card with 'lspci -d 15b3:', and that firmware has "
             f"SR-IOV on: {firmware('ADDRESS', SRIOV)}",
+        )
+
+
+def _ill(patient: Patient) -> Iterator[Finding]:
+    for error in patient.host.left_out():
+        what = IbHostdevError(
+            error.message, None, error.attribute, error.errno
+        )
+        yield Finding(
+            "adapters",
+            Severity.PROBLEM,
+            f"cannot be looked at: {what}",
+            error.device,
+            error.cure,
         )
 
 

@@ -324,3 +324,23 @@ def test_a_name_that_is_empty(run):
     done = run("list", "")
     assert done.code == 2
     assert done.err.startswith("ibhostdev: '': is the name of no InfiniBand")
+
+
+def test_a_pf_that_cannot_be_looked_at_is_told(host, run):
+    folder = host.sys / "bus/pci/devices" / host.pfs[0] / "infiniband"
+    folder.rename(folder.with_name("other"))
+    folder.touch()
+    done = run("list")
+    assert (done.code, host.pfs[0] in done.out) == (0, False)
+    assert "warning: not shown: " in done.err
+    assert host.pfs[0] in done.err
+    assert "ENOTDIR" in done.err
+    done = run("doctor", "--json")
+    assert done.code == 1
+    (one,) = [
+        one
+        for one in done.json["findings"]
+        if one["message"].startswith("cannot be looked at")
+    ]
+    assert (one["check"], one["severity"]) == ("adapters", "problem")
+    assert host.pfs[0] in one["device"]
