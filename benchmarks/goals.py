@@ -44,6 +44,7 @@ def all_of(results: Results) -> list[Goal]:
         *_instructions(results),
         *_standin(results),
         *_delays(results),
+        *_neutron(results),
         *_memory(results),
         *_start(results),
     ]
@@ -256,6 +257,68 @@ def _delays(results: Results) -> Iterator[Goal]:
                 "is not slowed by emulation and software is)",
                 _told(ratios), None,
             )  # fmt: skip
+
+
+def _neutron(results: Results) -> Iterator[Goal]:
+    """``ibhostdev-neutron-agent``, from the end of a plug to its report."""
+    cases = _cases(results, series="Neutron")
+    real: dict[int, float] = {}
+    for case in _with(cases, plan.SEEN):
+        told = results.of(
+            "sample", case=case.name, contender="agent", operation=plan.SEEN
+        )
+        if told and case.scaled:
+            seconds = summary([one["seconds"] for one in told]).median
+            real[case.asked] = seconds / told[0]["factor"]
+    yield _judge(
+        "ports reported to Neutron as up, with delays, on a real host's "
+        "clock < 100 ms",
+        ", ".join(f"{duration(s)} ({n} VFs)" for n, s in real.items()),
+        max(real.values()) < 0.1 if real else None,
+    )
+    bare = [case for case in cases if not case.delays]
+    ahead = _ratios(results, bare, plan.SEEN, "agent-mlnx", "agent")
+    yield _judge(
+        "16 of them reported ≥ 100 times sooner than by networking-mlnx's "
+        "agent with eswitchd",
+        _told(ahead),
+        ahead[16] >= 100 if 16 in ahead else None,
+    )
+    asked = {
+        case.asked: getlinks
+        for case in _with(cases, plan.SEEN)
+        if (getlinks := _getlinks(results, case, plan.SEEN, "agent"))
+    }
+    yield _judge(
+        "GETLINKs for VFs of a PF that was changed ≤ 1",
+        _told(asked),
+        max(asked.values()) <= 1 if asked else None,
+    )
+    for name, polls, net in (
+        ("agent", plan.MINUTE / 10, "looking every 10 s"),
+        ("agent-marks", 0, "not looking unasked"),
+    ):
+        found = [
+            seen
+            for case in _with(cases, plan.REST)
+            if (seen := _getlinks(results, case, plan.REST, name)) is not None
+        ]
+        yield _judge(
+            f"GETLINKs for VFs of a PF in an idle minute, {net}, ≤ {polls:g}",
+            ", ".join(map(three, found)),
+            max(found) <= polls if found else None,
+        )
+
+
+def _getlinks(
+    results: Results, case: Case, operation: str, name: str
+) -> float | None:
+    told = results.of(
+        "sample", case=case.name, contender=name, operation=operation
+    )
+    if not told:
+        return None
+    return summary([one["counts"]["getlink"] for one in told]).median
 
 
 def _memory(results: Results) -> Iterator[Goal]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from benchmarks.contenders import NAMES, NOVA
+from benchmarks.contenders import AGENTS, NAMES, NOVA
 
 # Seconds, as real cards take: facts from the field in README.md.
 COMMAND, PROBE = 0.0002, 0.3
@@ -22,9 +22,13 @@ PLUG, REPEAT, UNPLUG, LIST = "plug", "repeat", "unplug", "list"
 REFRESH = "unplug, bound anew"
 RTNL = "RTNL"
 COUNTS = "system calls"
+# Of agents: until Neutron is told that the last of the ports is up, or down,
+# of what another's hand has done.
+SEEN, GONE = "reported up", "reported down"
+REST, MINUTE = "an idle minute", 60.0
 LISTED = "ibhostdev list, 2 x 16 VFs: more than python -c pass"
 USUAL = (PLUG, REPEAT, UNPLUG, LIST)
-EVERYBODY = tuple(name for name in NAMES if name not in NOVA)
+EVERYBODY = tuple(name for name in NAMES if name not in NOVA + AGENTS)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,23 @@ def full() -> dict[str, list[Case]]:
         )
         for n in (8, 16)
     ]  # fmt: skip
+    neutron = [
+        replace(
+            one, asked=n, contenders=("agent", "agent-mlnx"), rounds=10,
+            seconds=20.0, operations=(SEEN, GONE), series="Neutron",
+        )
+        for n in (1, 8, 16)
+    ]  # fmt: skip
+    neutron += [
+        replace(case, delays=True, scaled=True, contenders=("agent",))
+        for case in neutron
+    ]
+    neutron.append(
+        replace(
+            one, asked=0, contenders=AGENTS, rounds=1, operations=(REST,),
+            series="Neutron",
+        )
+    )  # fmt: skip
     asked = [
         replace(
             one, asked=n, contenders=FAST, operations=(PLUG, UNPLUG),
@@ -182,13 +203,14 @@ def full() -> dict[str, list[Case]]:
             *present, *files, *mlx4,
         ],
         "wide": [*wide, *pfs],
+        "single": neutron,
     }  # fmt: skip
 
 
 def short() -> dict[str, list[Case]]:
     """So little that it only shows that everything works."""
     one = Case("mlx5", 1, 8, 8, rounds=2, seconds=1.0)
-    few = tuple(name for name in NAMES if "ebrctl" not in name)
+    few = tuple(name for name in (*EVERYBODY, *NOVA) if "ebrctl" not in name)
     ours = ("floor", "safe", "bulk")
     return {
         "small": [
@@ -215,6 +237,10 @@ def short() -> dict[str, list[Case]]:
             Case("mlx5-files", 1, 8, 8, contenders=ours,
                  rounds=2),
             Case("mlx4", 1, 8, 8, contenders=ours, rounds=2),
+            replace(
+                one, asked=2, rounds=1, contenders=("agent",),
+                operations=(SEEN, GONE), series="Neutron",
+            ),
         ]
     }  # fmt: skip
 

@@ -52,6 +52,7 @@ def write(results: Results, out: Path) -> None:
     for name in plots.draw(results, cases, out):
         parts.append(f"![{name}]({name}.svg)\n")
     parts += _tables(results, cases)
+    parts += _neutron(results, cases)
     parts += _refresh(results, cases)
     parts += _rtnl(results, cases)
     parts += _counts(results, cases)
@@ -126,6 +127,59 @@ def _tables(results: Results, cases: Sequence[Case]) -> Iterator[str]:
         if case.series == "Nova":
             yield f"### {_what(case)}\n"
             yield _side_by_side(results, case, case.operations)
+
+
+def _neutron(results: Results, cases: Sequence[Case]) -> Iterator[str]:
+    yield "## Until Neutron knows\n"
+    yield (
+        "From the end of a plug or unplug, by another's hand, until the agent "
+        "of the host has told Neutron of the last of the ports; firmware "
+        "commands and GETLINKs with data of VFs are the agent's alone. "
+        "Neutron's server is played, in the agent's process, and answers at "
+        "once. No VF has a network device, as is so in guests' hands, and "
+        "eswitchd asks for each of these. networking-mlnx's agent looks every "
+        "2 s here as everywhere, which weighs less in emulation.\n"
+    )
+    for case in cases:
+        if case.series != "Neutron":
+            continue
+        rows = []
+        for name in case.contenders:
+            cells = [
+                cell
+                for operation in case.operations
+                for cell in _reported(results, case, name, operation)
+            ]
+            if cells:
+                rows.append([title(name), *cells])
+        head = [
+            cell
+            for operation in case.operations
+            for cell in (operation, "commands", "GETLINKs")
+        ]
+        if plan.REST in case.operations:
+            head.remove(plan.REST)
+            yield f"### In {plan.REST}, {_FAMILIES[case.family]}\n"
+        else:
+            yield f"### {_what(case)}\n"
+        yield table(["", *head], rows)
+
+
+def _reported(
+    results: Results, case: Case, name: str, operation: str
+) -> Iterator[str]:
+    found = results.summary(case.name, name, operation)
+    if found is None:
+        return
+    if operation != plan.REST:
+        spread = (found.high - found.low) / 2 / found.median
+        yield f"{duration(found.median)} ±{spread:.0%}"
+    told = results.of(
+        "sample", case=case.name, contender=name, operation=operation
+    )
+    for kinds in (("modify", "query"), ("getlink",)):
+        numbers = [sum(one["counts"][kind] for kind in kinds) for one in told]
+        yield f"{summary(numbers).median:,.0f}"
 
 
 def _what(case: Case) -> str:

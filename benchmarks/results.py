@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from benchmarks.plan import Case
+
 
 class Summary(NamedTuple):
     """Of samples: ``low`` and ``high`` are the quartiles, the least and the
@@ -77,6 +79,21 @@ class Results:
             f'{{"machine": {json.dumps(self.machine, indent=1)},\n'
             f'"cases": {json.dumps(self.cases)},\n"samples": [\n{rows}\n]}}\n'
         )
+
+    def put(self, name: str, part: Self) -> None:
+        """A part that was measured by itself, in the place of what there
+        was of it. Where there is nothing yet it is all."""
+        names = {Case.of(one).name for one in part.cases}
+        self.cases = [
+            one for one in self.cases if Case.of(one).name not in names
+        ] + part.cases
+        self.samples = [
+            one for one in self.samples if one.get("case") not in names
+        ] + part.samples
+        if self.machine:
+            self.machine[f"by itself: {name}"] = part.machine
+        else:
+            self.machine = part.machine
 
     def of(self, kind: str, **which: Any) -> list[dict[str, Any]]:
         return [

@@ -34,6 +34,7 @@ from benchmarks.contenders import (
     Place,
     Target,
 )
+from benchmarks.contenders.agents import Agent
 from benchmarks.contenders.floor import Write
 from benchmarks.contenders.iproute2 import ONES, rebind
 from benchmarks.plan import Case
@@ -246,6 +247,9 @@ def _turn(bench: Bench, case: Case, name: str, number: int) -> None:
     if plan.COUNTS in wanted:
         _system_calls(bench, case, name)
         return
+    if isinstance(contender, Agent):
+        _seen(bench, case, name, targets)
+        return
     sample(plan.PLUG, lambda: contender.plug(targets))
     check(True)
     if plan.REPEAT in wanted:
@@ -263,6 +267,37 @@ def _turn(bench: Bench, case: Case, name: str, number: int) -> None:
     else:
         return
     check(False)
+
+
+# -- agents ---------------------------------------------------------------
+
+
+def _seen(
+    bench: Bench, case: Case, name: str, targets: Sequence[Target]
+) -> None:
+    agent = bench.open[name]
+    assert isinstance(agent, Agent)
+
+    def sample(operation: str, seconds: float) -> None:
+        counts = asdict(bench.bed.counts())
+        bench.delays(0.0)
+        tell(
+            "sample", case=case.name, contender=name, operation=operation,
+            seconds=seconds, measured=len(targets), counts=counts,
+            factor=bench.factor,
+        )  # fmt: skip
+
+    if plan.REST in case.operations:
+        agent.rest(bench.bed.reset_counts, plan.MINUTE)
+        sample(plan.REST, plan.MINUTE)
+        return
+    for operation, plugged in ((plan.SEEN, True), (plan.GONE, False)):
+        agent.change(targets, plugged)
+        if wrong := bench.wrong(targets, plugged):
+            raise AssertionError(wrong)
+        bench.delays(bench.times(case))
+        bench.bed.reset_counts()
+        sample(operation, agent.see(targets, plugged))
 
 
 # -- others meanwhile ------------------------------------------------------

@@ -140,9 +140,13 @@ _WHERE = {
     "nova": "nova:Ours",
     "nova-standin": "nova:Standin",
     "nova-ebrctl": "nova:Vendor",
+    "agent": "agents:Ours",
+    "agent-marks": "agents:Marks",
+    "agent-mlnx": "agents:Vendor",
 }
 NAMES = tuple(_WHERE)
 NOVA = tuple(name for name in NAMES if name.startswith("nova"))
+AGENTS = tuple(name for name in NAMES if name.startswith("agent"))
 
 
 def make(name: str) -> Contender:

@@ -77,6 +77,84 @@ def test_a_ratio_is_of_one_run():
     assert made.ratio(CASES[0].name, plan.PLUG, "bulk", "ip") is None
 
 
+def test_a_part_takes_the_place_of_what_there_was_of_it():
+    whole, part = results(floor=1, bulk=2), results(floor=3)
+    whole.machine = {"kernel": "6.1"}
+    whole.samples.append({"kind": "memory"})
+    part.cases = part.cases[:1]
+    name = Case.of(part.cases[0]).name
+    part.samples = [one for one in part.samples if one["case"] == name]
+    part.machine = {"kernel": "6.12"}
+    whole.put("large", part)
+    assert len(whole.cases) == len(CASES)
+    assert whole.summary(name, "floor", plan.PLUG).median == 0.003
+    assert whole.summary(name, "bulk", plan.PLUG) is None
+    other = CASES[1].name
+    assert whole.summary(other, "bulk", plan.PLUG).median == 0.002
+    assert whole.of("memory")
+    assert whole.machine["kernel"] == "6.1"
+    assert whole.machine["by itself: large"] == {"kernel": "6.12"}
+
+
+AGENT_CASES = [
+    Case(
+        "mlx5", 1, 127, asked, delays=scaled, scaled=scaled,
+        operations=(plan.SEEN, plan.GONE), series="Neutron",
+    )
+    for asked in (1, 16)
+    for scaled in (False, True)
+]  # fmt: skip
+AGENT_CASES.append(
+    Case("mlx5", 1, 127, 0, operations=(plan.REST,), series="Neutron")
+)
+
+
+def agents(seconds, getlinks=1, resting=6):
+    """Ours and networking-mlnx's, which takes 20 s for each port."""
+    made = Results(cases=[case.plain() for case in AGENT_CASES])
+    for case in AGENT_CASES:
+        for name, took, asked in (
+            ("agent", seconds, getlinks),
+            ("agent-marks", seconds, 0),
+            ("agent-mlnx", 20 * case.asked, 127),
+        ):
+            for operation in case.operations:
+                idle = operation == plan.REST
+                made.samples.append(
+                    {
+                        "kind": "sample", "case": case.name,
+                        "contender": name, "operation": operation,
+                        "seconds": took, "measured": case.asked,
+                        "counts": {
+                            "modify": 0, "query": 0, "getlink": resting
+                            if idle and name == "agent" else asked,
+                        },
+                        "factor": 10.0,
+                    }
+                )  # fmt: skip
+    return made
+
+
+def agent_goals(*args, **kwargs):
+    made = agents(*args, **kwargs)
+    return [
+        goal.met
+        for goal in goals.all_of(made)
+        if "Neutron" in goal.goal
+        or "networking-mlnx" in goal.goal
+        or "GETLINK" in goal.goal
+    ]
+
+
+def test_agents_are_judged_on_the_clock_of_a_real_host():
+    assert agent_goals(0.9) == [True, True, True, True, True]
+    assert agent_goals(1.1) == [False, True, True, True, True]
+    # 16 ports in 320 s
+    assert agent_goals(3.3) == [False, False, True, True, True]
+    assert agent_goals(0.9, getlinks=2) == [True, True, False, True, True]
+    assert agent_goals(0.9, resting=8) == [True, True, True, False, True]
+
+
 def judged(**milliseconds):
     return {
         goal.goal: goal.met for goal in goals.all_of(results(**milliseconds))
