@@ -3,7 +3,7 @@
 everything else about the package is in pyproject.toml.
 
 IBHOSTDEV_SANITIZE=address,undefined builds all of them with gcc's sanitizers,
-for tests. IBHOSTDEV_LIBC=dynamic is for a compiler that has no libc to put into
+for tests. IBHOSTDEV_LIBC=dynamic is for a compiler without a libc to put into
 the program.
 """
 
