@@ -147,6 +147,7 @@ def test_each_type_of_error():
         one.__name__
         for one in subclasses(IbHostdevError)
         if one.__module__.startswith("ibhostdev.")
+        and not one.__name__.startswith("_")
     }
     assert own - titles <= {"BatchFailed", "GuestsFailed"}
 
@@ -197,6 +198,8 @@ def test_hooks():
     page = read("reference/hooks.md")
     schema = generated.schema("hook")
     assert schema["properties"]["version"]["const"] == hooks.VERSION
+    variables = read("reference/environment.md")
     for event in schema["properties"]["event"]["enum"]:
         assert f"`{event}`" in page
+        assert f"`{event}`" in variables
     assert f"**How long.** {hooks.SECONDS:g} s" in page
