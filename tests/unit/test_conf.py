@@ -63,6 +63,7 @@ def test_what_is_no_mapping_is_refused(tmp_path, value):
         ("'a:ib0,b:ib1'", {"a": ("ib0",), "b": ("ib1",)}),
         ("' a:ib0, b:ib1 ' # it's", {"a": ("ib0",), "b": ("ib1",)}),
         ("a:ib0\n b : ib1 # all, c:ib2\n", {"a": ("ib0",), "b": ("ib1",)}),
+        ("a:ib0 # or 'b'\nb:ib1", {"a": ("ib0",), "b": ("ib1",)}),
         ("a:pci_0000_3b_00_0", {"a": ("pci_0000_3b_00_0",)}),
         ("Ω:mlx5_0 Ω:3B:00.0", {"Ω": ("mlx5_0", "3B:00.0")}),
     ],
