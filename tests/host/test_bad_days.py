@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ibhostdev import BatchFailed, OnError, Vif
+from ibhostdev import BatchFailed, Link, OnError, Vif
 from ibhostdev.errors import (
     CommandFailed,
     DeviceInUse,
@@ -428,6 +428,22 @@ def test_who_was_made_idle_gets_its_guid_back_where_nobody_has_it(bed):
         host.plug(vifs(bed, 5))
     assert isinstance(caught.value.result.results[0].error, CommandFailed)
     assert bed.seen(0) == before
+
+
+def test_who_was_made_idle_gets_its_guid_back_from_who_only_went_down(bed):
+    """Put back it was not, but it has another GUID, as is seen."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug([Vif.parse(bed.vf(0, 0), mac(7))])
+    host.plug([Vif.parse(bed.vf(0, 1), mac(5))])
+    bed.fail(bed.vf(0, 0), errno.EIO, first=2)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug(vifs(bed, 5), link=Link.LOWERED)
+    bed.heal()
+    assert isinstance(caught.value.result.results[0].error, RollbackFailed)
+    assert bed.seen(0) == [
+        Seen(guid(7), guid(7), "down"), Seen(guid(5), guid(5), "follow"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
