@@ -292,7 +292,7 @@ def _c(text: str) -> str:
 
 # -- errors ---------------------------------------------------------------
 
-ENGINE = ROOT / "ibhostdev/_native/engine/error.c"
+ENGINE = ROOT / "ibhostdev/_native/engine/words.c"
 _KINDS = {
     "WRONG_NETWORK": "WrongPhysicalNetwork",
     "OTHER": "IbHostdevError",
@@ -317,7 +317,7 @@ def engine_words() -> list[tuple[str, str, str | None]]:
     empty where the errno decides."""
     source = ENGINE.read_text(encoding="utf-8")
     names = dict(re.findall(r'^#define (\w+) "(.*)"$', source, re.MULTILINE))
-    for name in ("DEVICES", "DRIVERS"):  # of internal.h
+    for name in ("DEVICES", "DRIVERS"):  # of host.h
         names[name] = f"bus/pci/{name.lower()}"
     table = source[source.index("words[T_LAST] = {") :]
     table = table[: table.index("\n};")]

@@ -22,7 +22,7 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeFSDefault(const char *text)
     str PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
 
-cdef extern from "internal.h":
+cdef extern from "host.h":
     enum:
         VALUE_SIZE
 

@@ -3,7 +3,7 @@
 #ifndef IBHOSTDEV_TESTS_LOCKERS_H
 #define IBHOSTDEV_TESTS_LOCKERS_H
 
-#include "internal.h"
+#include "host.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -11,7 +11,7 @@
 
 #include <ucontext.h>
 
-#include "../../ibhostdev/_native/engine/internal.h"
+#include "../../ibhostdev/_native/engine/batch.h"
 #include "machine.h"
 
 #define CALLERS 2u

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Work in threads. */
-#include "internal.h"
+#include "host.h"
 
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A system that a process serves; the process is a child of this test. */
-#include "internal.h"
+#include "error.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The system as it is, over ordinary files and this machine's kernel. */
-#include "internal.h"
+#include "error.h"
 #include "rtnetlink.h"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Text that is fit to be shown. */
-#include "internal.h"
+#include "error.h"
 
 #include "check.h"
 

@@ -5,7 +5,7 @@
  * that it is done, and it takes nothing from anybody: identities are looked
  * at, and never written.
  */
-#include "internal.h"
+#include "batch.h"
 
 /* Whether the VF is whose it is taken for. */
 static struct ibh_error *is_its(const struct change *change,

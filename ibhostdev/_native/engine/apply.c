@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The fourth step: write what is planned, grouped by PF, PFs in parallel. */
-#include "internal.h"
+#include "batch.h"
 
 /* ---- groups ------------------------------------------------------------ */
 

@@ -3,7 +3,7 @@
  * The first step: reject a batch on its first bad input, before any device is
  * touched. No driver checks any of this.
  */
-#include "internal.h"
+#include "batch.h"
 
 /* ---- a table ----------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Which mechanism serves a PF on a port, and what that tells of its VFs. */
-#include "internal.h"
+#include "mechanism.h"
 
 const struct mechanism *const mechanisms[IBH_MECHANISMS] = {
 	[IBH_MLX5_NETLINK] = &mlx5_netlink,

@@ -4,6 +4,7 @@
  * sriov_drivers_autoprobe says (drivers/pci/pci-driver.c), and many at once,
  * for a probe is 0.3 to 0.5 s of waiting for firmware.
  */
+#include "batch.h"
 #include "path.h"
 
 #define AT_ONCE 32

@@ -9,7 +9,7 @@
  * VF is read by a native mechanism where one can show it; where none can,
  * results are not verified.
  */
-#include "internal.h"
+#include "batch.h"
 
 static const char *const policies[] = { [IBH_FOLLOW] = "follow",
 					[IBH_UP] = "up",

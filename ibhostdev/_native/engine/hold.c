@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The locks of a batch's PFs, and those that could not be had. */
-#include "internal.h"
+#include "batch.h"
 
 #define SEARCH_MS 5000 /* for the lock of a PF that is only searched */
 

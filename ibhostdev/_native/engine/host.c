@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A host: opened, closed, and what is known of it between batches. */
-#include "internal.h"
+#include "devices.h"
 
 #include <unistd.h>
 

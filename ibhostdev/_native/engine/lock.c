@@ -14,7 +14,7 @@
  * while nothing happens. Both kinds of locks are an open file's
  * (open(2)), so threads of one process queue like anybody else.
  */
-#include "internal.h"
+#include "host.h"
 
 #include <fcntl.h>
 #include <limits.h>

@@ -5,6 +5,7 @@
  * probed: minutes, for many VFs and firmware that is slow. So PFs at once,
  * and progress by the virtfn links that appear meanwhile.
  */
+#include "batch.h"
 #include "path.h"
 
 #define LOOK_MS 100

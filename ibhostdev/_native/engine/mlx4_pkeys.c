@@ -8,6 +8,7 @@
  * driver's memory (drivers/infiniband/hw/mlx4/sysfs.c, show_phys_port_pkey(),
  * show_port_pkey() and store_port_pkey(), which tells the VF, too).
  */
+#include "batch.h"
 #include "mlx4.h"
 
 #define MAX_PKEYS 128 /* include/linux/mlx4/device.h, MLX4_MAX_PORT_PKEYS */

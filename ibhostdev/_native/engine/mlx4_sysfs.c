@@ -8,6 +8,7 @@
  * sysfs.c and alias_GUID.c). VFs have no policies, and the node GUIDs that
  * the driver makes up for them (mad.c, mlx4_ib_init_sriov).
  */
+#include "batch.h"
 #include "mlx4.h"
 
 #define FIRST_PAUSE_MS 2

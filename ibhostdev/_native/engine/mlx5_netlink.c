@@ -9,7 +9,7 @@
  * were set by netlink since the PF's driver was bound, and 0 for "not known";
  * the link state is asked of firmware, for every VF of the PF.
  */
-#include "internal.h"
+#include "batch.h"
 #include "rtnetlink.h"
 
 /* The kernel holds its RTNL lock for a whole message, each attribute taking

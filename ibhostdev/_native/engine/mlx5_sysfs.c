@@ -8,6 +8,7 @@
  * value. A GUID that is set this way reads as 0 by netlink, so that the
  * Neutron agent does not see it: second choice.
  */
+#include "batch.h"
 #include "path.h"
 
 /*

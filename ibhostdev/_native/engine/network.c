@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Physical networks, Neutron's names for fabrics, and the PFs behind them. */
-#include "internal.h"
+#include "devices.h"
 
 /* ---- as text ----------------------------------------------------------- */
 

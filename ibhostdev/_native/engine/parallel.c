@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Work that waits for the kernel, in threads. */
-#include "internal.h"
+#include "host.h"
 
 #include <signal.h>
 

@@ -7,7 +7,7 @@
 #ifndef IBHOSTDEV_PATH_H
 #define IBHOSTDEV_PATH_H
 
-#include "internal.h"
+#include "host.h"
 
 struct path {
 	size_t len;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A PF: its ports, its network devices, its VFs' number and place. */
+#include "devices.h"
 #include "path.h"
 
 #define MAX_VFS 0xffff /* NumVFs has 16 bits (PCI Express, SR-IOV) */

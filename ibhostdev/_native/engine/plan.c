@@ -3,7 +3,7 @@
  * The third step: what has to be written, decided before anything is. This
  * file has what all plans need.
  */
-#include "internal.h"
+#include "batch.h"
 
 #include <stdarg.h>
 #include <stdio.h>

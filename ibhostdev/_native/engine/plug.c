@@ -3,7 +3,7 @@
  * The plan of a plug: what each VF needs to have its VIF's identity, and
  * which VFs lose it for that.
  */
-#include "internal.h"
+#include "batch.h"
 
 static struct ibh_error *no_memory(void)
 {

@@ -8,7 +8,7 @@
  * until it is bound again, which takes 0.3 to 0.5 s of waiting for firmware:
  * so only those that need it, and many at once.
  */
-#include "internal.h"
+#include "batch.h"
 
 #define AT_ONCE 32
 

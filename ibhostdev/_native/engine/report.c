@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What became of a batch, for who asked for it. */
-#include "internal.h"
+#include "batch.h"
 
 static bool is_own(const struct ibh_error *error)
 {

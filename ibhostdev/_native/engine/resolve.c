@@ -3,7 +3,7 @@
  * The second step: which VFs the VIFs mean, what serves their PFs, and, with
  * the PFs to ourselves, in what state all VFs are that may matter.
  */
-#include "internal.h"
+#include "batch.h"
 
 static struct ibh_error *no_memory(void)
 {

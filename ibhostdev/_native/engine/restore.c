@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The plan of giving VFs back what they were before they were plugged. */
-#include "internal.h"
+#include "batch.h"
 
 /*
  * As undo, what the kernel could not show then goes back to idle. Where it

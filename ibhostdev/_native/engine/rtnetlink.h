@@ -10,7 +10,7 @@
 #ifndef IBHOSTDEV_ENGINE_RTNETLINK_H
 #define IBHOSTDEV_ENGINE_RTNETLINK_H
 
-#include "internal.h"
+#include "devices.h"
 
 #include <linux/if_link.h>
 #include <linux/netlink.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A batch, from its VIFs to its results. */
-#include "internal.h"
+#include "batch.h"
 
 bool stopped(struct run *run)
 {

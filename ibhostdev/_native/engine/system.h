@@ -4,7 +4,7 @@
 #ifndef IBHOSTDEV_ENGINE_SYSTEM_H
 #define IBHOSTDEV_ENGINE_SYSTEM_H
 
-#include "internal.h"
+#include "host.h"
 
 struct system {
 	int root; /* of sysfs */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Text: made to fit, and fit to be shown. */
-#include "internal.h"
+#include "error.h"
 
 #include <stdarg.h>
 #include <stdio.h>

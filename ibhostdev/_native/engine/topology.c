@@ -4,6 +4,7 @@
  * longer holds, which costs a few small reads for each PF to find out; nothing
  * here asks firmware.
  */
+#include "devices.h"
 #include "path.h"
 
 static struct ibh_error *no_memory(void)

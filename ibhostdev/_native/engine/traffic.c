@@ -5,7 +5,7 @@
  * of hw/mlx5/ib_virt.c): packets, octets and multicast, and what is dropped
  * only where a driver tells it.
  */
-#include "internal.h"
+#include "mechanism.h"
 #include "rtnetlink.h"
 
 static struct ibh_error *count(const struct side *side,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What is done where a batch failed, or was told to stop: everything that was
  * tried is put back to what was found. */
-#include "internal.h"
+#include "batch.h"
 
 /* What the kernel could not show (netlink's GUID 0 is "not known") goes back
  * to idle. */

@@ -3,7 +3,7 @@
  * The plan of an unplug. It is keyed by GUID: what holds it becomes idle,
  * wherever it is, and what does not hold it is somebody else's.
  */
-#include "internal.h"
+#include "batch.h"
 
 static struct ibh_error *no_memory(void)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The fifth step: nothing is done that does not read back as it was
  * written. */
-#include "internal.h"
+#include "batch.h"
 
 static const char *const policies[] = { "follow", "up", "down" };
 

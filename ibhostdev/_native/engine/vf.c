@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Which VFs there are, where, and who drives them. Nothing here asks
  * firmware. */
+#include "devices.h"
 #include "path.h"
 
 /* By the SR-IOV capability's offset and stride (drivers/pci/iov.c): VFs may
