@@ -46,7 +46,7 @@ from ibhostdev.pkey import PKey
 from ibhostdev.vendor import Command, Ebrctl, Run
 
 if TYPE_CHECKING:
-    from ibhostdev._native.host import Made
+    from ibhostdev._native.host import _Made
 
 __all__ = ["Endpoint", "Host", "say"]
 
@@ -515,7 +515,7 @@ class Host:
             )
 
     def _report(
-        self, vifs: Sequence[Vif], made: "Made", dry_run: bool
+        self, vifs: Sequence[Vif], made: "_Made", dry_run: bool
     ) -> BatchResult:
         """The result, or BatchFailed with it inside, or what has ended the
         batch. The locks are free."""

@@ -9,7 +9,7 @@ from ibhostdev.inventory import Pf, Policy, Traffic, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.vendor import Ebrctl
 
-Made = tuple[Results, Results, tuple[str, ...], BaseException | None]
+_Made = tuple[Results, Results, tuple[str, ...], BaseException | None]
 
 class Engine:
     def __init__(
@@ -62,7 +62,7 @@ class Engine:
         dry_run: bool,
         progress: Progress | None,
         until: float | None,
-    ) -> Made: ...
+    ) -> _Made: ...
     def unplug(
         self,
         vifs: Sequence[Vif],
@@ -71,12 +71,12 @@ class Engine:
         mechanism: str | None,
         dry_run: bool,
         progress: Progress | None,
-    ) -> Made: ...
+    ) -> _Made: ...
     def restore(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
-    ) -> Made: ...
+    ) -> _Made: ...
     def adjust(
         self, vifs: Sequence[Vif], states: Sequence[VfState]
-    ) -> Made: ...
+    ) -> _Made: ...
 
 def read_mappings(text: str) -> list[tuple[str, str]]: ...
