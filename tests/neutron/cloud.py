@@ -16,6 +16,14 @@ import json
 import threading
 import time
 
+# First of all: up to Neutron 27 its tests change Python by eventlet unless
+# that is done already, and the agent is not made for that; it never is when
+# it is run.
+with contextlib.suppress(ImportError):
+    from neutron.common import eventlet_utils
+
+    eventlet_utils.IS_MONKEY_PATCHED = True
+
 import fixtures
 from neutron.conf.agent import common as agent_config
 from neutron.conf import service as service_config
