@@ -33,15 +33,18 @@ PROGRAMS = {
 #: What the programs of tests/unit/test_engine.py need of the engine, each its
 #: own subject first.
 PARTS = {
-    "lock": ["lock", "error", "text"],
+    "lock": ["lock", "error", "words", "text"],
     "malformed": ["rtnetlink"],
     "messages": ["rtnetlink"],
     "netlink_ask": ["netlink_ask", "rtnetlink"],
     "netlink_set": ["netlink_set", "rtnetlink"],
     "parallel": ["parallel"],
-    "simulated": ["simulated", "system", "rtnetlink", "lock", "error", "text"],
+    "simulated": [
+        *("simulated", "system", "rtnetlink", "lock"),
+        *("error", "words", "text"),
+    ],
     "system": [
-        *("system", "lock", "error", "text"),
+        *("system", "lock", "error", "words", "text"),
         *("netlink_ask", "netlink_set", "rtnetlink"),
     ],
     "text": ["text"],
