@@ -22,9 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "large: builds PFs of 127 VFs, in the rig's large shape"
-    )
+    for line in (
+        "large: builds PFs of 127 VFs, in the rig's large shape",
+        "boot: on a host that systemd has booted, in the rig's shape boot",
+    ):
+        config.addinivalue_line("markers", line)
     # A shell starts what is to run behind it with Ctrl-C ignored, and nohup
     # with SIGHUP, which the programs under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
