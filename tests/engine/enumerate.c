@@ -308,13 +308,14 @@ static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } share_of(
 	bool lonely = scene->stray == NO_STRAY;
 
 	for (i = 0; i < count; i++) {
-		/* A GUID that comes back to who had it. */
-		bool back = scene->act == BACK && scene->states[i] == NEXT;
+		/* A GUID that goes to another, or comes back from there. */
+		bool next = (scene->act == BACK || scene->act == PLUG_ALL) &&
+			    scene->states[i] == NEXT;
 		bool anew = scene->act == PLUG_ANEW &&
 			    scene->states[i] == GUEST_UNKNOWN;
 
-		rare += !is_few(scene, scene->states[i]) && !back && !anew;
-		common |= back && count == 2;
+		rare += !is_few(scene, scene->states[i]) && !next && !anew;
+		common |= next && count == 2;
 	}
 	if (full) {
 		if (count == 1 || (count == 2 && !rare && lonely))

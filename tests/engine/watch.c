@@ -71,12 +71,12 @@ static bool may_adjust(const struct trial *trial,
 }
 
 /* Whether somebody has to expect that what is written is what is there then:
- * nothing was lied to the call. What is undone has been on the way before. */
-static bool is_sure(const struct scripted *system, enum act act)
+ * nothing was lied to the call. */
+static bool is_sure(const struct scripted *system)
 {
 	if (!system->fault_count)
 		return true;
-	return act == BACK && system->fault_count == 1 &&
+	return system->fault_count == 1 &&
 	       (system->faults[0].kind == COMMAND ||
 		system->faults[0].kind == COMMANDS ||
 		system->faults[0].kind == CRASH ||
@@ -104,7 +104,7 @@ static void judge_twins(struct scripted *system, const struct trial *trial,
 
 	if (!((command->kind == SET_VPORT && command->what != POLICY) ||
 	      (command->kind == SET_ALIAS && command->port == FIRST)) ||
-	    idle(command->value) || !is_sure(system, scene->act))
+	    idle(command->value) || !is_sure(system))
 		return;
 	for (pf = 0; pf < PFS; pf++)
 		for (vf = 0; vf < now->pfs[pf].numvfs; vf++)

@@ -5,11 +5,12 @@ import errno
 
 import pytest
 
-from ibhostdev import BatchFailed, Vif
+from ibhostdev import BatchFailed, Guid, Vif
 from ibhostdev.errors import (
     CommandFailed,
     GuidConflict,
     InvalidInput,
+    RollbackFailed,
     RolledBack,
     WrongPhysicalNetwork,
 )
@@ -95,6 +96,47 @@ def test_who_had_half_of_a_guid_gets_all_back(bed, flavour):
         bed.connect().plug([Vif.parse(bed.vf(0, 2), mac(1))])
     bed.heal()
     assert bed.seen(0) == before
+
+
+# How many commands VF 1 takes before it is to be put back: in a message that
+# fails for another VF's sake they are given twice.
+@pytest.mark.parametrize(
+    ("flavour", "taken"), [("netlink", 9), ("files", 6)], indirect=["flavour"]
+)
+def test_two_change_places_and_one_cannot_be_put_back(bed, flavour, taken):
+    """The other does not get its GUID back, which would be on both."""
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2))
+    bed.fail(bed.vf(0, 1), errno.EIO, taken + 1)
+    bed.fail(bed.vf(0, 2), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug([*vifs(bed, 2, 1), Vif.parse(bed.vf(0, 2), mac(3))])
+    bed.heal()
+    assert bed.seen(0)[1].port == guid(1)
+    assert bed.seen(0)[0] == flavour.idle
+    first, second, _ = caught.value.result.results
+    assert isinstance(first.error, RollbackFailed)
+    assert f"{bed.vf(0, 1)} may still have its GUID" in first.error.message
+    assert (first.changed, first.after.port_guid) == (True, Guid.parse(ONES))
+    assert isinstance(second.error, RollbackFailed)
+
+
+@pytest.mark.parametrize(
+    "flavour", ["netlink", "ofed", "files"], indirect=True
+)
+def test_two_change_places_and_are_put_back(bed, flavour):
+    host = bed.connect()
+    host.plug(vifs(bed, 1, 2))
+    before = bed.seen(0)
+    bed.fail(bed.vf(0, 2), errno.EIO)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug([*vifs(bed, 2, 1), Vif.parse(bed.vf(0, 2), mac(3))])
+    bed.heal()
+    assert bed.seen(0) == before
+    for one in caught.value.result.results[:2]:
+        assert isinstance(one.error, RolledBack)
+        assert not one.changed
+        assert one.after == one.before
 
 
 def test_all_holders_but_the_one_that_is_to_have_it(bed, flavour):

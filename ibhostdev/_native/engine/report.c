@@ -29,9 +29,14 @@ static struct ibh_error *warn_of_moves(struct run *run,
 	size_t i;
 
 	for (i = 0; i < change->move_count && !error; i++) {
-		other = change->moves[i]->error;
+		const struct change *moved = change->moves[i];
+
+		other = moved->error;
 		if (!other || other == told ||
 		    other->kind != IBH_ROLLBACK_FAILED)
+			continue;
+		/* One that is a VIF's is told of there. */
+		if (changes_find(&run->then, moved->side, moved->vf.index))
 			continue;
 		ibh_error_text(other, text, sizeof(text));
 		error = warn(run, "%s", text);

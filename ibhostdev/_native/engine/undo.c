@@ -3,11 +3,32 @@
  * tried is put back to what was found. */
 #include "batch.h"
 
+/* The change that made a VF idle before its own turn; NULL if none did. */
+static struct change *made_idle(const struct run *run,
+				const struct change *change)
+{
+	struct change *moved = changes_find(&run->first, change->side,
+					    change->vf.index);
+
+	return moved != change && moved && moved->tried ? moved : NULL;
+}
+
+/* One that was made idle before is so again, until those are put back that
+ * were: in whatever order they are written, no two have a GUID. */
+static const struct ibh_state *goal_of(const struct run *run,
+				       const struct change *change)
+{
+	const struct change *moved = made_idle(run, change);
+
+	return moved ? &moved->wanted : &change->before;
+}
+
 /* What the kernel could not show (netlink's GUID 0 is "not known") goes back
  * to idle. */
-static struct ibh_state undo_of(const struct change *change)
+static struct ibh_state undo_of(const struct run *run,
+				const struct change *change)
 {
-	const struct ibh_state *before = &change->before;
+	const struct ibh_state *before = goal_of(run, change);
 	struct ibh_state undo = *before;
 
 	undo.pending = false;
@@ -34,6 +55,7 @@ static void judge(const struct run *run, struct change *change)
 {
 	const struct ibh_error *trouble =
 		change->refusal ? change->refusal : change->doubt;
+	const struct ibh_state *goal = goal_of(run, change);
 	struct ibh_error *error;
 	char text[1024];
 
@@ -49,9 +71,9 @@ static void judge(const struct run *run, struct change *change)
 	}
 	/* One that refuses everything may not have changed at all. */
 	if (!trouble ||
-	    (change->has_after && same_state(&change->before, &change->after) &&
-	     (!(change->before.have & IBH_HAVE_PKEYS) ||
-	      same_pkeys(&change->before, &change->seen))))
+	    (change->has_after && same_state(goal, &change->after) &&
+	     (!(goal->have & IBH_HAVE_PKEYS) ||
+	      same_pkeys(goal, &change->seen))))
 		return;
 	if (change->error)
 		ibh_error_text(change->error, text, sizeof(text));
@@ -73,7 +95,7 @@ static void undo_group(struct run *run, struct side *side,
 	size_t here = still_there(side, changes, count), i;
 
 	for (i = 0; i < here; i++) {
-		changes[i]->put = undo_of(changes[i]);
+		changes[i]->put = undo_of(run, changes[i]);
 		changes[i]->owner = state_owner(&changes[i]->wanted);
 		if (!changes[i]->owner)
 			changes[i]->owner = state_owner(&changes[i]->before);
@@ -134,6 +156,25 @@ static void leave_idle(const struct run *run, const struct change *change)
 	}
 }
 
+/* What became of a VF that was put back in two steps. */
+static void sum_up(const struct run *run, struct change *change)
+{
+	const struct change *moved = changes_find(&run->first, change->side,
+						  change->vf.index);
+
+	if (!moved)
+		return;
+	if (change->tried) {
+		change->after = moved->after;
+		change->has_after = moved->has_after;
+	}
+	if (!moved->error || moved->error->kind != IBH_ROLLBACK_FAILED ||
+	    (change->error && change->error->kind == IBH_ROLLBACK_FAILED))
+		return;
+	ibh_error_free(change->error);
+	change->error = error_copy(moved->error);
+}
+
 static bool is_tried(const struct change *change)
 {
 	return change->tried;
@@ -178,6 +219,8 @@ void undo(struct run *run)
 	for (i = 0; i < run->then.count; i++)
 		leave_idle(run, run->then.changes[i]);
 	undo_list(run, &run->first);
+	for (i = 0; i < run->then.count; i++)
+		sum_up(run, run->then.changes[i]);
 	mark(run, &run->then);
 	mark(run, &run->first);
 }
