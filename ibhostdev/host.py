@@ -522,7 +522,9 @@ class Host:
         results, moved, warnings, ended = made
         result = BatchResult(results, warnings, results.errors, moved)
         if not dry_run:
-            for warning in () if log.quiet else warnings:
+            # Nobody gets the result of a batch that was ended.
+            told = log.quiet and ended is None
+            for warning in () if told else warnings:
                 log.logger(__name__).warning("%s", warning)
             say(result, moved)
             if self.journal is not None:

@@ -7,6 +7,7 @@ call for each port.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 import functools
 import os
@@ -99,6 +100,7 @@ def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
         others = _do(_run, asked, left, True)
     except Exception:
         if results is not None:
+            _warn(results)
             _take_back(native, asked, left, results)
         raise
     if results is None:
@@ -106,8 +108,22 @@ def _plug(native: Native, asked: request.Request) -> batch.BatchResult:
     by_daemon, by_ebrctl = iter(results.results), iter(others.results)
     return batch.BatchResult(
         tuple(next(by_ebrctl if one else by_daemon) for one in left),
-        (*results.warnings, *others.warnings),
+        _warnings(results, others),
+        moved=(*results.moved, *others.moved),
     )
+
+
+def _warnings(
+    results: batch.BatchResult, others: batch.BatchResult
+) -> Iterable[str]:
+    """Each once: both have looked at the same host."""
+    return dict.fromkeys((*results.warnings, *others.warnings))
+
+
+def _warn(result: batch.BatchResult) -> None:
+    """Of a batch whose result nobody else gets."""
+    for warning in result.warnings:
+        LOG.warning("%s", warning)
 
 
 def _take_back(
@@ -150,8 +166,10 @@ def _take_back(
         if not one.vifs:
             continue
         try:
-            native(one)
+            _warn(native(one))
         except errors.IbHostdevError as error:
+            if isinstance(error, batch.BatchFailed):
+                _warn(error.result)
             LOG.error("Ports could not be put back: %s", error)
 
 
@@ -167,13 +185,14 @@ def _unplug(native: Native, asked: request.Request) -> batch.BatchResult:
         for vf in result.results
     ]
     if any(left) and _serves_any():
-        results = iter(_outcome(_part(asked, left, True)).results)
+        others = _outcome(_part(asked, left, True))
+        results = iter(others.results)
         result = batch.BatchResult(
             [
                 _either(vf, next(results)) if one else vf
                 for vf, one in zip(result.results, left, strict=True)
             ],
-            result.warnings,
+            _warnings(result, others),
         )
     if not result.ok:
         raise batch.BatchFailed.of(result)

@@ -192,6 +192,25 @@ def test_warnings_are_logged(bed, caplog, monkeypatch):
     assert caplog.messages == []
 
 
+def test_warnings_of_who_was_ended_are_logged(bed, caplog, monkeypatch):
+    """Nobody gets a result that they would be in."""
+    monkeypatch.setattr(log, "quiet", True)
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    host.plug(vifs(bed, 1))
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    with (
+        caplog.at_level(logging.WARNING, "ibhostdev"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        host.plug([Vif.parse(bed.vf(0, 1), mac(1))], progress=end)
+    (warning,) = caplog.messages
+    assert bed.vf(0, 0) in warning
+
+
 @pytest.mark.parametrize("operation", ["plug", "unplug"])
 def test_progress_counts_to_its_end(bed, operation):
     """What is right already is in no stage."""

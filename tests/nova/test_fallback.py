@@ -202,6 +202,21 @@ class FallbackTest(EbrctlTestCase):
             1, self.stdlog.logger.output.count("has the lowest bit")
         )
 
+    def test_a_warning_of_an_unplug_is_told_once(self):
+        self.plug(self.vif(0))
+        unplug = fallback._run
+
+        def run(asked):
+            done = unplug(asked)
+            return batch.BatchResult(done.results, ["a slip of the pen"])
+
+        self.patch(fallback, "_run", run)
+        self.driver.unplug(self.instance, self.vif(0))
+        self.assertEqual({}, self.eswitchd.held)
+        self.assertEqual(
+            1, self.stdlog.logger.output.count("a slip of the pen")
+        )
+
     def test_who_is_served_is_seen_without_asking_ports(self):
         """Firmware is asked for their states."""
         asked = mock.PropertyMock(side_effect=AssertionError)
@@ -322,6 +337,28 @@ class TwoWaysTest(EbrctlTestCase):
         self.assertIn(self.vif(1)["id"], told)
         self.assertNotIn(self.other["id"], told)
         self.assertEqual({}, self.eswitchd.held)
+
+    def test_a_warning_of_who_was_taken_back_is_told_once(self):
+        self.hardware.seed(self.vfs[2], self.vif(0)["address"])
+        self.eswitchd.refused.add(self.hardware.others[0])
+        self.plug_failing(self.vif(0), self.other)
+        self.expect()
+        self.assertEqual(
+            1,
+            self.stdlog.logger.output.count(f"was still on {self.vfs[2]}"),
+        )
+
+    def test_what_was_moved_is_told(self):
+        """To hooks."""
+        self.hardware.seed(self.vfs[2], self.vif(0)["address"])
+        ports = [ib_vif._port(vif) for vif in (self.other, self.vif(0))]
+        result = fallback.run(
+            self.hardware.run, request.Request("plug", tuple(ports))
+        )
+        (move,) = batch.moves(ports, result)
+        self.assertEqual(
+            (self.vfs[2], self.vfs[0]), (move.source, move.target)
+        )
 
     def test_one_way_and_no_other(self):
         self.option("mechanism", "mlx5_netlink")
