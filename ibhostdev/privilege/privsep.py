@@ -15,7 +15,7 @@ from oslo_config import cfg
 from oslo_privsep import capabilities, priv_context
 
 from ibhostdev import conf, log
-from ibhostdev.batch import BatchResult
+from ibhostdev.batch import BatchFailed, BatchResult
 from ibhostdev.errors import (
     AccessDenied,
     CommandFailed,
@@ -109,6 +109,7 @@ class _Call(threading.Thread):
     def __init__(self, plain: dict[str, Any]) -> None:
         super().__init__(name="ibhostdev", daemon=True)
         self._plain = plain
+        self._over = False
         self.answer: Any = None
         self.error: Exception | None = None
 
@@ -117,6 +118,43 @@ class _Call(threading.Thread):
             self.answer = self._ask()
         except Exception as error:
             self.error = error
+        with _leaving:
+            self._over = True
+        if self in _late:
+            self._tell()
+            _late.discard(self)
+
+    def leave(self) -> bool:
+        """Wait for it no longer. False if it has ended by now."""
+        with _leaving:
+            if not self._over:
+                _late.add(self)
+            return not self._over
+
+    def result(self) -> BatchResult:
+        """Of one that has ended."""
+        if self.error is not None:
+            raise self.error
+        return request.read_answer(self.answer)
+
+    def _tell(self) -> None:
+        """What became of it is in the log at least."""
+        try:
+            result = self.result()
+        except Exception as error:
+            LOG.warning("The answer of %s came too late: %s", _DAEMON, error)
+            if not isinstance(error, BatchFailed):
+                return
+            result = error.result
+        else:
+            LOG.info(
+                "The answer of %s came too late: %s of %d VIFs done",
+                _DAEMON,
+                self._plain["action"],
+                len(self._plain["vifs"]),
+            )
+        for warning in result.warnings:
+            LOG.warning("%s", warning)
 
     def _ask(self) -> Any:
         try:
@@ -138,7 +176,8 @@ class _Call(threading.Thread):
 
 
 # Those that nobody waits for any more.
-_late: list[_Call] = []
+_late: set[_Call] = set()
+_leaving = threading.Lock()
 
 
 def call(asked: Request) -> BatchResult:
@@ -154,24 +193,20 @@ def call(asked: Request) -> BatchResult:
     :raises CommandFailed: if it died
     :raises IbHostdevError: whatever Host.plug() and Host.unplug() raise
     """
-    _late[:] = [one for one in _late if one.is_alive()]
     seconds = CONF.ibhostdev.privileged_call_timeout
     if hangs := bool(_late):
         seconds /= _AT_ONCE
     this = _Call(asked.within(seconds).to_plain())
     this.start()
     this.join(seconds)
-    if this.is_alive():
-        _late.append(this)
+    if this.leave():
         raise _timed_out(seconds, hangs)
-    if this.error is not None:
-        raise this.error
-    return request.read_answer(this.answer)
+    return this.result()
 
 
 def join() -> None:
     """Wait until the daemon has answered those that nobody waits for."""
-    for one in _late:
+    for one in tuple(_late):
         one.join()
 
 

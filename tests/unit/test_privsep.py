@@ -340,6 +340,27 @@ def test_one_that_hangs_costs_the_time_limit_once(daemon):
     assert privsep.call(Request("plug", daemon.vifs(2))).ok
 
 
+def test_what_became_of_a_late_call_is_in_the_log(daemon):
+    privsep.call(Request("plug", daemon.vifs(0, 1, 2)))
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        cfg.CONF.set_override("privileged_call_timeout", 1, group="ibhostdev")
+        for asked in (
+            Request("unplug", daemon.vifs(0, 1)),
+            Request("unplug", daemon.vifs(2), on_error=OnError.CONTINUE),
+            Request("plug", daemon.vifs(3)),
+        ):
+            with pytest.raises(errors.TimedOut):
+                privsep.call(asked)
+        daemon.host.fail(daemon.vfs[2], errno.EIO)
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    privsep.join()
+    daemon.logged("came too late: unplug of 2 VIFs done")
+    daemon.logged(f"came too late: {daemon.vfs[2]} .*Input/output error")
+    daemon.logged("came too late: .*nothing was written")
+
+
 def test_one_that_does_not_come_is_told(daemon, tmp_path):
     """Its command never comes back: nobody waits for it without limit."""
     pipe = tmp_path / "pipe"
