@@ -207,6 +207,7 @@ class Rootwrap:
         self._daemon = daemon
         self._seconds = seconds
         self._client: Any = None
+        self._lock = threading.Lock()
 
     def call(self, asked: Request) -> BatchResult:
         """Have it done.
@@ -281,15 +282,18 @@ class Rootwrap:
             from oslo_rootwrap import client
         except ImportError as error:
             raise _not_installed(str(error), self._program) from error
-        if self._client is None:
-            self._client = client.Client(self._command)
+        # A late call may be under way, whose failure is not this one's.
+        with self._lock:
+            if self._client is None:
+                self._client = client.Client(self._command)
+            mine = self._client
         try:
-            code, output, errors = self._client.execute(
-                [PRIVILEGED], stdin=text
-            )
+            code, output, errors = mine.execute([PRIVILEGED], stdin=text)
         except Exception as error:
-            process = getattr(self._client, "_process", None)
-            self._client = None
+            process = getattr(mine, "_process", None)
+            with self._lock:
+                if self._client is mine:
+                    self._client = None
             if process is None and isinstance(error, OSError):
                 raise  # there is no sudo
             refused = None if process is None else _end(process, str(error))

@@ -615,6 +615,28 @@ def test_the_daemon_that_cannot_be_started(
     gc.collect()
 
 
+def test_the_daemon_whose_start_another_call_was_refused_too(monkeypatch):
+    """One that nobody waits for may have failed meanwhile."""
+    refused = "echo a password is required >&2; exit 1"
+    rootwrap = Rootwrap(daemon=True, sudo=["sudo"])
+
+    class Client:
+        def __init__(self, command):
+            self._process = subprocess.Popen(
+                ["sh", "-c", refused],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+
+        def execute(self, command, stdin):
+            rootwrap._client = None
+            raise OSError("no socket")
+
+    monkeypatch.setattr("oslo_rootwrap.client.Client", Client)
+    with pytest.raises(AccessDenied, match="a password is required"):
+        rootwrap.call(REQUEST)
+
+
 def test_no_sudo_to_start_the_daemon():
     with pytest.raises(AccessDenied, match="install sudo"):
         Rootwrap(daemon=True, sudo=["/nowhere/sudo"]).call(REQUEST)
