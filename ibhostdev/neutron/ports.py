@@ -326,7 +326,7 @@ class Ports:
             self._tell(("batch", str(error)), "Links are not set: %s", error)
             return {device for device, _ in wishes}
         for warning in result.warnings:
-            LOG.warning("%s", warning)
+            self._tell(("warning", warning), "%s", warning)
         undone = set()
         for (device, state), one in zip(wishes, result.results, strict=True):
             if one.error is None:

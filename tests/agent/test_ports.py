@@ -3,7 +3,7 @@
 
 import pytest
 
-from ibhostdev import PKey, Vif
+from ibhostdev import BatchFailed, BatchResult, PKey, Vif
 from tests.agent.conftest import Node
 from tests.flavours import mac
 from tests.testbed import Hca
@@ -233,6 +233,26 @@ def test_a_link_that_cannot_be_raised_is_not_up(node, bed, caplog):
     assert node.work()
     assert node.server.up() == {"port-1", "port-2"}
     assert node.links()[:2] == ["follow", "follow"]
+
+
+def test_a_warning_is_told_once_for_as_long_as_it_is(node, bed, caplog):
+    """What cannot be done is tried again and again."""
+    run = node.run
+
+    def warned(asked):
+        try:
+            return run(asked)
+        except BatchFailed as error:
+            failed = BatchResult(error.result.results, ["a slip of the pen"])
+            raise BatchFailed.of(failed) from None
+
+    node.ports._run = warned
+    node.plug(1, policy="down")
+    bed.fail(bed.vf(0, 0), 5)
+    for _ in range(3):
+        assert not node.work()
+    bed.heal()
+    assert caplog.text.count("a slip of the pen") == 1
 
 
 def test_vfs_that_cannot_be_told_keep_their_ports_up(node, bed):
