@@ -775,11 +775,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(stop.code or 1)
 
 
+# What newer releases of click raise for a group without a command; older ones
+# show the help themselves.
+_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
 def _misused(
     error: click.ClickException, arguments: Sequence[str]
 ) -> InvalidInput:
     """In the form of all errors."""
-    told = error.format_message().removesuffix(".")
+    # Some have a line for each choice.
+    told = " ".join(error.format_message().split()).removesuffix(".")
     context = getattr(error, "ctx", None)
     if context is not None:
         command = context.command_path
@@ -801,8 +807,8 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
         )
     except (click.ClickException, IbHostdevError, OSError) as error:
         if isinstance(error, click.ClickException):
-            if not arguments:
-                error.show()  # the help
+            if isinstance(error, _HELP):
+                error.show()
                 return Exit.BAD_INPUT
             error = _misused(error, arguments)
         if not isinstance(error, IbHostdevError):

@@ -519,6 +519,20 @@ def test_what_is_misused_is_told_as_all_errors_are(
     assert f"'ibhostdev{command} --help'" in error["cure"]
 
 
+def test_a_list_of_choices_is_told_in_words(capsys):
+    assert main(["completion"]) == 2
+    assert "Choose from: bash, zsh, fish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["fabric"]])
+def test_a_group_without_a_command_shows_its_help(capsys, words):
+    assert main([*words, "--help"]) == 0
+    wanted = capsys.readouterr().out
+    main(words)
+    done = capsys.readouterr()
+    assert done.out + done.err == wanted
+
+
 @pytest.mark.parametrize(
     ("words", "command"),
     [
