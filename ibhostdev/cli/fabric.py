@@ -308,7 +308,7 @@ def apply(
     """
     if (partitions is None) == (url is None):
         raise click.UsageError(
-            "Name the subnet manager by --opensm or by --ufm.",
+            "Name the subnet manager either by --opensm or by --ufm.",
             click.get_current_context(),
         )
 

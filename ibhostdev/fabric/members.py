@@ -200,7 +200,12 @@ def read(name: str) -> list[Member]:
             data = file.read(_LIMIT + 1)
     except OSError as error:
         raise InvalidInput(
-            "cannot be read", name, "file", error.errno
+            "cannot be read",
+            name,
+            "file",
+            error.errno,
+            "name files that 'ibhostdev fabric export' has written, one of "
+            "each host",
         ) from None
     if len(data) > _LIMIT:
         raise _wrong(name, f"has more than {_LIMIT >> 20} MiB")

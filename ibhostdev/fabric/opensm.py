@@ -222,10 +222,9 @@ def apply(
             "is not there",
             name,
             "file",
-            cure="make it first, and say in it who is in the default "
-            "partition: once the file is there and does not, opensm makes "
-            "all but itself limited members, who cannot talk to one another "
-            "(Default=0x7fff, ipoib : ALL=full ;)",
+            cure="make it first, with a line for the default partition: "
+            "'Default=0x7fff, ipoib : ALL=limited, SELF=full ;' keeps "
+            "tenants apart, with ALL=full in it all can talk to all",
         ) from None
     except OSError as error:
         raise files.failed(error, "cannot be read", name) from error

@@ -204,7 +204,12 @@ def credentials(name: str) -> Credentials:
             lines = file.read(1 << 16).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
-            "cannot be read", name, "file", getattr(error, "errno", None)
+            "cannot be read",
+            name,
+            "file",
+            getattr(error, "errno", None),
+            "write a file with 'token = …', or 'username = …' and "
+            "'password = …', and name it by --credentials if it is another",
         ) from None
     if mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise InvalidInput(

@@ -357,6 +357,12 @@ def test_a_member_that_is_none(tmp_path, change):
         members.read(str(file))
 
 
+def test_an_export_that_is_not_there(run, host, tmp_path):
+    done = run("fabric", "export", "--merge", str(tmp_path / "*.json"))
+    assert (done.code, done.out) == (2, "")
+    assert "'ibhostdev fabric export' has written" in done.err
+
+
 def test_merge_goes_with_files_only(run, host, tmp_path):
     assert run("fabric", "export", "--merge").code == 2
     assert run("fabric", "export", "a.json").code == 2
@@ -512,6 +518,8 @@ def test_a_file_that_is_not_there_is_not_made(run, host, tmp_path):
     done = run("fabric", "apply", "--opensm", str(tmp_path / "p.conf"))
     assert done.code == 2
     assert "default partition" in done.err.replace("\n", " ")
+    # Who copies the line has not let tenants talk to one another.
+    assert "ALL=limited, SELF=full" in done.err
     assert not list(tmp_path.iterdir())
 
 
@@ -540,6 +548,7 @@ def test_who_looks_first_does_not_write_last(partitions):
 
 
 def test_apply_says_what_it_needs(run, host):
-    done = run("fabric", "apply")
-    assert done.code == 2
-    assert "--opensm" in done.err
+    for words in ([], ["--opensm", "/x", "--ufm", "https://x"]):
+        done = run("fabric", "apply", *words)
+        assert done.code == 2
+        assert "either by --opensm or by --ufm" in done.err

@@ -340,8 +340,9 @@ def test_a_file_of_credentials_that_is_none(tmp_path, text, mode, why):
     file.chmod(mode)
     with pytest.raises(InvalidInput, match=why):
         ufm.credentials(str(file))
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match="cannot be read") as caught:
         ufm.credentials(str(tmp_path / "none"))
+    assert "token = " in caught.value.cure
 
 
 @pytest.mark.parametrize(
