@@ -6,6 +6,7 @@ for the batch, never by the process that has the rights for it. What they do
 changes nothing about the result: one that fails is a warning.
 """
 
+import errno
 import os
 import re
 import stat
@@ -125,6 +126,13 @@ class Hooks:
                 if why is None and os.access(path, os.X_OK):
                     why = self._run(path, event, text)
                     self._count(name, why is not None)
+            except OSError as error:
+                why = f"cannot be run: {error.strerror}"
+                if error.errno in (errno.ENOEXEC, errno.ENOENT):
+                    why += (
+                        "; its first line has to name a program that is "
+                        "there to run it, as in #!/bin/sh"
+                    )
             # Whatever it is, the batch is done: it is a warning.
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"

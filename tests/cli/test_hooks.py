@@ -295,6 +295,15 @@ def test_what_is_not_run(host, run, hook, folder, tmp_path):
     assert not told.exists()
 
 
+@pytest.mark.parametrize("text", ["echo\n", "#!/no/such/program\n"])
+def test_what_nothing_can_run(host, run, hook, text):
+    hook("").write_text(text)
+    done = plug(host, run, 1)
+    assert done.code == 0
+    assert "cannot be run" in done.err
+    assert "as in #!/bin/sh" in done.err
+
+
 @pytest.mark.parametrize("mode", [0o775, 0o757])
 def test_what_others_could_have_written_is_not_run(
     host, run, hook, folder, tmp_path, mode
