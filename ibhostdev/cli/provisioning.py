@@ -231,10 +231,13 @@ def restore(
         if as_json:
             write_json(as_json_(restored.vifs, result))
         elif not restored.vifs:
-            terminal.write(
-                "nothing to restore: neither host.yaml nor a libvirt domain "
-                "wants an identity\n"
+            why = (
+                "neither host.yaml nor a libvirt domain"
+                if host_yaml(settings, file)
+                else f"{_NO_FILE}, and no libvirt domain"
             )
+            end = f"nothing to restore: {why} wants an identity"
+            terminal.show(filled([(end, "")], []))
         else:
             terminal.show(as_lines(restored.vifs, result, "restored", dry_run))
     finally:
@@ -248,6 +251,7 @@ def restore(
 
 
 COMMANDS = (apply, save, restore)
+_NO_FILE = "no host.yaml was read (--file names one)"
 
 
 def sweep(
@@ -278,6 +282,8 @@ def sweep(
             if vif.pci is not None:
                 wanted[vif.pci] = vif.guid
     stale = restoring.stale(host, wanted, Claims(guids, devices))
+    if stale and not host_yaml(settings, file):
+        terminal.warn(f"{_NO_FILE}, which could claim identities")
     result = BatchResult(())
     if fix:
         try:
@@ -341,14 +347,20 @@ def _failures(result: BatchResult) -> Exit:
 def found(
     settings: options.Settings, host: "Host", file: str | None
 ) -> "list[Found]":
-    """What a file wants; without one, host.yaml if it is there. That is
-    about this machine."""
+    """What a file wants; without one, host.yaml if it is there."""
     from ibhostdev.provision.found import find
     from ibhostdev.provision.reading import from_file
 
-    if file is None and settings.host is None and os.path.exists(FILE):
-        file = FILE
+    file = host_yaml(settings, file)
     return [] if file is None else find(host, from_file(file, terminal.warn))
+
+
+def host_yaml(settings: options.Settings, file: str | None) -> str | None:
+    """The file that is read; without one, host.yaml if it is there. That is
+    about this machine."""
+    if file is None and settings.host is None and os.path.exists(FILE):
+        return FILE
+    return file
 
 
 def _domains(

@@ -299,7 +299,25 @@ def test_vfs_that_are_not_there_are_told_of(bed, run, wanted):
 def test_without_a_file_nothing_is_wanted(bed, run, wanted):
     done = run("restore")
     assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("nothing to restore: no host.yaml was read")
+    assert "--file" in done.out
+
+
+def test_a_file_that_wants_nothing(bed, run, wanted):
+    with open(wanted, "w") as file:
+        file.write(f"- {{pf: '{bed.pfs[0]}'}}\n")
+    done = run("restore", "--file", wanted)
+    assert (done.code, done.err) == (0, "")
     assert done.out.startswith("nothing to restore: neither host.yaml nor")
+
+
+def test_the_sweep_without_a_file_says_so(bed, run, wanted):
+    """Identities that its host.yaml claims are not to be taken in error."""
+    done = run("doctor", "--sweep")
+    assert (done.code, "no host.yaml was read" in done.err) == (1, True)
+    done = run("doctor", "--sweep", "--json")
+    assert len(done.json["stale"]) == 2
+    assert "no host.yaml was read" in done.err
 
 
 def test_the_sweep(bed, run, wanted):
