@@ -225,7 +225,8 @@ _CONFIGURATION_HEAD = """\
 
 What nova-compute, its privileged daemon, `ibhostdev-neutron-agent` and
 `ibhostdev-privileged` (`/etc/ibhostdev/ibhostdev.conf`) read. The command
-reads none of it. Samples with all options are in `etc/` of the package. The
+reads none of it. [Samples](../../howto/install.md#units-rules-and-examples)
+with all options come with the package. The
 privileged daemons themselves are configured in `[ibhostdev_privileged]`, with
 oslo.privsep's options.
 """
