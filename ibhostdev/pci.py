@@ -25,7 +25,8 @@ class PciAddress(str):
             raise InvalidInput(
                 f"{text!r} is not a PCI address",
                 attribute="pci",
-                cure="write domain:bus:device.function as in 0000:3b:00.2",
+                cure="write domain:bus:device.function as in 0000:3b:00.2; "
+                "after 0000:3b:00.7 comes 0000:3b:01.0",
             )
         return cls(address)
 

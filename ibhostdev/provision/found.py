@@ -238,5 +238,10 @@ def _share_out(found: Sequence[Found], pfs: Sequence[Pf]) -> None:
                 f"{one.pf.pci} has {one.vfs} VFs, and the last {left} of them "
                 "get no GUID: there are no more"
             )
+        if more := wish.guids.left(one.vfs):
+            one.notes.append(
+                f"{one.pf.pci} has {one.vfs} VFs; GUIDs of its list that are "
+                f"left over: {more}"
+            )
 
     document.each(found, share)

@@ -58,6 +58,9 @@ class Guids(Protocol):
     def beyond(self, vfs: int) -> int:
         """How many of so many VFs are nobody's for want of a GUID."""
 
+    def left(self, vfs: int) -> int:
+        """How many of those that are listed one by one are for no VF."""
+
 
 @dataclass(frozen=True, slots=True)
 class Idle:
@@ -67,6 +70,9 @@ class Idle:
         return None
 
     def beyond(self, vfs: int) -> int:
+        return 0
+
+    def left(self, vfs: int) -> int:
         return 0
 
 
@@ -83,6 +89,9 @@ class Given:
     def beyond(self, vfs: int) -> int:
         return max(0, vfs - len(self.identities))
 
+    def left(self, vfs: int) -> int:
+        return sum(one is not None for one in self.identities[vfs:])
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -98,6 +107,9 @@ class Range:
     def beyond(self, vfs: int) -> int:
         return max(0, vfs - (self.last - self.first + 1))
 
+    def left(self, vfs: int) -> int:
+        return 0  # a range may have room to grow
+
 
 @dataclass(frozen=True, slots=True)
 class Derived:
@@ -107,6 +119,9 @@ class Derived:
         return Identity(derived(pf, index))
 
     def beyond(self, vfs: int) -> int:
+        return 0
+
+    def left(self, vfs: int) -> int:
         return 0
 
 

@@ -48,6 +48,21 @@ def test_for_people(empty, run, file):
     assert "nothing was written" in done.out
 
 
+def test_guids_that_no_vf_gets_are_told_of(empty, run, tmp_path):
+    path = tmp_path / "host.yaml"
+
+    def notes(guids):
+        path.write_text(f"- {{pf: ib0, vfs: 2, guids: {guids}}}\n")
+        done = run("apply", "--file", str(path), "--dry-run", "--json")
+        assert done.code == 0
+        return done.json["notes"]
+
+    (note,) = notes(f"[{guid(1)}, {guid(2)}, idle, {guid(3)}, {guid(4)}]")
+    assert note.endswith("left over: 2")
+    assert notes(f"[{guid(1)}, {guid(2)}, idle]") == []
+    assert notes(f"{{from: '{guid(1)}', to: '{guid(9)}'}}") == []
+
+
 def test_each_row_says_what_is_known_and_what_becomes_of_it(
     empty, run, tmp_path
 ):
