@@ -280,7 +280,7 @@ def _guids(value: _Value, pf: str, source: _Source) -> Guids:
         return Idle()
     if value.text() == "derived":
         return Derived()
-    value.refuse(f"{value.text()!r} are no GUIDs", _GUIDS)
+    value.refuse(f"{value.text()!r} is no list of GUIDs", _GUIDS)
 
 
 def _range(
@@ -353,7 +353,7 @@ def _mapped(source: _Source, pf: str, whole: _Value) -> Guids:
     if len(found) != 1:
         whole.refuse(
             f"{file} has {len(found) or 'no'} entries for {pf}",
-            "one entry for each PF, under the name that it has here",
+            "give it one entry there, under the name that it has here",
         )
     return found[0]
 

@@ -116,7 +116,7 @@ def test_a_range_ends(read):
         (f"- pf: ib0\n  guids:\n  - {{guid: '{ONE}', pkey: 1:some}}",
          "line 3, column 45 pkey: '1:some' has a membership that there is no"),
         ("- pf: ib0\n  guids: [{pkey: 1}]", "has not one identity"),
-        ("- pf: ib0\n  guids: some", "'some' are no GUIDs"),
+        ("- pf: ib0\n  guids: some", "'some' is no list of GUIDs"),
         ("- pf: ib0\n  guids:\n  - x", "line 3, column 5 guids: 'x' is neith"),
         ("- pf: ib0\n  guids: ['0:0:0:0:0:0:0:0']", "line 2, column 11"),
         ("- pf: ib0\n  guids: [{}]", "column 11 guids: has not one identity"),
