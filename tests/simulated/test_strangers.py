@@ -2,6 +2,7 @@
 """A simulated host among people who do not mean well, and files that are
 not what they are to be."""
 
+import errno
 import json
 import os
 import socket
@@ -91,6 +92,18 @@ def test_as_many_as_it_can(bed):
     host = bed.connect()
     host.plug([Vif.parse(bed.vf(0, 276), mac(1))])
     assert bed.seen(0)[276].port == guid(1)
+
+
+def test_what_fewer_vfs_send_than_it_can_tell_of(bed):
+    """All else of them can be told."""
+    bed.build(Hca("mlx5", vfs=196), Hca("mlx5", vfs=195))
+    host = bed.connect()
+    full, most = host.pfs
+    with pytest.raises(IbHostdevError, match="than 195 VFs") as caught:
+        host.traffic(full)
+    assert caught.value.errno == errno.EBADMSG
+    assert len(host.survey(full)) == 196
+    assert len(host.traffic(most)) == 195
 
 
 # -- the folder -----------------------------------------------------------

@@ -68,6 +68,7 @@ enum text {
 	T_NO_MECHANISM, /* {1} why not */
 	T_NOT_FORCED, /* {1} why not */
 	T_NO_TRAFFIC, /* {1} why not */
+	T_MUCH_TRAFFIC,
 	/* whose it is */
 	T_GUEST_HAS, /* {1} GUID */
 	T_GUEST_HAS_HOLDER, /* {1} GUID, {2} VF */

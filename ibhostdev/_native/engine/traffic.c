@@ -23,9 +23,13 @@ static struct ibh_error *count(const struct side *side,
 			      &found);
 	format(attribute, sizeof(attribute), "RTM_GETLINK of %s",
 	       side->netdev->name);
+	/* There is less room for VFs with this than without. */
 	if (err)
-		return fail(T_STATE_UNREADABLE, side->pf->address, attribute,
-			    err, NULL, NULL, NULL);
+		return fail(err == -EBADMSG || err == -EMSGSIZE ?
+				    T_MUCH_TRAFFIC :
+				    T_STATE_UNREADABLE,
+			    side->pf->address, attribute, err, NULL, NULL,
+			    NULL);
 	for (i = 0; i < found; i++) {
 		if (infos[i].vf >= side->pf->numvfs || !infos[i].counted)
 			continue;

@@ -130,6 +130,11 @@ const struct words error_words[T_LAST] = {
 			   "does not tell what its VFs send and receive "
 			   "({1})",
 			   "it takes mlx5 and the PF's IPoIB network device" },
+	[T_MUCH_TRAFFIC] = { BY_ERRNO,
+			     "what its VFs send and receive cannot be read",
+			     "the kernel's message has no room for that of "
+			     "more than 195 VFs of a PF: enable fewer, or do "
+			     "without" },
 
 	[T_GUEST_HAS] = { IBH_DEVICE_IN_USE,
 			  "a guest has the VF, with GUID {1}",
