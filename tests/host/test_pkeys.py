@@ -319,6 +319,19 @@ def test_a_guest_is_given_it_in_the_place_of_none(mlx4):
         assert (one.changed, one.verified) == (False, True)
 
 
+def test_a_guest_whose_guid_is_not_agreed_to_is_left_without(mlx4):
+    """The subnet manager may not want it there at all."""
+    host = mlx4.connect(settle_seconds=0.05)
+    mlx4.fail(mlx4.vf(0, 0), 5)
+    with pytest.raises(BatchFailed):
+        host.plug(vifs(mlx4, 1), on_error="continue")
+    with mlx4.hold(mlx4.vf(0, 0)):
+        (warning,) = host.plug(asking(mlx4, 1)).warnings
+    mlx4.heal()
+    assert "P_Key is none, not 0x8001" in warning
+    assert entries(mlx4, 0) == ["none", "0"]
+
+
 def test_a_guest_keeps_another(mlx4):
     mlx4.pkeys(0xFFFF, 0x8001, 0x8005)
     host = mlx4.connect()

@@ -191,6 +191,22 @@ def test_a_first_pkey_that_cannot_be_read_back(mlx4):
     assert one.after.pkey is None
 
 
+def test_a_p_key_where_the_table_cannot_be_read(mlx4):
+    """It is not the subnet manager that has not given it."""
+    file = iov(mlx4) / "ports/1/pkeys/2"
+    file.unlink()
+    file.mkdir()
+    host = mlx4.connect(settle_seconds=0.05)
+    (vif,) = vifs(mlx4, 1)
+    with pytest.raises(BatchFailed) as caught:
+        host.plug([vif._replace(pkey=PKey.parse("0x8001"))])
+    (failure,) = caught.value.result.failures
+    assert failure.errno == errno.EISDIR
+    assert failure.device == mlx4.vf(0, 0)
+    assert failure.attribute.endswith("iov/ports/1/pkeys/2")
+    assert mlx4.seen(0)[0].port != guid(1)
+
+
 # -- MLNX_OFED's files --------------------------------------------------------
 
 

@@ -35,8 +35,8 @@ extern const char no_place[];
 int mlx4_read_places(struct iov *iov, struct ibh_state *state);
 bool mlx4_put_place(struct iov *iov, struct change *change, unsigned int entry,
 		    const char *place);
-/* The place of the default partition in the port's table; if there is none,
- * the writes that follow tell. */
+/* The place of the default partition in the port's table; if none is found,
+ * the VF's entry for it is left as it is. */
 bool mlx4_find_default(struct iov *iov, char place[IBH_PKEY]);
 /*
  * Puts the P_Keys that are named into the first entries. Those that are not in

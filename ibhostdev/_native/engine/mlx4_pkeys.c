@@ -52,6 +52,8 @@ struct pkeys {
 	unsigned int count;
 	bool whole;
 	uint16_t pkeys[MAX_PKEYS];
+	int err; /* of the first that could not be read, and its place */
+	unsigned int unread;
 };
 
 /* An entry; 0 if it is empty or none, or a negative errno. */
@@ -83,6 +85,10 @@ static int place_of(struct iov *iov, struct pkeys *pkeys, unsigned int pkey,
 			if (read == -ENOENT) {
 				pkeys->whole = true;
 				return -1;
+			}
+			if (read < 0 && !pkeys->err) {
+				pkeys->err = read;
+				pkeys->unread = i;
 			}
 			pkeys->pkeys[i] = (uint16_t)(read < 0 ? 0 : read);
 			pkeys->count++;
@@ -169,6 +175,13 @@ static void refuse(struct iov *iov, struct pkeys *pkeys,
 		change->refusal = fail(T_REFUSED, change->address,
 				       path_file(&iov->port, "pkeys"), EINTR,
 				       NULL, NULL, NULL);
+		return;
+	}
+	if (pkeys->err) { /* It may be there. */
+		change->refusal = fail(T_UNREADABLE, change->address,
+				       path_entry(&iov->port, "pkeys/",
+						  pkeys->unread),
+				       pkeys->err, NULL, NULL, NULL);
 		return;
 	}
 	format(text, sizeof(text), "0x%04x", pkey);

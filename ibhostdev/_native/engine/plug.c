@@ -37,7 +37,8 @@ static struct ibh_error *spare_partition(struct run *run,
 	}
 	change->verified = false;
 	if (told)
-		format(text, sizeof(text), "0x%04x", before->pkey);
+		format(text, sizeof(text), before->pkey ? "0x%04x" : "none",
+		       before->pkey);
 	return warn(run,
 		    "%s is left alone: a guest has it, and its P_Key is %s, "
 		    "not 0x%04x",
