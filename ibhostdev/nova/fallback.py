@@ -37,6 +37,8 @@ CONF = cfg.CONF
 # has them among them.
 _one_at_a_time = threading.Lock()
 
+_LATE = "see eswitchd's log; [ibhostdev] privileged_call_timeout is the limit"
+
 Native = Callable[[request.Request], batch.BatchResult]
 """Has the privileged daemon do it; raises what its call() does."""
 
@@ -66,11 +68,15 @@ def _run(asked: request.Request) -> batch.BatchResult:
             f"was busy with other instances' ports for {seconds} s; nothing "
             "was written",
             "ebrctl",
-            cure="see eswitchd's log; [ibhostdev] privileged_call_timeout is "
-            "the limit",
+            cure=_LATE,
         )
     try:
         return asked.run(_host())
+    except errors.TimedOut as late:
+        if late.device is not None:  # one that others have locked
+            raise
+        # It is not firmware that was waited for.
+        raise errors.TimedOut(late.message, "ebrctl", cure=_LATE) from late
     finally:
         _one_at_a_time.release()
 

@@ -182,7 +182,8 @@ class FallbackTest(EbrctlTestCase):
         self.eswitchd.takes = 2
         told = self.plug_failing(*map(self.vif, range(4)))
         # The first call may come too late already, where much else goes on.
-        self.assertRegex(told, "too l(ong|ate)")
+        self.assertRegex(told, "ebrctl: .*too l(ong|ate)")
+        self.assertIn("eswitchd", told)
         self.assertLessEqual(
             len([call for call in self.eswitchd.calls if call[0] == "plug"]), 1
         )
