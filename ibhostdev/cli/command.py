@@ -163,7 +163,7 @@ def _of_domains(
 @click.option(
     "--policy",
     type=click.Choice([str(policy) for policy in Policy]),
-    help="Administrative link state.  [default: follow]",
+    help="The VFs' link; follow: as that of the adapter.  [default: follow]",
 )
 @options.batch
 @click.pass_obj
@@ -300,7 +300,7 @@ def _warn(warnings: Iterable[str]) -> None:
 @click.option(
     "--physical-network",
     metavar="NAME",
-    help="Of the VIFs that name none.",
+    help="The physical network of VIFs that name none.",
 )
 @options.guests
 @click.pass_obj
@@ -627,14 +627,20 @@ def bench(
 @cli.command()
 @click.argument("folder", metavar="DIR")
 @click.option(
-    "--pfs", type=click.IntRange(1, 16), default=2, show_default=True
+    "--pfs",
+    type=click.IntRange(1, 16),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="How many PFs the host has.",
 )
 @click.option(
     "--vfs",
     type=click.IntRange(0),
     default=16,
     show_default=True,
-    help="Of each PF.",
+    metavar="N",
+    help="How many VFs each PF has.",
 )
 @click.option(
     "--total-vfs",
@@ -647,13 +653,16 @@ def bench(
     type=click.Choice([str(family) for family in Family]),
     default=str(Family.MLX5),
     show_default=True,
+    help="ConnectX-4 and later, by the kernel's driver (mlx5) or "
+    "MLNX_OFED's (mlx5-ofed), or ConnectX-3 (mlx4).",
 )
 @click.option(
     "--ports",
     type=click.IntRange(1, 2),
     default=1,
     show_default=True,
-    help="Of each PF; only mlx4 has two.",
+    metavar="N",
+    help="How many ports each PF has; only mlx4 has two.",
 )
 @click.option(
     "--no-netdev", is_flag=True, help="PFs without IPoIB network devices."

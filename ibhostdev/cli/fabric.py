@@ -31,7 +31,7 @@ Exit codes:
 @click.option(
     "--textfile",
     metavar="FILE",
-    help="Have this file say it, at once or not at all.",
+    help="Write it to this file, as a whole or not at all.",
 )
 @click.option(
     "--statistics",
@@ -242,7 +242,8 @@ def export(
 @click.option(
     "--pid-file",
     metavar="FILE",
-    help="With opensm's process id.  [default: all that run here]",
+    help="A file with the process id of the opensm to tell.  [default: all "
+    "that run here]",
 )
 @click.option(
     "--tell",
@@ -260,14 +261,15 @@ def export(
 @click.option(
     "--ca-file",
     metavar="FILE",
-    help="Who has signed UFM's certificate.  [default: who the system trusts]",
+    help="The certificates of who has signed UFM's.  [default: those that "
+    "the system trusts]",
 )
 @click.option(
     "--own",
     metavar="PKEY",
     multiple=True,
-    help="A partition of UFM's in which nobody is but who is named; may be "
-    "repeated.",
+    help="A partition of UFM's that is for who is named alone: others are "
+    "taken off. Repeat it for several.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, do nothing."

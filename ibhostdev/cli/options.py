@@ -218,7 +218,7 @@ HOST_YAML = "/etc/ibhostdev/host.yaml"
 host_yaml = click.option(
     "--host-yaml",
     metavar="FILE",
-    help="Where the P_Keys are from that no VIF has.  [default: "
+    help="A host.yaml with P_Keys for VIFs that name none.  [default: "
     f"{HOST_YAML}, if it is there]",
 )
 
@@ -251,7 +251,7 @@ batch = _together(
     click.option(
         "--physical-network",
         metavar="NAME",
-        help="Of the VIFs that name none.",
+        help="The physical network of VIFs that name none.",
     ),
     click.option(
         "--on-error",
