@@ -311,8 +311,8 @@ class Kernel:
                 self._enable(pf, count)
 
     def _enable(self, pf: Pf, count: int) -> None:
-        vfs = [self.machine.new_vf(pf, index) for index in range(count)]
         with self.machine.lock:
+            vfs = [self.machine.new_vf(pf, index) for index in range(count)]
             if not self.machine.iommu:
                 for vf in vfs:
                     vf.group = 0
