@@ -237,10 +237,6 @@ def short() -> dict[str, list[Case]]:
             Case("mlx5-files", 1, 8, 8, contenders=ours,
                  rounds=2),
             Case("mlx4", 1, 8, 8, contenders=ours, rounds=2),
-            replace(
-                one, asked=2, rounds=1, contenders=("agent",),
-                operations=(SEEN, GONE), series="Neutron",
-            ),
         ]
     }  # fmt: skip
 
