@@ -13,7 +13,7 @@ def main() -> int:
     parser.add_argument(
         "--short",
         action="store_true",
-        help="only show that all of it works, in 2 minutes",
+        help="only show that all of it works, in some minutes",
     )
     parser.add_argument(
         "--out",
