@@ -47,7 +47,7 @@ def test_plug_repeated(benchmark: Any, host: Host, count: int) -> None:
 
 
 def test_list(benchmark: Any, host: Host) -> None:
-    from ibhostdev.views import views
+    from ibhostdev.host.views import views
 
     (view,) = benchmark(views, host)
     assert len(view.vfs) == VFS

@@ -17,10 +17,11 @@ from typing import Any
 
 import click
 
-from ibhostdev import document, errors
+from ibhostdev import errors
 from ibhostdev.cli.command import cli
 from ibhostdev.cli.outcome import exit_code
 from ibhostdev.guest import errors as guest_errors
+from ibhostdev.host import document
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "docs/schema"
@@ -233,8 +234,8 @@ oslo.privsep's options.
 
 
 def configuration_page() -> str:
-    from ibhostdev import conf
     from ibhostdev.neutron import options
+    from ibhostdev.privilege import conf
 
     parts = [_CONFIGURATION_HEAD]
     for group, listed in (*conf.list_opts(), *options.list_opts()):

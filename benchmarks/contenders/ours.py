@@ -32,7 +32,7 @@ class Bulk(Base):
         self.host.unplug(vifs(targets))
 
     def list(self) -> None:
-        from ibhostdev.views import views
+        from ibhostdev.host.views import views
 
         views(self.host)
 

@@ -5,9 +5,9 @@ from ibhostdev._native.results import Results
 from ibhostdev.batch import Link, Progress, Vif
 from ibhostdev.errors import DeviceNotFound, IbHostdevError
 from ibhostdev.guid import Guid
+from ibhostdev.host.vendor import Ebrctl
 from ibhostdev.inventory import Pf, Policy, Traffic, Vf, VfState
 from ibhostdev.pci import PciAddress
-from ibhostdev.vendor import Ebrctl
 
 _Made = tuple[Results, Results, tuple[str, ...], BaseException | None]
 

@@ -21,8 +21,8 @@ from ibhostdev.cli.terminal import Cell, Line, filled, table
 from ibhostdev.errors import InvalidInput, RollbackFailed
 from ibhostdev.guid import IDLE
 from ibhostdev.host import Host
-from ibhostdev.plain import error_to_plain
-from ibhostdev.views import views
+from ibhostdev.host.views import views
+from ibhostdev.privilege.plain import error_to_plain
 
 if TYPE_CHECKING:
     from ibhostdev.simulate.model import Counts

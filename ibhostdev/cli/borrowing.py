@@ -17,9 +17,9 @@ from ibhostdev.errors import (
 )
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
+from ibhostdev.host.views import View, views
 from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
 from ibhostdev.pci import PciAddress
-from ibhostdev.views import View, views
 
 _CURE = "name VFs that 'ibhostdev list' shows as idle"
 

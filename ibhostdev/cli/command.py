@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibhostdev import descriptors, document
 from ibhostdev.batch import BatchFailed, OnError, Progress, Vif
 from ibhostdev.cli import (
     fabric,
@@ -28,11 +27,13 @@ from ibhostdev.errors import (
     IbHostdevError,
     InvalidInput,
 )
-from ibhostdev.interruption import Interrupted, interruptible
+from ibhostdev.host import document
+from ibhostdev.host.views import View, views
 from ibhostdev.inventory import Family, Policy
-from ibhostdev.plain import error_to_plain
+from ibhostdev.privilege.plain import error_to_plain
 from ibhostdev.privilege.request import Request
-from ibhostdev.views import View, views
+from ibhostdev.process import descriptors
+from ibhostdev.process.interruption import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from ibhostdev.guest.guests import Guests

@@ -5,7 +5,6 @@ the end of libvirt's hook that is Python."""
 from collections.abc import Sequence
 from typing import Any
 
-from ibhostdev import document
 from ibhostdev.batch import BatchFailed
 from ibhostdev.cli import outcome, vifs
 from ibhostdev.cli.listing import text
@@ -19,8 +18,9 @@ from ibhostdev.guest.results import (
     GuestsFailed,
     GuestsResult,
 )
+from ibhostdev.host import document
 from ibhostdev.pci import PciAddress
-from ibhostdev.plain import error_to_plain
+from ibhostdev.privilege.plain import error_to_plain
 
 
 def attachments(

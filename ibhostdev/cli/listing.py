@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ibhostdev.cli.terminal import Cell, Line, filled, row_of, table
 from ibhostdev.guid import Guid
+from ibhostdev.host.views import View
 from ibhostdev.inventory import Family, Policy, Port, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import Partitions, PKey
-from ibhostdev.plain import error_to_plain, state_to_plain
-from ibhostdev.views import View
+from ibhostdev.privilege.plain import error_to_plain, state_to_plain
 
 if TYPE_CHECKING:
     from ibhostdev.guest.results import Use

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ibhostdev import log
 from ibhostdev.batch import BatchFailed, BatchResult, OnError, Progress
 from ibhostdev.cli import terminal
 from ibhostdev.errors import InvalidInput
 from ibhostdev.host import Host, say
-from ibhostdev.journal import SOCKET
-from ibhostdev.networks import parse_mappings
+from ibhostdev.host.journal import SOCKET
+from ibhostdev.host.networks import parse_mappings
 from ibhostdev.privilege.request import Request
+from ibhostdev.process import log
 
 if TYPE_CHECKING:
-    from ibhostdev.hooks import Hooks
+    from ibhostdev.privilege.hooks import Hooks
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _RUN_DIR = "/run/ibhostdev"
@@ -92,7 +92,7 @@ class Settings:
 
     @property
     def hooks(self) -> "Hooks":
-        from ibhostdev import hooks
+        from ibhostdev.privilege import hooks
 
         return hooks.of(self.host, self.locks)
 

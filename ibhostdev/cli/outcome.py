@@ -19,7 +19,7 @@ from ibhostdev.errors import (
     WrongPhysicalNetwork,
 )
 from ibhostdev.inventory import EBRCTL, VfState
-from ibhostdev.plain import results_to_plain
+from ibhostdev.privilege.plain import results_to_plain
 
 EXIT_CODES = """\b
 Exit codes:

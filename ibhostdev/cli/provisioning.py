@@ -22,7 +22,7 @@ from ibhostdev.cli.terminal import Cell, Line, filled, table
 from ibhostdev.errors import AccessDenied
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
-from ibhostdev.plain import error_to_plain, state_to_plain
+from ibhostdev.privilege.plain import error_to_plain, state_to_plain
 
 if TYPE_CHECKING:
     from ibhostdev.guest.claims import Wanted

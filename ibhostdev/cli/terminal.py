@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from ibhostdev import descriptors, document
 from ibhostdev.batch import Progress
 from ibhostdev.errors import CommandFailed, IbHostdevError, printable
+from ibhostdev.host import document
+from ibhostdev.process import descriptors
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

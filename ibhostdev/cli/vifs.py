@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ibhostdev import document
 from ibhostdev.batch import Vif
 from ibhostdev.cli import terminal
 from ibhostdev.errors import IbHostdevError, InvalidInput
 from ibhostdev.guid import Guid, shortened
+from ibhostdev.host import document
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
 

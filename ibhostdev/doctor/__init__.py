@@ -19,7 +19,7 @@ from ibhostdev.doctor.findings import (
 )
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.host import Host
-from ibhostdev.views import views
+from ibhostdev.host.views import views
 
 __all__ = ["CHECKS", "Finding", "Severity", "examine", "problems"]
 

@@ -16,9 +16,9 @@ from ibhostdev.doctor.findings import (
     some,
 )
 from ibhostdev.errors import IbHostdevError
+from ibhostdev.host.vendor import require_daemon
+from ibhostdev.host.views import View
 from ibhostdev.inventory import DEVICES, EBRCTL, Family, Pf, base_name
-from ibhostdev.vendor import require_daemon
-from ibhostdev.views import View
 
 _MELLANOX = b"0x15b3"
 # Classes of PCI functions (include/linux/pci_ids.h). NVIDIA's bridges and the

@@ -10,8 +10,8 @@ from enum import StrEnum
 from ibhostdev.batch import BatchResult
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.host import Host
+from ibhostdev.host.views import View
 from ibhostdev.inventory import DEVICES, Pf, Vf
-from ibhostdev.views import View
 
 SRIOV = "SRIOV_EN=1 NUM_OF_VFS=16"
 LINK = "LINK_TYPE_P1=1"

@@ -10,7 +10,7 @@ from ibhostdev.doctor.findings import (
     attribute,
     some,
 )
-from ibhostdev.document import causes
+from ibhostdev.host.document import causes
 
 
 def iommu(patient: Patient) -> Iterator[Finding]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from ibhostdev.doctor.findings import Finding, Patient, Severity, some
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.guid import Guid
+from ibhostdev.host.views import View
 from ibhostdev.inventory import Policy, Vf
-from ibhostdev.views import View
 
 
 def readable(patient: Patient) -> Iterator[Finding]:

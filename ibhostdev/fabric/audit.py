@@ -19,8 +19,8 @@ from typing import NamedTuple
 from ibhostdev.errors import CommandFailed, TimedOut
 from ibhostdev.fabric.members import Member
 from ibhostdev.guid import Guid
-from ibhostdev.parallel import each
 from ibhostdev.pkey import Membership
+from ibhostdev.process.parallel import each
 
 _SECONDS = 20.0
 _AT_ONCE = 8

@@ -18,9 +18,9 @@ from ibhostdev.errors import (
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, VfState
-from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import Partitions, PKey
+from ibhostdev.process.parallel import each
 
 VERSION = 1
 _LIMIT = 1 << 24  # bytes of an export; 60,000 VFs

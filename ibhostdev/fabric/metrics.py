@@ -10,10 +10,9 @@ InfiniBand's PFs out itself (collectors/sriovdev.go, isNetDevice).
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ibhostdev import counters
 from ibhostdev.errors import IbHostdevError, NoMechanism
 from ibhostdev.guid import Guid
-from ibhostdev.host import Host
+from ibhostdev.host import Host, counters
 from ibhostdev.inventory import (
     DEVICES,
     Family,
@@ -22,8 +21,8 @@ from ibhostdev.inventory import (
     Vf,
     VfState,
 )
-from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
+from ibhostdev.process.parallel import each
 
 _HELP = {
     "ibhostdev_pf_info": "A PF with an InfiniBand port; always 1.",

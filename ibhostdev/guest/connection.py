@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ibhostdev import log
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.guest.errors import (
     AttachedElsewhere,
@@ -31,6 +30,7 @@ from ibhostdev.guest.errors import (
 from ibhostdev.host import Host
 from ibhostdev.inventory import DEVICES, base_name
 from ibhostdev.pci import PciAddress
+from ibhostdev.process import log
 
 URI = "qemu:///system"
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from ibhostdev import document
 from ibhostdev.batch import Vif
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import shortened
+from ibhostdev.host import document
 from ibhostdev.pci import PciAddress
 
 NAMESPACE = "urn:ibhostdev:vifs:1"

@@ -32,14 +32,14 @@ import oslo_messaging
 from ibhostdev import batch
 from ibhostdev import errors
 from ibhostdev import host
-from ibhostdev import networks
+from ibhostdev.host import networks
+from ibhostdev.host import vendor
 from ibhostdev.neutron import loop
 from ibhostdev.neutron import options
 from ibhostdev.neutron import ports
 from ibhostdev.neutron import program
 import ibhostdev.privilege.privsep
 from ibhostdev.privilege import request
-from ibhostdev import vendor
 
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF

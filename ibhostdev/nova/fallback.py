@@ -23,11 +23,11 @@ from ibhostdev import batch
 from ibhostdev import errors
 from ibhostdev import guid
 from ibhostdev import host
+from ibhostdev.host import vendor
 from ibhostdev import inventory
-from ibhostdev import log
 from ibhostdev.privilege import configured
 from ibhostdev.privilege import request
-from ibhostdev import vendor
+from ibhostdev.process import log
 
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF

@@ -14,8 +14,8 @@ from oslo_log import log as logging
 
 from ibhostdev import batch
 from ibhostdev import errors
-from ibhostdev import hooks
 from ibhostdev.nova import fallback
+from ibhostdev.privilege import hooks
 import ibhostdev.privilege.privsep
 from ibhostdev.privilege import request
 

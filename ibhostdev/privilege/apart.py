@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from ibhostdev import descriptors
 from ibhostdev.errors import TimedOut
+from ibhostdev.process import descriptors
 
 # Whatever the caller's is: sudo keeps it where it has no secure_path.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -4,9 +4,9 @@
 from typing import Any
 
 from ibhostdev.host import Host
-from ibhostdev.journal import SOCKET
-from ibhostdev.networks import parse_mappings
-from ibhostdev.vendor import Command
+from ibhostdev.host.journal import SOCKET
+from ibhostdev.host.networks import parse_mappings
+from ibhostdev.host.vendor import Command
 
 
 def host(options: Any, **parameters: Any) -> Host:

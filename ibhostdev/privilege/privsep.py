@@ -14,7 +14,6 @@ from typing import Any
 from oslo_config import cfg
 from oslo_privsep import capabilities, priv_context
 
-from ibhostdev import conf, log
 from ibhostdev.batch import BatchFailed, BatchResult
 from ibhostdev.errors import (
     AccessDenied,
@@ -24,8 +23,9 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.host import Host
-from ibhostdev.privilege import configured, request
+from ibhostdev.privilege import conf, configured, request
 from ibhostdev.privilege.request import Request
+from ibhostdev.process import log
 
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
-from ibhostdev import log
 from ibhostdev.batch import (
     BatchFailed,
     BatchResult,
@@ -26,7 +25,12 @@ from ibhostdev.host import Host
 from ibhostdev.inventory import Policy, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
-from ibhostdev.plain import Plain, outcome_from_plain, outcome_to_plain
+from ibhostdev.privilege.plain import (
+    Plain,
+    outcome_from_plain,
+    outcome_to_plain,
+)
+from ibhostdev.process import log
 
 MAX_VIFS = 4096
 MAX_BYTES = 1 << 20

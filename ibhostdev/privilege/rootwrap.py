@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from ibhostdev import descriptors, log
 from ibhostdev.batch import BatchResult
 from ibhostdev.errors import (
     AccessDenied,
@@ -27,12 +26,13 @@ from ibhostdev.errors import (
     InvalidInput,
     TimedOut,
 )
-from ibhostdev.interruption import interruptible
-from ibhostdev.networks import parse_mappings
-from ibhostdev.plain import outcome_to_plain
+from ibhostdev.host.networks import parse_mappings
 from ibhostdev.privilege import configured, request
 from ibhostdev.privilege.apart import give, in_time, stand_apart
+from ibhostdev.privilege.plain import outcome_to_plain
 from ibhostdev.privilege.request import MAX_BYTES, Request
+from ibhostdev.process import descriptors, log
+from ibhostdev.process.interruption import interruptible
 
 PRIVILEGED = "ibhostdev-privileged"
 ROOTWRAP = "/etc/ibhostdev/rootwrap.conf"
@@ -104,7 +104,7 @@ def _options() -> Any:
     try:
         from oslo_config import cfg
 
-        from ibhostdev import conf
+        from ibhostdev.privilege import conf
     except ImportError as error:
         raise _not_installed(str(error), PRIVILEGED) from error
 

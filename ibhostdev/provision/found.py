@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from ibhostdev import document
 from ibhostdev.batch import Vif
 from ibhostdev.errors import DeviceNotFound, InvalidInput
 from ibhostdev.guid import Guid
-from ibhostdev.host import Host
+from ibhostdev.host import Host, document
 from ibhostdev.inventory import DRIVERS, Family, Pf
 from ibhostdev.pkey import Partitions
 from ibhostdev.provision.wish import NO_DRIVER, Identity, PfWish

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from ibhostdev import document
-from ibhostdev.document import Listing, Mapping, Node, Scalar
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import Guid, shortened
+from ibhostdev.host import document
+from ibhostdev.host.document import Listing, Mapping, Node, Scalar
+from ibhostdev.host.networks import normal
 from ibhostdev.inventory import Policy
-from ibhostdev.networks import normal
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
 from ibhostdev.provision.wish import (

@@ -9,8 +9,8 @@ from ibhostdev.errors import AccessDenied, CommandFailed, InvalidInput
 from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, Policy, Vf, VfState
-from ibhostdev.parallel import each
 from ibhostdev.pkey import Partitions, PKey
+from ibhostdev.process.parallel import each
 from ibhostdev.provision.wish import NO_DRIVER, derived
 
 _HEAD = """\

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ibhostdev import hooks
+from ibhostdev.privilege import hooks
 from tests.flavours import guid, mac
 
 LONG = 60

@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from ibhostdev import BatchFailed, counters
+from ibhostdev import BatchFailed
+from ibhostdev.host import counters
 from tests.flavours import guid, vifs
 from tests.testbed import Hca
 

@@ -7,8 +7,8 @@ import pickle
 import pytest
 
 from ibhostdev.cli import main, vifs
-from ibhostdev.document import BadEntries
 from ibhostdev.errors import InvalidInput
+from ibhostdev.host.document import BadEntries
 from tests.flavours import ONES
 from tests.testbed import Hca
 

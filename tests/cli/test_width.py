@@ -15,6 +15,7 @@ from ibhostdev.cli import listing, outcome, terminal
 from ibhostdev.cli.command import cli
 from ibhostdev.errors import CommandFailed, RolledBack
 from ibhostdev.guid import Guid
+from ibhostdev.host.views import View
 from ibhostdev.inventory import (
     Family,
     Netdev,
@@ -26,7 +27,6 @@ from ibhostdev.inventory import (
 )
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import Membership, Partitions, PKey
-from ibhostdev.views import View
 from tests.testbed import Hca
 
 WIDTH = 80

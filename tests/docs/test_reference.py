@@ -11,13 +11,14 @@ import signal
 import pytest
 
 from docs import generated
-from ibhostdev import conf, counters, hooks
 from ibhostdev.cli import vifs
 from ibhostdev.cli.command import cli
 from ibhostdev.cli.outcome import Exit
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.fabric import metrics
+from ibhostdev.host import counters
 from ibhostdev.neutron import options
+from ibhostdev.privilege import conf, hooks
 from ibhostdev.provision import reading
 from tests.docs.pages import ROOT, read
 

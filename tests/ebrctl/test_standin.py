@@ -13,7 +13,7 @@ import pytest
 
 from ibhostdev import Vif
 from ibhostdev.ebrctl import PROGRAM
-from ibhostdev.vendor import is_ours
+from ibhostdev.host.vendor import is_ours
 from tests.ebrctl.conftest import DEVICE_ID, environment
 from tests.flavours import ONES, ZERO, guid, mac
 from tests.testbed import Hca, Seen

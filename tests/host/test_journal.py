@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
-from ibhostdev import journal
 from ibhostdev.batch import BatchFailed, OnError, Vif
 from ibhostdev.errors import RollbackFailed
+from ibhostdev.host import journal
 from tests.testbed import Hca
 
 MACS = [f"fa:16:3e:00:00:{n:02x}" for n in range(4)]

@@ -6,13 +6,14 @@ import logging
 
 import pytest
 
-from ibhostdev import IDLE, BatchFailed, Guid, Policy, VfState, Vif, log
+from ibhostdev import IDLE, BatchFailed, Guid, Policy, VfState, Vif
 from ibhostdev.errors import (
     DeviceInUse,
     DeviceNotFound,
     InvalidInput,
     RolledBack,
 )
+from ibhostdev.process import log
 from tests.flavours import ONES, ZERO, guid, mac, vifs
 from tests.testbed import Hca
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from ibhostdev.journal import GIVEN
+from ibhostdev.host.journal import GIVEN
 from tests.kernel.testbed import (
     DEVICES,
     MODULE,

@@ -18,7 +18,7 @@ import pytest
 
 from ibhostdev import BatchFailed, Vif
 from ibhostdev.errors import NotRunning, NotVerified
-from ibhostdev.vendor import Command, require_daemon
+from ibhostdev.host.vendor import Command, require_daemon
 from tests.flavours import ONES, guid, mac
 from tests.kernel.testbed import run
 from tests.testbed import Hca, Seen

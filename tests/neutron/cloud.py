@@ -38,10 +38,10 @@ from oslo_config import cfg
 import oslo_messaging
 
 from ibhostdev import batch
-from ibhostdev import conf
 from ibhostdev import guid
 from ibhostdev.neutron import agent as ib_agent
 from ibhostdev.neutron import options
+from ibhostdev.privilege import conf
 from ibhostdev.privilege import request
 from ibhostdev import simulate
 from ibhostdev.simulate import model

@@ -22,10 +22,10 @@ from oslo_config import cfg
 import hardware
 from ibhostdev import batch
 from ibhostdev import host
+from ibhostdev.host import vendor
 from ibhostdev.nova import fallback
 from ibhostdev.nova import vif as ib_vif
 from ibhostdev.privilege import request
-from ibhostdev import vendor
 import test_ib_driver
 
 CONF = cfg.CONF

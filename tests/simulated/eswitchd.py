@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from ibhostdev import Vif
-from ibhostdev.vendor import Answer
+from ibhostdev.host.vendor import Answer
 from tests.flavours import ONES, mac
 from tests.simulated.testbed import SimulatedTestbed
 

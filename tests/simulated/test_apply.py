@@ -18,8 +18,8 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.inventory import Endpoint
-from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
+from ibhostdev.process.parallel import each
 from ibhostdev.provision.apply import apply
 from ibhostdev.provision.health import is_dead
 from ibhostdev.provision.reading import from_file

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ibhostdev import BatchFailed, OnError, PKey, Policy, Vif, doctor, vendor
+from ibhostdev import BatchFailed, OnError, PKey, Policy, Vif, doctor
 from ibhostdev.cli import listing
 from ibhostdev.ebrctl import PROGRAM
 from ibhostdev.errors import (
@@ -25,9 +25,10 @@ from ibhostdev.errors import (
     RolledBack,
     TimedOut,
 )
+from ibhostdev.host import vendor
+from ibhostdev.host.vendor import Answer, Command
+from ibhostdev.host.views import views
 from ibhostdev.pkey import Partitions
-from ibhostdev.vendor import Answer, Command
-from ibhostdev.views import views
 from tests.flavours import ONES, guid, mac
 from tests.simulated.eswitchd import Eswitchd, named
 from tests.testbed import Hca, Seen

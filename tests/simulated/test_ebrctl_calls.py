@@ -15,7 +15,7 @@ from ibhostdev.errors import (
     RollbackFailed,
     RolledBack,
 )
-from ibhostdev.vendor import Answer
+from ibhostdev.host.vendor import Answer
 from tests.flavours import ONES, guid, mac
 from tests.simulated.eswitchd import Eswitchd, named
 from tests.testbed import Hca, Seen

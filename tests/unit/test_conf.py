@@ -4,8 +4,9 @@
 import pytest
 from oslo_config import cfg
 
-from ibhostdev import conf, errors
-from ibhostdev.networks import parse_mappings
+from ibhostdev import errors
+from ibhostdev.host.networks import parse_mappings
+from ibhostdev.privilege import conf
 
 
 def parse(tmp_path, *lines):

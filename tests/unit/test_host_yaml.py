@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from ibhostdev.document import BadEntries
 from ibhostdev.errors import InvalidInput
 from ibhostdev.guid import Guid
+from ibhostdev.host.document import BadEntries
 from ibhostdev.inventory import Policy
 from ibhostdev.pkey import Membership, PKey
 from ibhostdev.provision.reading import from_file

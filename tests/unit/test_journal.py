@@ -8,11 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ibhostdev import journal
 from ibhostdev.batch import VfResult, Vif
 from ibhostdev.cli.options import Settings
 from ibhostdev.guid import IDLE, Guid
-from ibhostdev.host import Host
+from ibhostdev.host import Host, journal
 from ibhostdev.inventory import EBRCTL, Policy, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.privilege import configured

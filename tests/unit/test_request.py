@@ -21,9 +21,8 @@ from ibhostdev import (
     VfState,
     Vif,
     errors,
-    plain,
 )
-from ibhostdev.privilege import request
+from ibhostdev.privilege import plain, request
 from ibhostdev.privilege.request import Request, read_answer, run
 
 VIFS = (

@@ -67,7 +67,7 @@ def privileged(bed, monkeypatch, tmp_path, capsys):
 
 PROGRAM = """
 import signal, sys, warnings
-from ibhostdev import descriptors
+from ibhostdev.process import descriptors
 from ibhostdev.privilege import rootwrap
 signal.signal(signal.SIGUSR1, lambda *_: warnings.warn("a word of Python's"))
 rootwrap.CONFIGURATION = sys.argv.pop()

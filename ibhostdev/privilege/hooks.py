@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ibhostdev import counters
 from ibhostdev.batch import BatchResult, Move, Vif, moves
 from ibhostdev.errors import printable
-from ibhostdev.plain import moves_to_plain, results_to_plain
+from ibhostdev.host import counters
+from ibhostdev.privilege.plain import moves_to_plain, results_to_plain
 
 FOLDER = "/etc/ibhostdev/hooks.d"
 VERSION = 1

@@ -22,7 +22,7 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.guid import Guid
-from ibhostdev.parallel import each
+from ibhostdev.process.parallel import each
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ibhostdev.errors import DeviceNotFound, IbHostdevError, InvalidInput
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, Vf, VfState
-from ibhostdev.parallel import each
 from ibhostdev.pci import PciAddress
+from ibhostdev.process.parallel import each
 
 _NOTHING = VfState()
 

@@ -9,7 +9,6 @@ from itertools import starmap
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from ibhostdev import counters, journal, log, networks
 from ibhostdev._native.host import Engine
 from ibhostdev._native.sysfs import Tree
 from ibhostdev.batch import (
@@ -30,6 +29,8 @@ from ibhostdev.errors import (
     InvalidInput,
 )
 from ibhostdev.guid import Guid
+from ibhostdev.host import counters, journal, networks
+from ibhostdev.host.vendor import Command, Ebrctl, Run
 from ibhostdev.inventory import (
     DEVICES,
     MECHANISMS,
@@ -43,7 +44,7 @@ from ibhostdev.inventory import (
 )
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
-from ibhostdev.vendor import Command, Ebrctl, Run
+from ibhostdev.process import log
 
 if TYPE_CHECKING:
     from ibhostdev._native.host import _Made
@@ -74,8 +75,8 @@ class Host:
     manager has ``settle_seconds`` to agree to GUIDs, and again to give P_Keys
     that VIFs name. ``journal`` is the socket
     of systemd's journal that each identity given and taken is told to
-    (``ibhostdev.journal``). ``counted`` has batches counted beside the locks
-    (``ibhostdev.counters``).
+    (``ibhostdev.host.journal``). ``counted`` has batches counted beside the
+    locks (``ibhostdev.host.counters``).
 
     Instances may be shared by threads; several of them, in any processes,
     keep out of each other's way by the locks.
