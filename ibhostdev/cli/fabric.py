@@ -167,8 +167,7 @@ def _found(
             needed=True,
         ),
     )
-    for warning in warnings:
-        terminal.warn(warning)
+    terminal.warn(*warnings)
     return found
 
 
@@ -180,8 +179,7 @@ def _of_domains(uri: str) -> "list[Vif]":
     for one in connection.ask(uri, wanted) or ():
         if one.error is not None:
             raise one.error
-        for note in one.notes:
-            terminal.warn(note)
+        terminal.warn(*one.notes)
         found += one.vifs
     return found
 

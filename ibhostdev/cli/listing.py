@@ -4,9 +4,14 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from ibhostdev.batch import Vif
+from ibhostdev.cli import options, outcome, terminal
+from ibhostdev.cli.outcome import Exit
 from ibhostdev.cli.terminal import Cell, Line, filled, row_of, table
 from ibhostdev.guid import Guid
-from ibhostdev.host.views import View
+from ibhostdev.host.views import View, views
 from ibhostdev.inventory import Family, Policy, Port, Vf, VfState
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import Partitions, PKey
@@ -21,10 +26,100 @@ Uses = Mapping[PciAddress, "Use"]
 """Which libvirt domain has which VF, as far as that was asked."""
 
 
+@click.command("list")
+@click.argument("names", nargs=-1, metavar="[PF]…")
+@click.option(
+    "--connect", "uri", metavar="URI", help="The libvirt to ask who has a VF."
+)
+@options.host_yaml
+@options.json
+@options.everywhere(first=False)
+@click.pass_obj
+def list_(
+    settings: options.Settings,
+    names: Sequence[str],
+    uri: str | None,
+    host_yaml: str | None,
+    as_json: bool,
+) -> int:
+    """Show PFs and their VFs as they are now.
+
+    A PF is named by its PCI address, IB device or IPoIB network device; the
+    PCI address of a VF shows only that one. Exit code 1 says that the state
+    of some VFs could not be read, 3 that this was for want of rights.
+
+    libvirt is asked which domain has a VF if --connect names it, or if some
+    VF is in a guest's hands and libvirt is there.
+
+    \b
+    The words, here and in all commands:
+      PF         an InfiniBand adapter, or one port of it: the Physical
+                 Function that its VFs (Virtual Functions) are of
+      VIF        a port of a guest: the identity it is to have, and its VF
+      GUID       InfiniBand's address: 64 bits, as fa:16:3e:00:00:12:34:56
+      MAC        what OpenStack calls a port by: 48 bits; the GUID is made
+                 of it, with 00:00 put into the middle
+      identity   the GUID that a VF shows to the fabric; the MAC stands for
+                 it if it is made of one
+      idle       nobody's: the VF has no identity, its policy is down
+      not known  what the driver does not tell, as of a VF that nobody has
+                 had since it was made
+      its own    of a plug or unplug: the identity that is named in the row;
+                 half its own: one of the VF's two GUIDs, node's and port's
+      policy     the VF's link: down, up, or follow (that of the adapter)
+      P_Key      the partition that comes first, on ConnectX-3; on others,
+                 where the subnet manager alone knows, the one that host.yaml
+                 or the metadata of libvirt's domains wants
+      group      the IOMMU group: VFs of one go to the same guest
+      in …       the guest (domain) that has it
+      by …       the mechanism: how identities are written to the PF's VFs
+      network    the physical network: what OpenStack calls a fabric
+    """
+    from ibhostdev.cli.partitions import known
+
+    host = settings.connect()
+    shown = views(host, names, pkeys=True)
+    for left_out in host.left_out():
+        terminal.warn(f"not shown: {left_out}")
+    uses, vifs = _of_domains(shown, uri, local=settings.host is None)
+    partitions = known(settings, host, host_yaml, vifs)
+    if as_json:
+        outcome.write_json(pfs_json(shown, uses, partitions))
+    elif not shown:
+        terminal.write(
+            "no PF with an InfiniBand port: see 'ibhostdev doctor'\n"
+        )
+    else:
+        terminal.show(as_lines(shown, uses, partitions))
+    code = Exit.DONE
+    for view in shown:
+        if view.error is not None:
+            terminal.explain(view.error)
+            code = max(code, outcome.exit_code(view.error))
+    return code
+
+
+def _of_domains(
+    shown: Sequence[View], uri: str | None, local: bool
+) -> tuple[Uses, Sequence[Vif]]:
+    """Which domain has which VF, and what is noted of them. Where nobody has
+    asked for it, nothing that is wrong with libvirt is worth more than a
+    word."""
+    held = any(vf.in_use for view in shown for vf in view.vfs)
+    if uri is None and not (local and held):
+        return {}, ()
+    from ibhostdev.guest import connection
+    from ibhostdev.guest.survey import seen
+
+    uses, found, complaints = connection.ask(uri, seen) or ({}, (), ())
+    terminal.warn(*complaints)
+    return uses, found
+
+
 # -- for programs ---------------------------------------------------------
 
 
-def as_json(
+def pfs_json(
     shown: Sequence[View], uses: Uses, partitions: Partitions
 ) -> dict[str, Any]:
     return {"pfs": [_pf_json(view, uses, partitions) for view in shown]}

@@ -223,6 +223,15 @@ host_yaml = click.option(
 )
 
 
+connect = click.option(
+    "--connect",
+    "uri",
+    metavar="URI",
+    help="The libvirt to ask what its domains have; none: not to ask any.  "
+    "[default: the local one, if it is there]",
+)
+
+
 json = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON, for programs."
 )

@@ -62,6 +62,15 @@ def exit_code(error: IbHostdevError) -> Exit:
     return Exit.FAILED
 
 
+def failed(result: BatchResult) -> Exit:
+    """Says why VFs failed; gives the exit code."""
+    if result.ok:
+        return Exit.DONE
+    for cause in result.failures:
+        terminal.explain(cause)
+    return exit_code(BatchFailed.of(result))
+
+
 def _is_forced(error: IbHostdevError) -> bool:
     """Whether a mechanism was asked for that does not serve."""
     return isinstance(error, NoMechanism) and error.attribute == "mechanism"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ibhostdev.batch import Vif
-from ibhostdev.cli import options, provisioning, terminal, vifs
+from ibhostdev.cli import options, sources, terminal, vifs
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.pkey import Partitions
 
@@ -43,7 +43,7 @@ def known(
 def _wished(
     settings: options.Settings, host: "Host", host_yaml: str | None
 ) -> Partitions:
-    found = provisioning.found(settings, host, host_yaml)
+    found = sources.found(settings, host, host_yaml)
     if not found:
         return Partitions()
     from ibhostdev.provision.found import partitions

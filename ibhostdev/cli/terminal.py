@@ -227,8 +227,9 @@ def complain(message: str) -> None:
     _tell([(message, "")], ("ibhostdev: ", "bold red"))
 
 
-def warn(message: str) -> None:
-    _tell([(message, "")], ("warning: ", "bold yellow"))
+def warn(*messages: str) -> None:
+    for message in messages:
+        _tell([(message, "")], ("warning: ", "bold yellow"))
 
 
 def explain(error: IbHostdevError) -> None:

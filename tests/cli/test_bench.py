@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
-from ibhostdev.cli import bench, firmware, main
+from ibhostdev.cli import main
+from ibhostdev.cli.bench import firmware, measuring, ways
+from ibhostdev.cli.bench import report as reports
 from ibhostdev.host import Host
 
 
@@ -141,15 +143,15 @@ def counters(host, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Host, "plug", counted)
     monkeypatch.setattr(firmware, "DEBUGFS", tmp_path)
-    monkeypatch.setattr(bench.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(ways.shutil, "which", lambda *_, **__: None)
     return folder
 
 
 def test_the_drivers_own_count_is_shown(host, counters):
-    report = bench.on_vfs(
+    report = measuring.on_vfs(
         host.connect(), [host.vf(0, 0)], None, 3, simulated=False
     )
-    (told,) = bench.as_json(report)["firmware"]
+    (told,) = reports.as_json(report)["firmware"]
     assert (told["pf"], told["command"]) == (
         host.pfs[0], "MODIFY_HCA_VPORT_CONTEXT",
     )  # fmt: skip
@@ -158,21 +160,21 @@ def test_the_drivers_own_count_is_shown(host, counters):
     # the mean of before is not among it
     assert told["mean"] == pytest.approx(200e-6, rel=0.01)
     text = "\n".join(
-        "".join(part for part, _ in line) for line in bench.as_lines(report)
+        "".join(part for part, _ in line) for line in reports.as_lines(report)
     )
     assert "counted 8 MODIFY_HCA_VPORT_CONTEXT, 200 µs each" in text
 
 
 def test_what_cannot_be_read_is_not_shown(host, counters):
     (counters / "average").unlink()
-    report = bench.on_vfs(
+    report = measuring.on_vfs(
         host.connect(), [host.vf(0, 0)], None, 1, simulated=False
     )
-    assert bench.as_json(report)["firmware"] == []
+    assert reports.as_json(report)["firmware"] == []
 
 
 def test_a_simulated_host_has_no_driver(host, counters):
-    report = bench.on_vfs(
+    report = measuring.on_vfs(
         host.connect(), [host.vf(0, 0)], None, 1, simulated=True
     )
-    assert bench.as_json(report)["firmware"] == []
+    assert reports.as_json(report)["firmware"] == []

@@ -16,7 +16,8 @@ import pytest
 
 from ibhostdev import simulate
 from ibhostdev.batch import Vif
-from ibhostdev.cli import bench, main
+from ibhostdev.cli import main
+from ibhostdev.cli.bench import measuring
 from ibhostdev.errors import AccessDenied
 from ibhostdev.fabric import audit
 from ibhostdev.fabric.audit import Finding, Verdict
@@ -194,7 +195,7 @@ def stage(bed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(guests, "Guests", Guests)
     monkeypatch.setattr(audit, "audit", asked)
-    monkeypatch.setattr(bench, "on_vfs", _bench(bench.on_vfs))
+    monkeypatch.setattr(measuring, "on_vfs", _bench(measuring.on_vfs))
     monkeypatch.setattr(simulate, "serve", lambda *_, ready, **__: ready(None))
 
 

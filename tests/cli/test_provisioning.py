@@ -3,7 +3,7 @@
 
 import pytest
 
-from ibhostdev.cli import provisioning
+from ibhostdev.cli import options
 from ibhostdev.cli.options import Settings
 from ibhostdev.cli.partitions import known
 from ibhostdev.errors import InvalidInput
@@ -198,7 +198,7 @@ def test_the_hosts_own_host_yaml(bed, file, monkeypatch, capsys):
     """What is shown is shown without it; of an export it is a part."""
     bed.build(Hca(vfs=1))
     host, settings = bed.connect(), Settings()
-    monkeypatch.setattr(provisioning, "FILE", str(file))
+    monkeypatch.setattr(options, "HOST_YAML", str(file))
     assert known(settings, host, None, needed=True) == Partitions()
     file.write_text("- {pf: ib0, pkey: 0x8001}\n")
     assert known(settings, host, None).pfs == {bed.pfs[0]: PKey(1)}

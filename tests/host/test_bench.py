@@ -12,7 +12,7 @@ import pytest
 
 from ibhostdev import Vif
 from ibhostdev.cli import main
-from ibhostdev.cli.borrowing import borrow
+from ibhostdev.cli.bench.borrowing import borrow
 from ibhostdev.errors import DeviceInUse, RollbackFailed
 from tests.flavours import ONES, ZERO, guid, mac, vifs
 from tests.testbed import Hca, Seen

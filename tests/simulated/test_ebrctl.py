@@ -510,7 +510,7 @@ def test_doctor_and_list_say_that_it_serves_and_why(bed, eswitchd, listening):
     assert one.severity == "warning"
     assert "ebrctl serves" in one.message
     assert "no IPoIB network device" in one.message
-    (pf,) = listing.as_json(views(host), {}, Partitions())["pfs"]
+    (pf,) = listing.pfs_json(views(host), {}, Partitions())["pfs"]
     assert pf["mechanism"] == "ebrctl"
     assert "no IPoIB network device" in pf["mechanism_reasons"]["mlx5_netlink"]
 
