@@ -20,7 +20,7 @@ from ibhostdev.guest import (
     GuestsFailed,
     connection,
 )
-from ibhostdev.guest import guests as module
+from ibhostdev.guest import releasing as module
 from ibhostdev.guest.errors import (
     AttachedElsewhere,
     GuestError,
