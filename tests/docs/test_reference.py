@@ -11,6 +11,7 @@ import signal
 import pytest
 
 from docs import generated
+from docs.generated import commands, failures, schemas
 from ibhostdev.cli import vifs
 from ibhostdev.cli.command import cli
 from ibhostdev.cli.outcome import Exit
@@ -22,7 +23,7 @@ from ibhostdev.privilege import conf, hooks
 from ibhostdev.provision import reading
 from tests.docs.pages import ROOT, read
 
-COMMANDS = dict(generated.commands(cli, "ibhostdev"))
+COMMANDS = dict(commands.walk(cli, "ibhostdev"))
 GENERATED = dict(generated.pages())
 
 
@@ -110,7 +111,7 @@ def test_environment_variables():
 def test_keys_of_files_of_vifs():
     keys = {*vifs._KEYS, "domain"}
     assert rows(read("reference/vif-files.md")) >= keys
-    schema = generated.schema("vifs")
+    schema = schemas.schema("vifs")
     assert set(schema["items"]["properties"]) == keys
 
 
@@ -122,10 +123,10 @@ def test_keys_of_host_yaml():
         assert f"`{key}`" in page or f"{{{key}: " in page, key
     for driver in reading.DRIVERS:
         assert f"`{driver}`" in page
-    schema = generated.schema("host")["items"]["properties"]
+    schema = schemas.schema("host")["items"]["properties"]
     assert set(schema) == {*reading.KEYS}
     assert set(schema["driver"]["enum"]) == {*reading.DRIVERS}
-    told = generated.schema("guid-map")["items"]["properties"]
+    told = schemas.schema("guid-map")["items"]["properties"]
     assert set(told) == {"guids", *reading._SPELLINGS, "pf", "from", "to"}
 
 
@@ -154,13 +155,13 @@ def test_each_type_of_error():
 
 
 def test_each_error_of_the_engine():
-    source = generated.ENGINE.read_text(encoding="utf-8")
-    words = generated.engine_words()
+    source = failures.ENGINE.read_text(encoding="utf-8")
+    words = failures.engine_words()
     assert len(words) == source.count("\n\t[T_")
-    assert len(generated.errno_cures()) == source.count('\t\treturn "') + (
+    assert len(failures.errno_cures()) == source.count('\t\treturn "') + (
         source.count("\t\treturn HCA")
     )
-    classes = {one.__name__ for one in generated.error_classes()}
+    classes = {one.__name__ for one in failures.error_classes()}
     assert {name for name, _, _ in words} - {""} <= classes
     one = "a guest has the VF, with GUID {1}"
     cure = "detach it from that guest and unplug it first"
@@ -197,7 +198,7 @@ def host_page(bed):
 
 def test_hooks():
     page = read("reference/hooks.md")
-    schema = generated.schema("hook")
+    schema = schemas.schema("hook")
     assert schema["properties"]["version"]["const"] == hooks.VERSION
     variables = read("reference/environment.md")
     for event in schema["properties"]["event"]["enum"]:

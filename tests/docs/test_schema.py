@@ -9,7 +9,7 @@ import fastjsonschema
 import pytest
 import yaml
 
-from docs import generated
+from docs.generated import schemas
 from ibhostdev.cli import main
 from ibhostdev.errors import IbHostdevError
 from ibhostdev.provision import reading
@@ -23,8 +23,8 @@ GUID, OTHER = "fa:16:3e:00:00:12:34:56", "fa:16:3e:00:00:12:34:57"
 
 def validator(name: str) -> Callable[[object], object]:
     return fastjsonschema.compile(
-        generated.schema(name),
-        handlers={"": lambda uri: generated.schema(uri.partition(".")[0])},
+        schemas.schema(name),
+        handlers={"": lambda uri: schemas.schema(uri.partition(".")[0])},
     )
 
 
@@ -61,7 +61,7 @@ def test_each_schema_is_of_something():
     named = {case.schema for case in CASES.values()} - {None}
     named |= {"common", "export", "ufm", "ufm-requests", "hook"}
     named |= {"vifs", "host", "guid-map"}
-    assert {file.stem for file in generated.SCHEMAS.glob("*.json")} == named
+    assert {file.stem for file in schemas.SCHEMAS.glob("*.json")} == named
 
 
 def test_a_key_more_would_be_told():
