@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple, Self
 
 from ibhostdev._native.text import vif_of
-from ibhostdev.errors import IbHostdevError, InvalidInput, RolledBack
+from ibhostdev.errors import IbHostdevError, InvalidInput, root_causes
 from ibhostdev.guid import Guid
 from ibhostdev.inventory import VfState
 from ibhostdev.pci import PciAddress
@@ -177,9 +177,7 @@ class BatchResult:
     @property
     def failures(self) -> list[IbHostdevError]:
         """The errors that are causes, not consequences."""
-        errors = self.errors
-        causes = [e for e in errors if not isinstance(e, RolledBack)]
-        return causes or errors
+        return root_causes(self.errors)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BatchResult):
@@ -235,16 +233,7 @@ class BatchFailed(IbHostdevError):
 
     @classmethod
     def of(cls, result: BatchResult) -> Self:
-        failures = result.failures
-        first = failures[0]
-        more = len(failures) - 1
-        error = cls(
-            first.message + (f" (and {more} more)" if more else ""),
-            first.device,
-            first.attribute,
-            first.errno,
-            first.cure,
-        )
+        error = cls.of_several(result.failures)
         error.result = result
         return error
 

@@ -9,6 +9,11 @@ rebuilds exceptions as ``cls(*args)``.
 
 import errno as _errno
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
 
 # C0, DEL and C1.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
@@ -46,6 +51,19 @@ class IbHostdevError(Exception):
         self.attribute = attribute
         self.errno = errno
         self.cure = cure
+
+    @classmethod
+    def of_several(cls, errors: "Iterable[IbHostdevError]") -> "Self":
+        """What the first of them says, and how many more there are."""
+        first, *others = errors
+        more = f" (and {len(others)} more)" if others else ""
+        return cls(
+            first.message + more,
+            first.device,
+            first.attribute,
+            first.errno,
+            first.cure,
+        )
 
     def __str__(self) -> str:
         where = " ".join(
@@ -118,3 +136,9 @@ class RollbackFailed(IbHostdevError):
 class NotRunning(IbHostdevError):
     """A daemon that is needed is not running: eswitchd, or whoever serves a
     simulated host."""
+
+
+def root_causes(errors: "list[IbHostdevError]") -> "list[IbHostdevError]":
+    """Of a batch: those that are causes, not consequences."""
+    found = [one for one in errors if not isinstance(one, RolledBack)]
+    return found or errors

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ibhostdev.batch import Move, Vif
-from ibhostdev.errors import IbHostdevError, RolledBack
+from ibhostdev.errors import IbHostdevError, root_causes
 from ibhostdev.guid import Guid
 from ibhostdev.pci import PciAddress
 from ibhostdev.pkey import PKey
@@ -69,9 +69,9 @@ class GuestsResult:
     @property
     def failures(self) -> list[IbHostdevError]:
         """The errors that are causes, not consequences."""
-        errors = [r.error for r in self.results if r.error is not None]
-        causes = [e for e in errors if not isinstance(e, RolledBack)]
-        return causes or errors
+        return root_causes(
+            [r.error for r in self.results if r.error is not None]
+        )
 
 
 class GuestsFailed(IbHostdevError):
@@ -82,15 +82,7 @@ class GuestsFailed(IbHostdevError):
 
     @classmethod
     def of(cls, result: GuestsResult) -> Self:
-        first, *others = result.failures
-        more = f" (and {len(others)} more)" if others else ""
-        error = cls(
-            first.message + more,
-            first.device,
-            first.attribute,
-            first.errno,
-            first.cure,
-        )
+        error = cls.of_several(result.failures)
         error.result = result
         return error
 

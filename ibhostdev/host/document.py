@@ -52,15 +52,9 @@ class BadEntries(InvalidInput):
 
     @classmethod
     def of(cls, errors: Iterable[IbHostdevError]) -> Self:
-        first, *others = errors
-        error = cls(
-            f"{first.message} (and {len(others)} more)",
-            first.device,
-            first.attribute,
-            first.errno,
-            first.cure,
-        )
-        error.errors = (first, *others)
+        several = tuple(errors)
+        error = cls.of_several(several)
+        error.errors = several
         return error
 
     def __reduce__(self) -> tuple[object, ...]:

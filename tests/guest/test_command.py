@@ -1,27 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """attach and detach as their users type them."""
 
-import json
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 
 from ibhostdev.cli import main
 from ibhostdev.guest import connection, read_domain
+from tests.cli.conftest import Done
 from tests.flavours import ONES, guid, mac
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @pytest.fixture
