@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from tests.flavours import FLAVOURS, Flavour
-from tests.testbed import Testbed
+from tests.testbed import Hca, Testbed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,6 +54,13 @@ def bed(_bed: Testbed) -> Iterator[Testbed]:
     yield _bed
     _bed.heal()
     _bed.delay()
+
+
+@pytest.fixture
+def two(bed: Testbed) -> Testbed:
+    """A host of two mlx5 HCAs with 2 VFs each."""
+    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
+    return bed
 
 
 @pytest.fixture(params=list(FLAVOURS))

@@ -10,15 +10,9 @@ import pytest
 from ibhostdev import BatchFailed, Guid, OnError, Vif
 from ibhostdev.errors import TimedOut
 from tests.flavours import ONES, guid, mac, vifs
-from tests.testbed import Hca, Seen
+from tests.testbed import Seen
 
 IDLE = Seen(ONES, ONES, "down")
-
-
-@pytest.fixture
-def two(bed):
-    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
-    return bed
 
 
 @contextmanager

@@ -14,12 +14,6 @@ from tests.simulated.trees import pf_folder, put
 from tests.testbed import Hca
 
 
-@pytest.fixture
-def two(bed):
-    bed.build(Hca("mlx5", vfs=2), Hca("mlx5", vfs=2))
-    return bed
-
-
 @pytest.mark.parametrize("text", [None, "many"])
 def test_a_number_of_vfs_that_is_lost_on_the_way(two, text):
     """Between making one VF idle and plugging another."""
