@@ -34,7 +34,7 @@ def wait(node, *numbers):
     wanted = {f"port-{number}" for number in numbers}
     with node.server.changed:
         assert node.server.changed.wait_for(
-            lambda: node.server.up() == wanted, timeout=60
+            lambda: node.server.up() == wanted, timeout=600
         )
 
 

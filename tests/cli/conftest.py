@@ -69,7 +69,7 @@ def shell(bed: Testbed) -> Run:
             env={**os.environ, **(env or {})},
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=600,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)

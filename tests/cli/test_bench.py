@@ -34,7 +34,7 @@ def start(tmp_path):
 
 def test_for_programs(start, tmp_path):
     process = start("--rounds", "2", "--sizes", "4,1", "--json")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     told = json.loads(out)
     assert told["ok"]
@@ -70,7 +70,7 @@ def test_for_programs(start, tmp_path):
 
 def test_for_people(start, tmp_path):
     process = start("--rounds", "1", "--sizes", "3")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     lines = out.splitlines()
     assert "127 of 127 VFs" in lines[0]
@@ -92,7 +92,7 @@ def test_a_signal_leaves_nothing_behind(start, tmp_path, number, code):
     while not list(tmp_path.glob("*/host.json")):
         assert process.poll() is None
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == code
     assert json.loads(out)["error"]["type"] == "Interrupted"
     assert "Traceback" not in err
@@ -105,7 +105,7 @@ def test_the_server_ends_even_if_the_command_is_killed(start, tmp_path):
         assert process.poll() is None
     folder = str(state[0].parent)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     # Nobody serves the folder: the next command says so.
     while main(["list", "--host", folder]) == 0:
         pass

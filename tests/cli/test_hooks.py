@@ -14,7 +14,7 @@ import pytest
 from ibhostdev.privilege import hooks
 from tests.flavours import guid, mac
 
-LONG = 60
+LONG = 600
 
 
 @pytest.fixture
@@ -234,11 +234,16 @@ def test_one_that_fails_is_a_warning(host, run, hook, text, why):
 def test_one_that_hangs_is_ended_with_all_it_has_started(host, hook, tmp_path):
     pids = tmp_path / "pids"
     hook(f"sleep {LONG * 10} & echo $! > {pids}; echo $$ >> {pids}; wait")
-    there = hooks.Hooks(
-        str(host.folder / "run"), str(host.folder / "hooks.d"), seconds=0.5
-    )
-    (warning,) = there.tell("plugged", dict)
-    assert "more than 0.5 s" in warning
+    # On a busy machine it takes longer until it has told whom it started.
+    for seconds in (0.5, 5.0, 50.0):
+        there = hooks.Hooks(
+            *(str(host.folder / "run"), str(host.folder / "hooks.d")),
+            seconds=seconds,
+        )
+        (warning,) = there.tell("plugged", dict)
+        assert f"more than {seconds:g} s" in warning
+        if pids.exists() and len(pids.read_text().split()) == 2:
+            break
     for pid in map(int, pids.read_text().split()):
         end = time.monotonic() + LONG
         while os.path.exists(f"/proc/{pid}"):

@@ -306,7 +306,7 @@ def test_a_reader_that_has_gone_is_no_error(host):
         [*host.command, "list"],
         stdout=theirs,
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     os.close(theirs)

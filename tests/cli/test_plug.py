@@ -417,7 +417,7 @@ def test_a_signal_in_the_middle_leaves_nothing_half_done(host, number, code):
     time.sleep(0.05)
     process.send_signal(number)  # somebody is impatient
     host.delay()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == code
     assert json.loads(out)["ok"] is False
     assert json.loads(out)["error"]["type"] == "Interrupted"

@@ -31,7 +31,7 @@ def served(folder, *options):
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=600)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_no_iommu(tmp_path, capsys):
 def test_it_ends_when_it_is_told_to(tmp_path, number):
     with served(str(tmp_path), "--pfs", "1", "--vfs", "1") as process:
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(600) == 0
 
 
 def test_it_tells_what_it_serves(tmp_path):
@@ -148,7 +148,7 @@ def test_the_demo(tmp_path):
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
         elif trouble == "hang up":
             self.connection.shutdown(socket.SHUT_RDWR)
         elif trouble == "hang":
-            self.server.over.wait(60)
+            self.server.over.wait(600)
         elif trouble == "page":
             self.answer(200, b"<html>log in</html>")
         elif isinstance(trouble, tuple):

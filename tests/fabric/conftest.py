@@ -17,7 +17,7 @@ import pytest
 
 from tests.testbed import Hca, Testbed
 
-SECONDS = 60.0
+SECONDS = 600.0
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

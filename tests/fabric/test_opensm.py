@@ -103,7 +103,7 @@ class Fabric:
     def ask(self, name, *arguments):
         done = subprocess.run(
             [program(name), *arguments], env=self._env, cwd=self.folder,
-            capture_output=True, encoding="utf-8", timeout=60, check=False,
+            capture_output=True, encoding="utf-8", timeout=600, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr
 

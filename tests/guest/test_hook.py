@@ -42,7 +42,7 @@ def hook(bed, host, tmp_path):
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
 

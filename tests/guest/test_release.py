@@ -194,7 +194,7 @@ def detach(bed, guests, domain, *indices, timeout=0.2):
 def test_a_guest_that_answers(bed, conn, guests):
     domain = conn.add("web1")
     attach(bed, guests, "web1", 0, 1, 2)
-    result = detach(bed, guests, "web1", 0, 1, 2, timeout=60)
+    result = detach(bed, guests, "web1", 0, 1, 2, timeout=600)
     assert all(one.changed for one in result.results)
     assert bed.seen(0)[:3] == [IDLE] * 3
     assert domain.asked == ["waits"] * 3
@@ -242,7 +242,7 @@ def test_a_pending_request_is_waited_for(bed, conn, guests, monkeypatch):
         )
 
     monkeypatch.setattr(domain, "_ask", pending)
-    detach(bed, guests, "web1", 0, timeout=60)
+    detach(bed, guests, "web1", 0, timeout=600)
     assert bed.seen(0)[0] == IDLE
 
 
@@ -286,7 +286,7 @@ def test_a_dead_guest_does_not_hold_up_the_others(bed, conn, guests):
 
 def test_domains_are_served_at_once(bed, conn, guests):
     """Each waits for all others to be attached to."""
-    meeting = threading.Barrier(4, timeout=60)
+    meeting = threading.Barrier(4, timeout=600)
     for number in range(4):
         conn.add(f"web{number}").attaching = meeting.wait
     guests.attach(

@@ -219,7 +219,7 @@ def test_a_signal(bed, number, code):
     time.sleep(0.02)
     process.send_signal(number)  # somebody is impatient
     bed.delay()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out) == (code, b"")
     assert b"Traceback" not in err
     assert b"given back" not in err

@@ -100,7 +100,7 @@ class Killer:
                 self.victim = subprocess.Popen(
                     self.command, stdout=subprocess.DEVNULL
                 )
-            return self.victim.wait(60)
+            return self.victim.wait(600)
 
     def step(self):
         with self.lock:

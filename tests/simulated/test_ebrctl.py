@@ -136,7 +136,7 @@ def test_a_guest_s_vf_is_left_alone(bed, eswitchd):
 
 
 def test_calls_are_made_at_once_up_to_a_limit(bed, eswitchd):
-    eswitchd.meeting = threading.Barrier(2, timeout=60)
+    eswitchd.meeting = threading.Barrier(2, timeout=600)
     bed.connect(ebrctl=eswitchd, ebrctl_at_once=2).plug(named(bed, 1, 2, 3, 4))
     assert eswitchd.most == 2
 

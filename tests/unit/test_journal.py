@@ -98,7 +98,7 @@ def test_a_journal_that_is_busy_is_waited_for(tmp_path, monkeypatch):
         busy.daemon = True
         busy.start()
         journal.tell([Vif(VF, GUID)], [one], [], lambda vfs: {}, path)
-        busy.join(60)
+        busy.join(600)
         assert b"IBHOSTDEV_EVENT=given\n" in took[-1]
 
 

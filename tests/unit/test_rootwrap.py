@@ -189,7 +189,7 @@ def test_a_signal_leaves_nothing_half_done(bed, process, number):
     time.sleep(0.05)
     started.send_signal(number)
     bed.delay()
-    out, _ = started.communicate(timeout=60)
+    out, _ = started.communicate(timeout=600)
     assert (started.returncode, out) == (128 + number, b"")
     for seen, was in zip(bed.seen(0), before, strict=True):
         assert seen.port not in {guid(n) for n in (1, 2, 3, 4)}
@@ -201,7 +201,7 @@ def test_a_terminal_does_not_stop_it(bed, process, number):
     started = process()
     under_way(bed, started, 1, 2)
     started.send_signal(number)
-    out, _ = started.communicate(timeout=60)
+    out, _ = started.communicate(timeout=600)
     bed.delay()
     assert read_answer(json.loads(out)).ok
 

@@ -87,7 +87,7 @@ def test_binds_overlap(
     bed.host.delay(probe=1.0)
     monkeypatch.setattr(
         "ibhostdev.simulate.kernel.time.sleep",
-        lambda seconds: barrier.wait(20) if seconds == 1.0 else None,
+        lambda seconds: barrier.wait(600) if seconds == 1.0 else None,
     )
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(bed.bind, vfs)) == [0] * 16
