@@ -49,6 +49,7 @@ else:
 # One build serves Python 3.11 and all that come later. Without the global
 # lock each version has modules of its own.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+BEFORE = "ibhostdev/_native/limited.h"
 
 
 def native(name: str) -> Extension:
@@ -56,7 +57,7 @@ def native(name: str) -> Extension:
         f"ibhostdev._native.{name}",
         [f"ibhostdev/_native/{name}.pyx"],
         include_dirs=INCLUDES,
-        depends=HEADERS,
+        depends=[*HEADERS, BEFORE],
         define_macros=[("Py_LIMITED_API", "0x030b0000")] if LIMITED else [],
         py_limited_api=LIMITED,
         # What Cython writes has both.
@@ -64,6 +65,7 @@ def native(name: str) -> Extension:
             *WARNINGS,
             "-Wno-unused-parameter",
             "-Wno-unused-const-variable",
+            *(["-include", BEFORE, "-Wno-unused-function"] if LIMITED else []),
         ],
     )
 

@@ -168,12 +168,12 @@ IDLE = Guid(_ALL_ONES)
 mlx4's request to delete the alias (drivers/infiniband/hw/mlx4/alias_GUID.c).
 """
 
-_ADDRESS = re.compile(
+# Compiled when it is needed, which takes longer than to import the rest.
+_ADDRESS = (
     # QPN and flags, and a GID (drivers/infiniband/ulp/ipoib)
     r"(?:[0-9a-f]{2}:){4}(?P<octets>(?:[0-9a-f]{2}:){15}[0-9a-f]{2})"
     # in full, or as it is abridged where it is link-local
-    r"|(?P<gid>(?:[0-9a-f]{4}:){7}[0-9a-f]{4}|fe80:[0-9a-f:]*)",
-    re.ASCII | re.IGNORECASE,
+    r"|(?P<gid>(?:[0-9a-f]{4}:){7}[0-9a-f]{4}|fe80:[0-9a-f:]*)"
 )
 
 
@@ -193,7 +193,7 @@ def _number(text: str) -> int | None:
 
 def _last_half(text: str) -> int | None:
     """Of a GID, alone or in the address of an IPoIB device."""
-    found = _ADDRESS.fullmatch(text)
+    found = re.fullmatch(_ADDRESS, text, re.ASCII | re.IGNORECASE)
     if found is None:
         return None
     if found["octets"]:

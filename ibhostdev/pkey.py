@@ -12,10 +12,9 @@ from ibhostdev.pci import PciAddress
 
 _FULL = 0x8000
 _CURE = "write 0x8001, or 1:full, 1:limited or 1:both; 1 to 0x7fff are P_Keys"
-_FORM = re.compile(
+_FORM = (
     r"(?P<number>0x[0-9a-f]{1,4}|[1-9][0-9]{0,4}|0)"
-    r"(?::(?P<membership>[a-z]+))?",
-    re.ASCII | re.IGNORECASE,
+    r"(?::(?P<membership>[a-z]+))?"
 )
 
 
@@ -65,7 +64,7 @@ class PKey(_Fields):
         :raises InvalidInput: for anything else, among it 0 and 0x8000, and a
             membership that the highest bit contradicts
         """
-        found = _FORM.fullmatch(text.strip())
+        found = re.fullmatch(_FORM, text.strip(), re.ASCII | re.IGNORECASE)
         if found is None:
             raise _wrong(text, "is not a P_Key")
         value = int(found["number"], 0)

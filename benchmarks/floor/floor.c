@@ -48,6 +48,7 @@ static struct pf *read_pf(const char *pci)
 	snprintf(pf->pci, sizeof(pf->pci), "%s", pci);
 	if (ibh_parse_pci(pci, strlen(pci), &address))
 		fail("address", pci, EINVAL);
+	pf->domain = address.domain;
 	pf->rid = address.rid;
 	pf->numvfs = get_number(pci, "sriov_numvfs");
 	pf->offset = get_number(pci, "sriov_offset");
@@ -64,29 +65,38 @@ static struct pf *read_pf(const char *pci)
 	return pf;
 }
 
+unsigned int vf_of(const struct pf *pf, struct ibh_pci pci)
+{
+	return (pci.rid - pf->rid - pf->offset) / pf->stride;
+}
+
+bool is_of(const struct pf *pf, struct ibh_pci pci)
+{
+	return pci.domain == pf->domain && pci.rid > pf->rid &&
+	       vf_of(pf, pci) < pf->numvfs;
+}
+
 /* One link leads to the PF; its other VFs are told by their addresses. */
 static void resolve(struct item *item)
 {
 	struct ibh_pci pci;
 	char path[128], name[32];
-	unsigned int i, n;
+	unsigned int i;
 
 	if (ibh_parse_pci(item->pci, strlen(item->pci), &pci))
 		fail("address", item->pci, EINVAL);
 	for (i = 0; i < pf_count; i++) {
-		n = (pci.rid - pfs[i].rid - pfs[i].offset) / pfs[i].stride;
-		if (pci.rid > pfs[i].rid && n < pfs[i].numvfs) {
+		if (is_of(&pfs[i], pci)) {
 			item->pf = &pfs[i];
-			item->index = n;
+			item->index = vf_of(&pfs[i], pci);
 			return;
 		}
 	}
 	snprintf(path, sizeof(path), DEVICES "%s/physfn", item->pci);
-	if (!get_base(path, name, sizeof(name)))
+	if (!get_base(sysfs, path, name, sizeof(name)))
 		fail("physfn", item->pci, ENOENT);
 	item->pf = read_pf(name);
-	item->index = (pci.rid - item->pf->rid - item->pf->offset) /
-		      item->pf->stride;
+	item->index = vf_of(item->pf, pci);
 }
 
 /* ---- unplug: VFs on the host's driver are bound anew ------------------ */
@@ -97,7 +107,8 @@ static bool shows(const struct item *item)
 	int n;
 
 	snprintf(path, sizeof(path), DEVICES "%s/driver", item->pci);
-	if (!get_base(path, name, sizeof(name)) || strcmp(name, "mlx5_core"))
+	if (!get_base(sysfs, path, name, sizeof(name)) ||
+	    strcmp(name, "mlx5_core"))
 		return false;
 	n = snprintf(path, sizeof(path), DEVICES "%s/infiniband", item->pci);
 	only_entry(path, name, sizeof(name));
@@ -163,10 +174,10 @@ static unsigned int batch(bool idle, bool only_write, bool safely)
 		resolve(&items[i]);
 		items[i].needed = only_write;
 	}
-	for (i = 0; i < count && safely; i++)
-		who_drives(&items[i]);
-	if (safely)
+	if (safely) {
+		who_drives();
 		take_locks();
+	}
 	for (i = 0; i < pf_count && !only_write; i++)
 		ask(&pfs[i], true);
 	if (!idle && !only_write)

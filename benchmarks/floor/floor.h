@@ -41,9 +41,9 @@ struct item {
 
 struct pf {
 	char pci[IBH_PCI_TEXT + 1], ib[32];
-	unsigned int rid, offset, stride, numvfs;
+	unsigned int domain, rid, offset, stride, numvfs;
 	int ifindex, lock;
-	bool dump;
+	bool dump, own[MAX_VFS]; /* those that the host's own driver has */
 	struct state now[MAX_VFS];
 	uint32_t entry[MAX_VFS]; /* mlx4 */
 };
@@ -55,6 +55,9 @@ extern int sysfs, sock;
 extern char pkey[16];
 
 _Noreturn void fail(const char *what, const char *which, long err);
+/* Whether it is the address of a VF of a PF, and which then. */
+bool is_of(const struct pf *pf, struct ibh_pci pci);
+unsigned int vf_of(const struct pf *pf, struct ibh_pci pci);
 
 /* sysfs.c; what goes wrong ends the program */
 int get(char *value, size_t size, const char *path);
@@ -64,7 +67,7 @@ unsigned int get_number(const char *pci, const char *name);
 void only_entry(const char *path, char *name, size_t size);
 uint64_t get_guid(const char *path);
 /* The last part of a link's target; false if there is none. */
-bool get_base(const char *path, char *name, size_t size);
+bool get_base(int folder, const char *path, char *name, size_t size);
 
 /* mechanisms.c */
 /* Who has what; `survey` is of all VFs, else only those of the batch. */
@@ -74,7 +77,7 @@ void write_pf(struct pf *pf, uint64_t idle);
 /* questions.c */
 void take_locks(void);
 void drop_locks(void);
-void who_drives(const struct item *item);
+void who_drives(void);
 void still_there(const struct pf *pf);
 
 #endif

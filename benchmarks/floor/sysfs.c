@@ -58,10 +58,10 @@ uint64_t get_guid(const char *path)
 }
 
 
-bool get_base(const char *path, char *name, size_t size)
+bool get_base(int folder, const char *path, char *name, size_t size)
 {
 	char link[256];
-	ssize_t n = ibh_link_read(sysfs, path, link, sizeof(link) - 1);
+	ssize_t n = ibh_link_read(folder, path, link, sizeof(link) - 1);
 
 	if (n < 0)
 		return false;

@@ -3,7 +3,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,14 +23,20 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _RUN_DIR = "/run/ibhostdev"
 
 
-@dataclass
 class Settings:
     """The options that every command takes."""
 
-    host: str | None = None
-    physical_device_mappings: dict[str, tuple[str, ...]] | None = None
-    run_dir: str | None = None
-    privilege: str = "none"
+    def __init__(
+        self,
+        host: str | None = None,
+        physical_device_mappings: dict[str, tuple[str, ...]] | None = None,
+        run_dir: str | None = None,
+        privilege: str = "none",
+    ) -> None:
+        self.host = host
+        self.physical_device_mappings = physical_device_mappings
+        self.run_dir = run_dir
+        self.privilege = privilege
 
     def connect(self) -> Host:
         if self.host is None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What became of a batch: for programs, for people, and as an exit code."""
 
-import json
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
@@ -92,6 +91,8 @@ def not_searched(one: VfResult) -> bool:
 
 
 def write_json(value: Any) -> None:
+    import json
+
     # The one control character that JSON may have as it is.
     text = json.dumps(value, indent=2).replace("\x7f", "\\u007f")
     terminal.write(f"{text}\n")

@@ -123,7 +123,7 @@ def _parts(
 
 
 # A command in quotes is one word, for somebody may copy it.
-_WORD = re.compile(r"\(?'[^']+'\S*|\S+")
+_WORD = r"\(?'[^']+'\S*|\S+"
 
 
 def filled(
@@ -135,7 +135,7 @@ def filled(
     words: list[list[Cell]] = []
     joined = False
     for part, style in text:
-        for number, word in enumerate(_WORD.findall(part)):
+        for number, word in enumerate(re.findall(_WORD, part)):
             if not number and joined and not part[0].isspace():
                 words[-1].append((word, style))
             else:

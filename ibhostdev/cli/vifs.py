@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """VIFs as a shell user writes them: arguments, and files of them."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -222,6 +221,8 @@ def _note(identity: str | None) -> None:
 
 
 def _entries(text: str, shown: str) -> _Entries:
+    import json
+
     try:
         # Most JSON is YAML too, but not all: tabs.
         given = json.loads(text, object_pairs_hook=_Pairs)
@@ -251,6 +252,8 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _json_places(text: str) -> Iterator[str]:
     """Of the members of an array that has been read: where each begins."""
+    import json
+
     read = json.JSONDecoder().raw_decode
     line, seen, at = 1, 0, text.index("[") + 1
     while True:

@@ -5,7 +5,6 @@ The whole batch crosses at once, as plain data: never a path, never a
 command. The privileged side takes nothing for granted about it.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -146,6 +145,8 @@ class Request(NamedTuple):
 
     def to_json(self) -> bytes:
         """For a pipe."""
+        import json
+
         return json.dumps(self.to_plain()).encode()
 
     @classmethod
@@ -154,6 +155,8 @@ class Request(NamedTuple):
 
         :raises InvalidInput: if it is too long, no JSON or no request
         """
+        import json
+
         if len(data) > MAX_BYTES:
             raise _wrong("request", f"has more than {MAX_BYTES} bytes", _FEWER)
         try:

@@ -44,6 +44,7 @@ void scripted_reset(struct scripted *system)
 		caller->wants = -1;
 	}
 	memset(system->lock_owner, 0, sizeof(system->lock_owner));
+	memset(system->folders, 0, sizeof(system->folders));
 	memset(system->open, 0, sizeof(system->open));
 	if (!queues)
 		system->queues = calloc(SOCKETS, sizeof(*queues));
@@ -255,6 +256,26 @@ int scripted_stop(void *context)
 	return scripted_at(system, STOP, ++system->stops) != NULL;
 }
 
+int scripted_enter(struct scripted *system, const char *path)
+{
+	int folder = 0;
+
+	while (folder < (int)FOLDERS && *system->folders[folder])
+		folder++;
+	if (folder == (int)FOLDERS)
+		return -EMFILE;
+	snprintf(system->folders[folder], PATH_SIZE, "%s/", path);
+	return folder;
+}
+
+void scripted_leave(struct scripted *system, int folder)
+{
+	if (folder < 0 || folder >= (int)FOLDERS || !*system->folders[folder])
+		scripted_wrong(system, "leaves no folder");
+	else
+		*system->folders[folder] = '\0';
+}
+
 void scripted_leftovers(struct scripted *system)
 {
 	unsigned int i;
@@ -265,4 +286,7 @@ void scripted_leftovers(struct scripted *system)
 	for (i = 0; i < SOCKETS; i++)
 		if (system->open[i])
 			scripted_wrong(system, "leaves a socket open");
+	for (i = 0; i < FOLDERS; i++)
+		if (*system->folders[i])
+			scripted_wrong(system, "leaves a folder open");
 }

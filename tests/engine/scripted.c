@@ -126,13 +126,39 @@ static ssize_t io_read(void *context, const char *path, char *value,
 	return n;
 }
 
-static ssize_t io_link(void *context, const char *path, char *target,
-		       size_t size)
+static int io_enter(void *context, const char *path)
 {
 	struct caller *caller = context;
 	struct scripted *system = caller->system;
-	ssize_t n = enter(caller, "link", path);
+	int folder = enter(caller, "enter", path);
 
+	if (!folder)
+		folder = scripted_enter(system, path);
+	leave(caller);
+	return folder;
+}
+
+static void io_leave(void *context, int folder)
+{
+	struct caller *caller = context;
+	struct scripted *system = caller->system;
+
+	enter(caller, "leave", "");
+	scripted_leave(system, folder);
+	leave(caller);
+}
+
+static ssize_t io_link(void *context, int folder, const char *name,
+		       char *target, size_t size)
+{
+	struct caller *caller = context;
+	struct scripted *system = caller->system;
+	char path[2 * PATH_SIZE];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%s%s",
+		 folder == ROOT ? "" : system->folders[folder], name);
+	n = enter(caller, "link", path);
 	if (!n)
 		n = garbled(system, target, size);
 	if (n == AS_IT_IS)
@@ -457,6 +483,8 @@ const struct io scripted_io = {
 	.no_rights = "run as another",
 	.at_once = 1,
 	.read = io_read,
+	.enter = io_enter,
+	.leave = io_leave,
 	.link = io_link,
 	.list = io_list,
 	.write = io_write,

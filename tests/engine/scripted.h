@@ -16,6 +16,7 @@
 
 #define CALLERS 2u
 #define SOCKETS 32u
+#define FOLDERS 16u /* that are open */
 #define FAULTS 8u
 
 enum fault_kind {
@@ -80,6 +81,7 @@ struct scripted {
 	struct caller callers[CALLERS];
 	struct caller *lock_owner[PFS];
 	bool changed[PFS]; /* by who has the lock */
+	char folders[FOLDERS][PATH_SIZE]; /* "": not open */
 	bool open[SOCKETS];
 	struct queue *queues; /* [SOCKETS] */
 	uint64_t lifetime; /* of callers that are dead */
@@ -113,7 +115,10 @@ void scripted_wrong(struct scripted *system, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 /* For how->stop; the context is the system. */
 int scripted_stop(void *context);
-/* What is left behind that should not be: locks, sockets. */
+/* A folder that is open, and no longer. */
+int scripted_enter(struct scripted *system, const char *path);
+void scripted_leave(struct scripted *system, int folder);
+/* What is left behind that should not be: locks, sockets, folders. */
 void scripted_leftovers(struct scripted *system);
 /*
  * Both callers' work, by turns: the first makes `first` operations, then the

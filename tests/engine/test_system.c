@@ -114,11 +114,36 @@ TEST(a_link_is_text)
 	CHECK(!symlink("../folder/target", "sys/link"));
 	CHECK(!symlink("folder/target15", "sys/fits"));
 	memset(target, 'x', sizeof(target));
-	EQUAL(io->link(context, "fits", target, sizeof(target)), 15);
+	EQUAL(io->link(context, ROOT, "fits", target, sizeof(target)), 15);
 	CHECK(!strcmp(target, "folder/target15"));
-	EQUAL(io->link(context, "link", target, sizeof(target)), -EMSGSIZE);
-	EQUAL(io->link(context, ".", target, sizeof(target)), -EINVAL);
-	EQUAL(io->link(context, "missing", target, sizeof(target)), -ENOENT);
+	EQUAL(io->link(context, ROOT, "link", target, sizeof(target)),
+	      -EMSGSIZE);
+	EQUAL(io->link(context, ROOT, ".", target, sizeof(target)), -EINVAL);
+	EQUAL(io->link(context, ROOT, "missing", target, sizeof(target)),
+	      -ENOENT);
+	tear_down();
+}
+
+TEST(links_are_looked_up_from_a_folder)
+{
+	char target[16];
+	int folder, before;
+
+	set_up();
+	before = descriptors();
+	make("sys/value", "1\n", 2);
+	CHECK(!mkdir("sys/folder", 0755));
+	CHECK(!symlink("there", "sys/folder/link"));
+	EQUAL(io->enter(context, "missing"), -ENOENT);
+	EQUAL(io->enter(context, "value"), -ENOTDIR);
+	folder = io->enter(context, "folder");
+	CHECK(folder >= 0);
+	EQUAL(io->link(context, folder, "link", target, sizeof(target)), 5);
+	CHECK(!strcmp(target, "there"));
+	EQUAL(io->link(context, ROOT, "link", target, sizeof(target)),
+	      -ENOENT);
+	io->leave(context, folder);
+	EQUAL(descriptors(), before);
 	tear_down();
 }
 

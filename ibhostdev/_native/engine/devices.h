@@ -61,12 +61,31 @@ void topology_guids(struct ibh_host *host, struct topology *topology);
 int vf_index(const struct ibh_pf *pf, struct ibh_pci pci);
 void vf_address(const struct ibh_pf *pf, unsigned int index,
 		char address[IBH_PCI_TEXT + 1]);
+/*
+ * For a look at many VFs, one after the other: the folder of the PF that the
+ * last was of, and which VFs their PFs' own drivers have, by the lists of
+ * these drivers. So a VF takes one short look, not two with a long way.
+ */
+struct glance {
+	const struct ibh_pfs *pfs;
+	bool many; /* else each is looked at by itself */
+	const struct ibh_pf *pf; /* whose folder it is; NULL: nobody's */
+	int folder;
+	bool *own; /* of all VFs, PF after PF; NULL: not looked up */
+};
+
+/* … of which there are so many. */
+void glance_begin(struct ibh_host *host, const struct ibh_pfs *pfs,
+		  size_t count, struct glance *glance);
+void glance_end(struct ibh_host *host, struct glance *glance);
 /* false if it is not there (any more). */
 bool vf_read(struct ibh_host *host, const struct ibh_pf *pf,
 	     unsigned int index, struct ibh_vf *vf);
+/* `glance` is of these PFs, or NULL. */
 struct ibh_error *vf_locate(struct ibh_host *host,
 			    const struct ibh_pfs *pfs, struct ibh_pci pci,
-			    const struct ibh_pf **pf, struct ibh_vf *vf);
+			    struct glance *glance, const struct ibh_pf **pf,
+			    struct ibh_vf *vf);
 /* The node GUID that the VF's own driver on this host took when it was
  * bound, IBH_GUID_IDLE if that was zero, 0 if it shows none. */
 uint64_t vf_own_identity(struct ibh_host *host, const struct ibh_vf *vf);

@@ -268,7 +268,8 @@ static struct ibh_error *find(struct drives *drives, size_t count,
 			break;
 		}
 		public[i].error = vf_locate(run->host, &run->topology->public,
-					    public[i].vf, &pf, &drive->vf);
+					    public[i].vf, NULL, &pf,
+					    &drive->vf);
 		drive->found = !public[i].error;
 		if (drive->found)
 			drive->pf = *pf;

@@ -79,11 +79,11 @@ ssize_t host_read(struct ibh_host *host, const char *path, char *value,
 	return host->io->read(host->context, path, value, size);
 }
 
-ssize_t host_base(struct ibh_host *host, const char *path, char *name,
-		  size_t size)
+ssize_t host_base_in(struct ibh_host *host, int folder, const char *path,
+		     char *name, size_t size)
 {
 	char target[PATH_SIZE];
-	ssize_t n = host->io->link(host->context, path, target,
+	ssize_t n = host->io->link(host->context, folder, path, target,
 				   sizeof(target));
 	const char *base;
 	size_t len;
@@ -97,6 +97,12 @@ ssize_t host_base(struct ibh_host *host, const char *path, char *name,
 		return -ENAMETOOLONG;
 	memcpy(name, base, len + 1);
 	return (ssize_t)len;
+}
+
+ssize_t host_base(struct ibh_host *host, const char *path, char *name,
+		  size_t size)
+{
+	return host_base_in(host, ROOT, path, name, size);
 }
 
 int host_list(struct ibh_host *host, const char *path, take_name take,

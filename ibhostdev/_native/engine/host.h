@@ -19,6 +19,8 @@
 
 typedef int (*take_name)(const char *name, void *context);
 
+#define ROOT (-1) /* in the place of a folder */
+
 struct waiting; /* a lock's time limit, and whether to stop */
 
 /*
@@ -35,9 +37,14 @@ struct io {
 	 * newline and gets a NUL. */
 	ssize_t (*read)(void *context, const char *path, char *value,
 			size_t size);
-	/* The target of a symbolic link, with a NUL. */
-	ssize_t (*link)(void *context, const char *path, char *target,
-			size_t size);
+	/* A folder, as a handle, to be given back: links are looked up from
+	 * there, so that the way to it is gone once. */
+	int (*enter)(void *context, const char *path);
+	void (*leave)(void *context, int folder);
+	/* The target of a symbolic link, with a NUL; `path` begins in a folder,
+	 * or in the root. */
+	ssize_t (*link)(void *context, int folder, const char *path,
+			char *target, size_t size);
 	/* Every name in a directory but . and .., in no order, until `take`
 	 * returns other than 0, which then is the result. */
 	int (*list)(void *context, const char *path, take_name take,
@@ -159,6 +166,8 @@ ssize_t host_read(struct ibh_host *host, const char *path, char *value,
 /* Of a link, the last part of its target. */
 ssize_t host_base(struct ibh_host *host, const char *path, char *name,
 		  size_t size);
+ssize_t host_base_in(struct ibh_host *host, int folder, const char *path,
+		     char *name, size_t size);
 int host_list(struct ibh_host *host, const char *path, take_name take,
 	      void *taker);
 int host_write(struct ibh_host *host, const char *path, const char *value);

@@ -61,7 +61,7 @@ static struct ibh_error *on_port(struct run *run, const struct ibh_vif *vif,
 }
 
 static void find_place(struct run *run, const struct ibh_vif *vif,
-		       struct place *place)
+		       struct glance *glance, struct place *place)
 {
 	char text[IBH_GUID_TEXT + 1];
 
@@ -72,7 +72,7 @@ static void find_place(struct run *run, const struct ibh_vif *vif,
 		return;
 	}
 	place->error = vf_locate(run->host, &run->topology->public, vif->pci,
-				 &place->pf, &place->vf);
+				 glance, &place->pf, &place->vf);
 	if (!place->error)
 		place->error = on_port(run, vif, place);
 	if (place->error)
@@ -252,6 +252,7 @@ static struct ibh_error *find_sides(struct run *run)
 static struct ibh_error *locate(struct run *run)
 {
 	struct ibh_error *error;
+	struct glance glance;
 	size_t i;
 
 	error = topology_get(run->host, false, &run->topology);
@@ -260,8 +261,10 @@ static struct ibh_error *locate(struct run *run)
 	run->places = calloc(run->count + 1, sizeof(*run->places));
 	if (!run->places)
 		return no_memory();
+	glance_begin(run->host, &run->topology->public, run->count, &glance);
 	for (i = 0; i < run->count; i++)
-		find_place(run, &run->vifs[i], &run->places[i]);
+		find_place(run, &run->vifs[i], &glance, &run->places[i]);
+	glance_end(run->host, &glance);
 	return find_sides(run);
 }
 

@@ -58,11 +58,20 @@ ssize_t system_read(void *context, const char *path, char *value, size_t size)
 	return n;
 }
 
-ssize_t system_link(void *context, const char *path, char *target,
-		    size_t size)
+int system_enter(void *context, const char *path)
 {
 	const struct system *system = context;
-	ssize_t n = readlinkat(system->root, path, target, size);
+	int fd = openat(system->root, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+ssize_t system_link(void *context, int folder, const char *path,
+		    char *target, size_t size)
+{
+	const struct system *system = context;
+	ssize_t n = readlinkat(folder == ROOT ? system->root : folder, path,
+			       target, size);
 
 	if (n < 0)
 		return -errno;
@@ -297,10 +306,11 @@ static int system_receive_many(void *context, int socket, void *data,
 	return socket_receive_many(socket, 0, data, size, count, lengths);
 }
 
-void system_close(void *context, int socket)
+/* Of a socket or a folder. */
+void system_close(void *context, int descriptor)
 {
 	(void)context;
-	close(socket);
+	close(descriptor);
 }
 
 /* ---- locks and time ---------------------------------------------------- */
@@ -419,6 +429,8 @@ static const struct io real = {
 	.no_rights = "run as root, or see '--privilege'",
 	.at_once = AT_ONCE,
 	.read = system_read,
+	.enter = system_enter,
+	.leave = system_close,
 	.link = system_link,
 	.list = system_list,
 	.write = system_write,

@@ -18,11 +18,12 @@ void system_free(void *context);
 
 ssize_t system_read(void *context, const char *path, char *value,
 		    size_t size);
-ssize_t system_link(void *context, const char *path, char *target,
-		    size_t size);
+int system_enter(void *context, const char *path);
+ssize_t system_link(void *context, int folder, const char *path,
+		    char *target, size_t size);
 int system_list(void *context, const char *path, take_name take,
 		void *taker);
-void system_close(void *context, int socket);
+void system_close(void *context, int descriptor);
 int system_lock(void *context, const char *name, struct waiting *waiting,
 		bool *waited);
 void system_unlock(void *context, int handle, bool changed);

@@ -56,30 +56,134 @@ static bool in_use(struct ibh_host *host, const char *address, ssize_t known,
 	       strcmp(value, "0");
 }
 
+/* ---- many of them ------------------------------------------------------ */
+
+/* From so many on the way to the folder is worth it, and their drivers' lists
+ * where they are one of so many, for all there are may be in these. */
+#define MANY 2
+#define ONE_OF 16
+
+/* Where a PF's VFs begin among all. */
+static size_t first_of(const struct ibh_pfs *pfs, size_t pf)
+{
+	size_t first = 0;
+
+	while (pf-- > 0)
+		first += pfs->pfs[pf]->numvfs;
+	return first;
+}
+
+struct listing {
+	struct glance *glance;
+	const char *driver;
+};
+
+static int take_own(const char *name, void *context)
+{
+	const struct listing *listing = context;
+	const struct ibh_pfs *pfs = listing->glance->pfs;
+	struct ibh_pci pci;
+	size_t i;
+	int index;
+
+	if (ibh_parse_pci(name, strlen(name), &pci))
+		return 0;
+	for (i = 0; i < pfs->count; i++) {
+		if (strcmp(pfs->pfs[i]->driver, listing->driver))
+			continue;
+		index = vf_index(pfs->pfs[i], pci);
+		if (index < 0)
+			continue;
+		listing->glance->own[first_of(pfs, i) + (size_t)index] = true;
+		break;
+	}
+	return 0;
+}
+
+/* What a list leaves out is looked at by itself. */
+static void list_own(struct ibh_host *host, struct glance *glance)
+{
+	const struct ibh_pfs *pfs = glance->pfs;
+	struct listing listing = { .glance = glance };
+	struct path path;
+	size_t i, n;
+
+	for (i = 0; i < pfs->count; i++) {
+		listing.driver = pfs->pfs[i]->driver;
+		for (n = 0; n < i; n++)
+			if (!strcmp(pfs->pfs[n]->driver, listing.driver))
+				break;
+		if (n < i)
+			continue; /* it was listed */
+		path.len = 0;
+		path_add(&path, DRIVERS "/");
+		path_add(&path, listing.driver);
+		host_list(host, path.text, take_own, &listing);
+	}
+}
+
+void glance_begin(struct ibh_host *host, const struct ibh_pfs *pfs,
+		  size_t count, struct glance *glance)
+{
+	size_t all = first_of(pfs, pfs->count);
+
+	*glance = (struct glance){ .pfs = pfs, .folder = ROOT,
+				   .many = count >= MANY };
+	if (!glance->many || count < all / ONE_OF)
+		return;
+	glance->own = calloc(all + 1, sizeof(*glance->own));
+	if (glance->own)
+		list_own(host, glance);
+}
+
+static void leave(struct ibh_host *host, struct glance *glance)
+{
+	if (glance->folder >= 0)
+		host->io->leave(host->context, glance->folder);
+	glance->folder = ROOT;
+	glance->pf = NULL;
+}
+
+void glance_end(struct ibh_host *host, struct glance *glance)
+{
+	leave(host, glance);
+	free(glance->own);
+}
+
+/* ---- one of them ------------------------------------------------------- */
+
 /* The kernel's own word for what was computed: no driver checks the index,
  * and a wrong one is somebody else's VF. */
 static bool is_listed(struct ibh_host *host, const struct ibh_pf *pf,
-		      unsigned int index, const char *address)
+		      unsigned int index, const char *address, int folder)
 {
 	char name[IBH_NAME];
-	struct path path;
+	struct path path = { .len = 0 };
 
-	path_device(&path, pf->address, "/virtfn");
+	if (folder == ROOT)
+		path_device(&path, pf->address, "/");
+	path_add(&path, "virtfn");
 	path_number(&path, index);
-	return host_base(host, path.text, name, sizeof(name)) >= 0 &&
+	return host_base_in(host, folder, path.text, name, sizeof(name)) >= 0 &&
 	       !strcmp(name, address);
 }
 
 static bool read_at(struct ibh_host *host, const struct ibh_pf *pf,
-		    unsigned int index, const char *address, struct ibh_vf *vf)
+		    unsigned int index, const char *address, int folder,
+		    bool own, struct ibh_vf *vf)
 {
 	struct path path;
 	ssize_t known;
 
-	if (!is_listed(host, pf, index, address))
+	if (!is_listed(host, pf, index, address, folder))
 		return false;
 	vf->index = index;
 	vf->pci = ibh_vf_pci(pf, index);
+	if (own) {
+		memcpy(vf->driver, pf->driver, sizeof(vf->driver));
+		vf->in_use = false;
+		return true;
+	}
 	path_device(&path, address, "/driver");
 	known = host_base(host, path.text, vf->driver, sizeof(vf->driver));
 	if (known < 0)
@@ -94,7 +198,31 @@ bool vf_read(struct ibh_host *host, const struct ibh_pf *pf,
 	char address[IBH_PCI_TEXT + 1];
 
 	vf_address(pf, index, address);
-	return read_at(host, pf, index, address, vf);
+	return read_at(host, pf, index, address, ROOT, false, vf);
+}
+
+/* Of the PF at this place. */
+static bool glance_at(struct ibh_host *host, struct glance *glance, size_t at,
+		      unsigned int index, const char *address,
+		      struct ibh_vf *vf)
+{
+	const struct ibh_pf *pf = glance->pfs->pfs[at];
+	struct path path;
+
+	if (!glance->many)
+		return read_at(host, pf, index, address, ROOT, false, vf);
+	if (glance->pf != pf) {
+		leave(host, glance);
+		path_device(&path, pf->address, "");
+		glance->folder = host->io->enter(host->context, path.text);
+		if (glance->folder < 0)
+			glance->folder = ROOT;
+		glance->pf = pf;
+	}
+	return read_at(host, pf, index, address, glance->folder,
+		       glance->own &&
+			       glance->own[first_of(glance->pfs, at) + index],
+		       vf);
 }
 
 /* Why a PF is not among those that are known: of some that is told. */
@@ -143,9 +271,10 @@ static struct ibh_error *misplaced(struct ibh_host *host,
 }
 
 struct ibh_error *vf_locate(struct ibh_host *host, const struct ibh_pfs *pfs,
-			    struct ibh_pci pci, const struct ibh_pf **pf,
-			    struct ibh_vf *vf)
+			    struct ibh_pci pci, struct glance *glance,
+			    const struct ibh_pf **pf, struct ibh_vf *vf)
 {
+	struct glance none = { .pfs = pfs };
 	char address[IBH_PCI_TEXT + 1], number[12];
 	size_t i;
 	int index;
@@ -156,7 +285,8 @@ struct ibh_error *vf_locate(struct ibh_host *host, const struct ibh_pfs *pfs,
 		if (index < 0)
 			continue;
 		*pf = pfs->pfs[i];
-		if (read_at(host, *pf, (unsigned int)index, address, vf))
+		if (glance_at(host, glance ? glance : &none, i,
+			      (unsigned int)index, address, vf))
 			return NULL;
 		format(number, sizeof(number), "%d", index);
 		return fail(T_NOT_LISTED, address, "virtfn", 0, (*pf)->address,
@@ -229,8 +359,8 @@ static int is_of_vf(const char *netdev, void *context)
 
 	path_add(&path, "class/net/");
 	path_add(&path, netdev);
-	if (search->host->io->link(search->host->context, path.text, target,
-				   sizeof(target)) < 0)
+	if (search->host->io->link(search->host->context, ROOT, path.text,
+				   target, sizeof(target)) < 0)
 		return 0;
 	for (cuts = 0; cuts < 2; cuts++) {
 		end = strrchr(target, '/');
@@ -262,14 +392,23 @@ int ibh_vfs(struct ibh_host *host, const struct ibh_pf *pf,
 	    const unsigned int *indices, size_t count, struct ibh_vf *vfs,
 	    size_t *found, struct ibh_error **error)
 {
+	const struct ibh_pfs one = { .count = 1, .pfs = &pf };
+	char address[IBH_PCI_TEXT + 1];
+	struct glance glance;
 	size_t i;
 
 	*found = 0;
 	*error = NULL;
-	for (i = 0; i < count; i++)
-		if (indices[i] < pf->numvfs &&
-		    vf_read(host, pf, indices[i], &vfs[*found]))
+	glance_begin(host, &one, count, &glance);
+	for (i = 0; i < count; i++) {
+		if (indices[i] >= pf->numvfs)
+			continue;
+		vf_address(pf, indices[i], address);
+		if (glance_at(host, &glance, 0, indices[i], address,
+			      &vfs[*found]))
 			++*found;
+	}
+	glance_end(host, &glance);
 	return 0;
 }
 
@@ -277,6 +416,6 @@ int ibh_locate(struct ibh_host *host, const struct ibh_pfs *pfs,
 	       struct ibh_pci pci, const struct ibh_pf **pf,
 	       struct ibh_vf *vf, struct ibh_error **error)
 {
-	*error = vf_locate(host, pfs, pci, pf, vf);
+	*error = vf_locate(host, pfs, pci, NULL, pf, vf);
 	return *error ? -1 : 0;
 }
