@@ -12,6 +12,16 @@ import pytest
 from tests.flavours import FLAVOURS, Flavour
 from tests.testbed import Hca, Testbed
 
+# Where it is not installed there is none of its tests. How long an example
+# takes says more of the machine than of the code.
+with suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("ours")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
