@@ -39,6 +39,7 @@ PARTS = {
     "netlink_ask": ["netlink_ask", "rtnetlink"],
     "netlink_set": ["netlink_set", "rtnetlink"],
     "parallel": ["parallel"],
+    "pkeys": ["mlx4_pkeys", "error", "words", "text"],
     "simulated": [
         *("simulated", "system", "rtnetlink", "lock"),
         *("error", "words", "text"),

@@ -16,6 +16,10 @@
  * Architecture Specification, volume 1, 10.9.1.1). */
 #define NUMBER 0x7fff
 #define DEFAULT_PKEY 0x7fff
+/* The table is written in blocks of so many (InfiniBand Architecture
+ * Specification, volume 1, 14.2.5.7), and what is new comes behind the rest:
+ * so opensm does it (osm_pkey_mgr.c, pkey_mgr_update_port()). */
+#define BLOCK 32
 #define FIRST_PAUSE_MS 5
 #define LONGEST_PAUSE_MS 500
 
@@ -47,9 +51,11 @@ bool mlx4_put_place(struct iov *iov, struct change *change, unsigned int entry,
 
 /* ---- the port's table -------------------------------------------------- */
 
-/* As much of it as somebody has looked for. */
+/* As much of it as somebody has looked for; of one that is looked at in brief
+ * up to where a block's worth of places is empty. */
 struct pkeys {
-	unsigned int count;
+	bool brief;
+	unsigned int count, empty; /* `empty` are the last of `count` */
 	bool whole;
 	uint16_t pkeys[MAX_PKEYS];
 	int err; /* of the first that could not be read, and its place */
@@ -78,14 +84,16 @@ static int place_of(struct iov *iov, struct pkeys *pkeys, unsigned int pkey,
 
 	for (i = 0;; i++) {
 		if (i == pkeys->count) {
-			int read = i < MAX_PKEYS && !pkeys->whole ?
-					   read_pkey(iov, i) :
-					   -ENOENT;
+			int read = -ENOENT;
 
+			if (i < MAX_PKEYS && !pkeys->whole &&
+			    !(pkeys->brief && pkeys->empty == BLOCK))
+				read = read_pkey(iov, i);
 			if (read == -ENOENT) {
 				pkeys->whole = true;
 				return -1;
 			}
+			pkeys->empty = read ? 0 : pkeys->empty + 1;
 			if (read < 0 && !pkeys->err) {
 				pkeys->err = read;
 				pkeys->unread = i;
@@ -218,15 +226,17 @@ static bool is_undone(struct run *run, struct change **changes, size_t count)
 	return !run->how->proceed && any_is(is_refused, changes, count);
 }
 
+/* Each place costs firmware a command: the whole table is looked at first and
+ * last, and in between as much of it as is likely to change. */
 void mlx4_give_pkeys(struct side *side, struct change **changes, size_t count,
 		     struct run *run)
 {
 	struct ibh_host *host = side->host;
 	unsigned int pause = FIRST_PAUSE_MS;
 	uint64_t deadline;
+	bool brief = false, over = false, ended;
 	struct pkeys pkeys;
 	struct iov iov;
-	bool ended;
 	size_t i;
 
 	if (!any_is(is_due, changes, count))
@@ -234,13 +244,17 @@ void mlx4_give_pkeys(struct side *side, struct change **changes, size_t count,
 	deadline = host->io->now(host->context) + host->patience_ms;
 	iov_of_port(&iov, side);
 	for (;;) {
-		pkeys = (struct pkeys){ 0 };
+		pkeys = (struct pkeys){ .brief = brief };
 		if (!give(&iov, &pkeys, changes, count) ||
 		    is_undone(run, changes, count))
 			return;
 		ended = stopped(run);
-		if (ended || host->io->now(host->context) > deadline)
+		if (ended || over)
 			break;
+		over = host->io->now(host->context) > deadline;
+		brief = !over;
+		if (over)
+			continue;
 		host->io->sleep(host->context, pause);
 		pause = 2 * pause < LONGEST_PAUSE_MS ? 2 * pause :
 						       LONGEST_PAUSE_MS;
