@@ -4,7 +4,8 @@
 infiniband-diags asks: smpquery a port, which answers for itself, and saquery
 the subnet manager. A VF of mlx5 is a virtual port: at its address the port of
 its PF answers, so that is where it is; and of its partitions only the subnet
-manager can tell.
+manager can tell. The GUID of one of mlx4 is an alias of its PF's port, too,
+in whose table its P_Key has to be, at any place.
 """
 
 import os
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from ibhostdev.errors import CommandFailed, TimedOut
 from ibhostdev.fabric.members import Member
 from ibhostdev.guid import Guid
+from ibhostdev.inventory import Family
 from ibhostdev.pkey import Membership
 from ibhostdev.process.parallel import each
 
@@ -137,11 +139,22 @@ def _look(member: Member, ask: Ask) -> Finding:
     state = _field(port, "LinkState")
     if state != "Active":
         return Finding(member, Verdict.INACTIVE, f"its port is {state}")
+    if not own and member.family is not Family.MLX4:
+        return _path(member, port, ask)
+    pkeys = _table(ask("smpquery", "-G", "pkeys", name) or "")
     if own:
-        table = ask("smpquery", "-G", "pkeys", name) or ""
-        pkeys = _table(table)
         return _partition(member, pkeys)
-    return _path(member, port, ask)
+    return _alias(member, pkeys)
+
+
+def _alias(member: Member, pkeys: tuple[int, ...]) -> Finding:
+    pkey = member.pkey
+    # It has the full one, if it is to be both.
+    if pkey is not None and pkey.values[0] not in pkeys:
+        return Finding(
+            member, Verdict.ASTRAY, f"its PF's port has {_words(pkeys)}", pkeys
+        )
+    return Finding(member, Verdict.WELL, "an alias of its PF's port", pkeys)
 
 
 def _partition(member: Member, pkeys: tuple[int, ...]) -> Finding:
@@ -149,9 +162,8 @@ def _partition(member: Member, pkeys: tuple[int, ...]) -> Finding:
     if pkey is not None:
         values = set(pkey.values)
         if not values <= set(pkeys):
-            said = ", ".join(f"0x{one:04x}" for one in pkeys) or "none"
             return Finding(
-                member, Verdict.ASTRAY, f"its port has {said}", pkeys
+                member, Verdict.ASTRAY, f"its port has {_words(pkeys)}", pkeys
             )
         if pkeys[0] not in values:
             return Finding(
@@ -161,6 +173,10 @@ def _partition(member: Member, pkeys: tuple[int, ...]) -> Finding:
                 pkeys,
             )
     return Finding(member, Verdict.WELL, "", pkeys)
+
+
+def _words(pkeys: tuple[int, ...]) -> str:
+    return ", ".join(f"0x{one:04x}" for one in pkeys) or "none"
 
 
 def _path(member: Member, port: str, ask: Ask) -> Finding:

@@ -19,19 +19,21 @@ from ibhostdev.guid import Guid
 from ibhostdev.host import Host
 from ibhostdev.inventory import Family, Pf, VfState
 from ibhostdev.pci import PciAddress
-from ibhostdev.pkey import Partitions, PKey
+from ibhostdev.pkey import Membership, Partitions, PKey
 from ibhostdev.process.parallel import each
 
 VERSION = 1
 _LIMIT = 1 << 24  # bytes of an export; 60,000 VFs
 _NAMED = 10
+_FAMILIES = {str(family): family for family in Family}
 _CURE = "give what 'ibhostdev fabric export --format json' has written"
 
 
 class Member(NamedTuple):
     """A VF that has a GUID. ``pf`` and ``pci`` are the PCI addresses of PF
     and VF, ``pf_guid`` the GUID of the PF's port, None if it is not shown;
-    without a ``pkey`` nobody has said which partition it is to be in."""
+    without a ``pkey`` nobody has said which partition it is to be in.
+    ``family`` is the driver's."""
 
     host: str
     pf: PciAddress
@@ -40,6 +42,7 @@ class Member(NamedTuple):
     pci: PciAddress
     guid: Guid
     pkey: PKey | None = None
+    family: Family = Family.MLX5
 
     @property
     def place(self) -> str:
@@ -95,7 +98,8 @@ def _of_pf(
                 pkey = partitions.of(pf.pci, guid)
                 members.append(
                     Member(
-                        name, pf.pci, side.guid, vf.index, vf.pci, guid, pkey
+                        *(name, pf.pci, side.guid, vf.index, vf.pci),
+                        *(guid, pkey, pf.family),
                     )
                 )
     return members, [
@@ -156,6 +160,49 @@ def _require_unique(members: Iterable[Member]) -> None:
     )
 
 
+# -- ports ----------------------------------------------------------------
+
+
+class Due(NamedTuple):
+    """How a port is to be in a partition, and whether with its P_Key at index
+    0 of its table."""
+
+    membership: Membership
+    index0: bool
+
+
+def ports(members: Iterable[Member]) -> dict[int, dict[Guid, Due]]:
+    """Which ports a subnet manager is to put into which partition: by the
+    partition's number and the port's GUID, both in order.
+
+    A VF of mlx5 is a port of its own. Those of mlx4 have their P_Keys out of
+    the table of their PF's port (mlx4_pkeys.c), so that it is this port that
+    has to be in the partition, and at index 0 of its table stays what the PF
+    itself has there. Their GUIDs are aliases of it, which published versions
+    of opensm pass over here (osm_prtn_add_port() of osm_prtn.c).
+    """
+    found: dict[int, dict[Guid, Due]] = {}
+    first = {one: Due(one, True) for one in Membership}
+    for member in members:
+        if member.pkey is None:
+            continue
+        number, membership = member.pkey
+        there = found.setdefault(number, {})
+        if member.family is not Family.MLX4:
+            there[member.guid] = first[membership]
+            continue
+        there[member.guid] = Due(membership, False)
+        if member.pf_guid is not None:
+            other = there.get(member.pf_guid)
+            if other is not None and other.membership is not membership:
+                membership = Membership.BOTH
+            there[member.pf_guid] = Due(membership, False)
+    return {
+        number: dict(sorted(there.items()))
+        for number, there in sorted(found.items())
+    }
+
+
 # -- text -----------------------------------------------------------------
 
 
@@ -187,6 +234,7 @@ def _plain(member: Member) -> dict[str, Any]:
         "pci": member.pci,
         "guid": str(member.guid),
         "pkey": None if pkey is None else str(pkey),
+        "family": member.family,
     }
 
 
@@ -237,6 +285,8 @@ def _members(entries: list[Any], name: str) -> Iterator[Member]:
                 PciAddress.parse(entry["pci"]),
                 guid,
                 None if pkey is None else _pkey(pkey),
+                # Not in those that the first versions have written.
+                _FAMILIES[entry.get("family", Family.MLX5)],
             )
         except IbHostdevError as error:
             error.device = f"{name}, member {number}"

@@ -16,8 +16,7 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.fabric import files
-from ibhostdev.fabric.members import Member
-from ibhostdev.pkey import Membership
+from ibhostdev.fabric.members import Member, ports
 
 BEGIN = "# BEGIN ibhostdev: what stands here is replaced"
 END = "# END ibhostdev"
@@ -34,21 +33,21 @@ _MEND = "mend the line; opensm would not read what is behind it"
 def block(members: Iterable[Member]) -> str:
     """The partitions of all that have one, between two markers; the same
     for the same members, in whichever order they come."""
-    partitions: dict[int, dict[int, Membership]] = {}
-    for member in members:
-        if member.pkey is not None:
-            ports = partitions.setdefault(member.pkey.number, {})
-            ports[member.guid] = member.pkey.membership
     lines = [BEGIN]
-    for number, ports in sorted(partitions.items()):
-        words = [f"0x{guid:016x}={how}" for guid, how in sorted(ports.items())]
-        # A partition may be defined in several pieces, each a line's.
-        for at in range(0, len(words), GUIDS_A_LINE):
-            lines.append(
-                f"ibhostdev-0x{number:04x}=0x{number:04x}, indx0, ipoib : "
-                + ", ".join(words[at : at + GUIDS_A_LINE])
-                + " ;"
-            )
+    for number, there in ports(members).items():
+        for flags, index0 in (("indx0, ipoib", True), ("ipoib", False)):
+            words = [
+                f"0x{guid:016x}={due.membership.value}"
+                for guid, due in there.items()
+                if due.index0 is index0
+            ]
+            # A partition may be defined in several pieces, each a line's.
+            for at in range(0, len(words), GUIDS_A_LINE):
+                lines.append(
+                    f"ibhostdev-0x{number:04x}=0x{number:04x}, {flags} : "
+                    + ", ".join(words[at : at + GUIDS_A_LINE])
+                    + " ;"
+                )
     lines.append(END)
     return "".join(f"{line}\n" for line in lines)
 

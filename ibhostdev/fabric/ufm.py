@@ -25,12 +25,9 @@ from ibhostdev.errors import (
     NotRunning,
     TimedOut,
 )
-from ibhostdev.fabric.members import Member
+from ibhostdev.fabric.members import Due, Member, ports
 from ibhostdev.guid import Guid
 from ibhostdev.pkey import DEFAULT, Membership
-
-Wanted = dict[tuple[int, Membership], list[Guid]]
-"""GUIDs in order, by partition and membership."""
 
 GUIDS_A_REQUEST = 500
 _ANSWER = 1 << 26  # bytes
@@ -41,23 +38,17 @@ _PAUSE = 0.5
 _PASSING = (429, 500, 502, 503, 504)
 
 
-def wanted(members: Iterable[Member]) -> Wanted:
+def wanted(members: Sequence[Member]) -> dict[int, dict[Guid, Due]]:
     """
     :raises InvalidInput: for what UFM has no words for: a member that is
         both, and the default partition, which it manages itself
     """
-    found: Wanted = {}
     for member in members:
         pkey = member.pkey
         if pkey is None:
             continue
         if pkey.membership is Membership.BOTH:
-            raise InvalidInput(
-                "UFM has full and limited members, none that are both",
-                member.place,
-                "pkey",
-                cure="make it full",
-            )
+            raise _both(member.place, "make it full")
         if pkey.number == DEFAULT.number:
             raise InvalidInput(
                 "UFM lets nobody put a GUID into the default partition",
@@ -65,30 +56,54 @@ def wanted(members: Iterable[Member]) -> Wanted:
                 "pkey",
                 cure="leave its pkey out: everybody is in that",
             )
-        found.setdefault((pkey.number, pkey.membership), []).append(
-            member.guid
-        )
-    return {key: sorted(guids) for key, guids in sorted(found.items())}
+    found = ports(members)
+    for number, there in found.items():
+        for guid, due in there.items():
+            if due.membership is Membership.BOTH:
+                raise _both(
+                    f"port {guid}",
+                    f"make all of its VFs that are in 0x{number:04x} full",
+                )
+    return found
 
 
-def addition(
-    number: int, membership: Membership, guids: Iterable[Guid]
-) -> dict[str, Any]:
+def _both(who: str, cure: str) -> InvalidInput:
+    return InvalidInput(
+        "UFM has full and limited members, none that are both",
+        who,
+        "pkey",
+        cure=cure,
+    )
+
+
+def addition(number: int, due: Due, guids: Iterable[Guid]) -> dict[str, Any]:
     """What is posted to have GUIDs put into a partition."""
     return {
         "pkey": f"0x{number:04x}",
-        "index0": True,
+        "index0": due.index0,
         "ip_over_ib": True,
-        "membership": str(membership),
+        "membership": str(due.membership),
         "guids": [f"{guid:016x}" for guid in guids],
     }
 
 
-def as_plain(members: Iterable[Member]) -> list[dict[str, Any]]:
+def _additions(
+    number: int, there: Mapping[Guid, Due]
+) -> Iterator[dict[str, Any]]:
+    kinds: dict[Due, list[Guid]] = {}
+    for guid, due in there.items():
+        kinds.setdefault(due, []).append(guid)
+    for due, guids in sorted(kinds.items()):
+        for some in _chunks(guids):
+            yield addition(number, due, some)
+
+
+def as_plain(members: Sequence[Member]) -> list[dict[str, Any]]:
     """All that would be posted to a UFM that knows none of them."""
     return [
-        addition(number, membership, guids)
-        for (number, membership), guids in wanted(members).items()
+        body
+        for number, there in wanted(members).items()
+        for body in _additions(number, there)
     ]
 
 
@@ -122,19 +137,18 @@ def difference(
     First they are taken off, for index 0 is there once.
     """
     due = wanted(members)
-    place = {guid: key for key, guids in due.items() for guid in guids}
     owned = set(own)
     requests: list[Request] = []
     for number, there in sorted(known.items()):
         if number == DEFAULT.number:
             continue
+        ours = due.get(number, {})
         gone = []
         for guid, entry in sorted(there.items()):
-            partition, membership = place.get(guid, (None, None))
-            if partition != number:
+            if guid not in ours:
                 leaves = number in owned
             else:  # UFM is told of a membership when a GUID is added
-                leaves = entry.membership not in (None, membership)
+                leaves = entry.membership not in (None, ours[guid].membership)
             if leaves:
                 gone.append(guid)
         for some in _chunks(gone):
@@ -144,17 +158,16 @@ def difference(
             }
             path = "/actions/remove_guids_from_pkey"
             requests.append(Request("POST", path, body))
-    for (number, kind), guids in due.items():
+    for number, ours in due.items():
         there = known.get(number, {})
-        new = [
-            guid
-            for guid in guids
+        new = {
+            guid: one
+            for guid, one in ours.items()
             if guid not in there
-            or there[guid].membership not in (None, kind)
-            or there[guid].index0 is False
-        ]
-        for some in _chunks(new):
-            body = addition(number, kind, some)
+            or there[guid].membership not in (None, one.membership)
+            or there[guid].index0 not in (None, one.index0)
+        }
+        for body in _additions(number, new):
             requests.append(Request("POST", "/resources/pkeys", body))
     return requests
 

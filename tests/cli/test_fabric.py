@@ -17,6 +17,7 @@ from ibhostdev.errors import GuidConflict, InvalidInput
 from ibhostdev.fabric import members, opensm
 from ibhostdev.fabric.members import Member
 from ibhostdev.guest.xml import NAMESPACE, hostdev, write_vifs
+from ibhostdev.inventory import Family
 from ibhostdev.pci import PciAddress
 from tests.flavours import mac, vifs
 from tests.testbed import Hca
@@ -27,15 +28,19 @@ Default=0x7fff, ipoib : ALL=limited, SELF=full ;
 """
 
 
-def member(number, host="a", pkey="0x8001"):
+PF_GUID = Guid(0xB8599F0300000001)
+
+
+def member(number, host="a", pkey="0x8001", family=Family.MLX5):
     return Member(
         host,
         PciAddress("0000:3b:00.0"),
-        Guid(0xB8599F0300000001),
+        PF_GUID,
         number,
         PciAddress(f"0000:3b:{number >> 3:02x}.{number & 7}"),
         Guid.from_mac(mac(number)),
         None if pkey is None else PKey.parse(pkey),
+        family,
     )
 
 
@@ -124,6 +129,7 @@ def test_json_has_where_each_guid_is(plugged, host, run):
         "pci": host.vf(0, 0),
         "guid": "fa:16:3e:00:00:00:00:01",
         "pkey": "0x8001",
+        "family": "mlx5",
     }
     assert (second["pkey"], third["pkey"]) == ("0x0002", None)
     again = run("fabric", "export", *arguments)
@@ -145,8 +151,8 @@ def test_the_fabric_knows_a_vf_by_its_port_guid(host, run, tmp_path):
 def test_csv(plugged, run):
     done = run("fabric", "export", "--file", plugged, "--format", "csv")
     head, first, *_ = done.out.splitlines()
-    assert head == "host,pf,pf_guid,vf,pci,guid,pkey"
-    assert first.endswith(",fa:16:3e:00:00:00:00:01,0x8001")
+    assert head == "host,pf,pf_guid,vf,pci,guid,pkey,family"
+    assert first.endswith(",fa:16:3e:00:00:00:00:01,0x8001,mlx5")
 
 
 def test_what_ufm_would_be_sent(plugged, run):
@@ -210,6 +216,28 @@ def test_both_ports_of_an_mlx4(bed, run):
     bed.connect().plug(vifs(bed, 1))
     (one,) = run("fabric", "export").json["members"]
     assert one["guid"] == "fa:16:3e:00:00:00:00:01"
+    assert one["family"] == "mlx4"
+
+
+def test_the_port_of_an_mlx4_whose_vf_it_is(bed, run, tmp_path):
+    bed.build(Hca("mlx4", vfs=1, ports=2))
+    pf = bed.connect().pfs[0]
+    first, second = (netdev.name for netdev in pf.netdevs)
+    host = bed.connect(physical_networks={"one": [first], "two": [second]})
+    (vif,) = vifs(bed, 1)
+    host.plug([vif._replace(physical_network="two")])
+    file = tmp_path / "vifs.yaml"
+    file.write_text(f"- {{mac: '{mac(1)}', pkey: 0x8001}}\n")
+    arguments = ("fabric", "export", "--file", str(file), "--format")
+    done = run(*arguments, "opensm")
+    assert f"{pf.ports[1].guid:016x}=full" in done.out
+    assert f"{pf.ports[0].guid:016x}" not in done.out
+    assert "indx0" not in done.out
+    (body,) = run(*arguments, "ufm").json
+    assert body["index0"] is False
+    assert body["guids"] == sorted(
+        [f"{pf.ports[1].guid:016x}", "fa163e0000000001"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -346,6 +374,8 @@ def test_what_is_no_export(run, host, tmp_path, text, why):
         {"pci": None},
         {"host": ""},
         {"host": "a\nb"},
+        {"family": "mlx6"},
+        {"family": []},
     ],
 )
 def test_a_member_that_is_none(tmp_path, change):
@@ -355,6 +385,14 @@ def test_a_member_that_is_none(tmp_path, change):
     file.write_text(json.dumps(document))
     with pytest.raises(InvalidInput, match="member 1"):
         members.read(str(file))
+
+
+def test_an_export_that_says_nothing_of_the_driver_is_of_mlx5(tmp_path):
+    document = json.loads(members.as_json([member(1)]))
+    del document["members"][0]["family"]
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(document))
+    assert members.read(str(file)) == [member(1)]
 
 
 def test_an_export_that_is_not_there(run, host, tmp_path):
@@ -390,6 +428,37 @@ def test_a_block_has_at_most_128_guids_a_line_in_stable_order():
         for line in lines
     )
     assert max(map(len, lines)) < 4094
+
+
+def test_of_mlx4_it_is_the_pf_s_port_that_is_in_the_partition():
+    """Not at index 0, which is the PF's own; once, whoever is behind it."""
+    some = [
+        member(1, family=Family.MLX4),
+        member(2, family=Family.MLX4),
+        member(3, pkey="2:limited", family=Family.MLX4),
+        member(4, "b"),
+        member(5, pkey=None, family=Family.MLX4),
+    ]
+    assert opensm.block(some).splitlines()[1:-1] == [
+        "ibhostdev-0x0001=0x0001, indx0, ipoib : 0xfa163e0000000004=full ;",
+        "ibhostdev-0x0001=0x0001, ipoib : 0xb8599f0300000001=full, "
+        "0xfa163e0000000001=full, 0xfa163e0000000002=full ;",
+        "ibhostdev-0x0002=0x0002, ipoib : 0xb8599f0300000001=limited, "
+        "0xfa163e0000000003=limited ;",
+    ]
+
+
+def test_a_pf_s_port_is_both_for_vfs_that_are_each():
+    some = [
+        member(n, pkey=pkey, family=Family.MLX4)
+        for n, pkey in enumerate(("1:limited", "1:full", "1:limited"), 1)
+    ]
+    assert "0xb8599f0300000001=both," in opensm.block(some)
+
+
+def test_a_pf_whose_guid_is_not_shown():
+    some = [member(1, family=Family.MLX4)._replace(pf_guid=None)]
+    assert ": 0xfa163e0000000001=full ;" in opensm.block(some)
 
 
 def test_only_the_block_is_replaced():

@@ -26,11 +26,14 @@ from ibhostdev.errors import (
     TimedOut,
 )
 from ibhostdev.fabric import ufm
-from ibhostdev.pkey import Membership
+from ibhostdev.fabric.members import Due, Member
+from ibhostdev.inventory import Family
+from ibhostdev.pci import PciAddress
+from ibhostdev.pkey import Membership, PKey
 from tests.flavours import mac, vifs
 
 GUIDS = [f"fa163e{n:010x}" for n in range(10)]
-FULL = Membership.FULL
+FULL = Due(Membership.FULL, True)
 
 
 class Server(ThreadingHTTPServer):
@@ -242,6 +245,49 @@ def test_who_is_not_named_stays_but_in_our_own(host, server, apply):
 def test_the_default_partition_is_never_touched():
     known = {0x7FFF: {Guid(5): ufm.Entry("full", False)}}
     assert ufm.difference([], known, [0x7FFF]) == []
+
+
+def aliases(*pkeys):
+    """VFs of one PF of ConnectX-3, from 1."""
+    pf = PciAddress("0000:3b:00.0")
+    return [
+        Member(
+            *("node1", pf, Guid(0xB8599F0300000001), n),
+            *(PciAddress(f"0000:3b:00.{n}"), Guid(n), PKey.parse(pkey)),
+            Family.MLX4,
+        )
+        for n, pkey in enumerate(pkeys, 1)
+    ]
+
+
+def test_the_pf_of_connectx_3_is_in_the_partitions_of_its_vfs():
+    """In several at once, and at index 0 of none."""
+    some = aliases("0x8001", "0x8002")
+    requests = ufm.difference(some, {})
+    assert [
+        (one.body["pkey"], one.body["index0"], one.body["guids"])
+        for one in requests
+    ] == [
+        ("0x0001", False, ["0000000000000001", "b8599f0300000001"]),
+        ("0x0002", False, ["0000000000000002", "b8599f0300000001"]),
+    ]
+    known = {
+        number: {guid: ufm.Entry(*due) for guid, due in there.items()}
+        for number, there in ufm.wanted(some).items()
+    }
+    assert ufm.difference(some, known, [1, 2]) == []
+    (gone,) = ufm.difference(some[:1], known, [1, 2])
+    assert gone.path == "/actions/remove_guids_from_pkey"
+    assert gone.body == {
+        "pkey": "0x0002",
+        "guids": ["0000000000000002", "b8599f0300000001"],
+    }
+
+
+def test_a_pf_that_would_have_to_be_both():
+    with pytest.raises(InvalidInput, match="none that are both") as caught:
+        ufm.wanted(aliases("1:full", "1:limited"))
+    assert "b8:59:9f:03:00:00:00:01" in caught.value.device
 
 
 def test_many_guids_are_sent_in_parts():

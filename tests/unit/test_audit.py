@@ -11,17 +11,19 @@ from ibhostdev import Guid, PciAddress, PKey
 from ibhostdev.errors import CommandFailed, TimedOut
 from ibhostdev.fabric.audit import Diags, Verdict, audit
 from ibhostdev.fabric.members import Member
+from ibhostdev.inventory import Family
 
 PF = Guid(0xB8599F0300000001)
 OTHER = Guid(0xB8599F0300000002)
 VF = Guid(0xFA163E0000000001)
 
 
-def member(pkey="0x8001"):
+def member(pkey="0x8001", family=Family.MLX5):
     return Member(
         *("node1", PciAddress("0000:3b:00.0"), PF, 0),
         *(PciAddress("0000:3b:00.1"), VF),
         None if pkey is None else PKey.parse(pkey),
+        family,
     )
 
 
@@ -31,6 +33,8 @@ def diags(port=PF, state="Active", path=True, asked=None):
             asked.append((name, *arguments))
         if name == "sminfo":
             return "sminfo: sm lid 1"
+        if arguments[1] == "pkeys":
+            return "   0: 0xffff 0x8001 0x0002 0x0000\n"
         if name == "saquery":
             return f"\t\tdgid....{arguments[2]}\n" if path else ""
         if arguments[1] == "nodeinfo":
@@ -70,6 +74,25 @@ def test_one_without_a_path_is_not_in_its_partition():
     # Two limited members never have one, and nobody said of the other.
     assert verdict(diags(path=False), "1:limited") is Verdict.WELL
     assert verdict(diags(path=False), None) is Verdict.WELL
+
+
+@pytest.mark.parametrize(
+    ("pkey", "wanted"),
+    [
+        ("0x8001", Verdict.WELL),
+        ("1:both", Verdict.WELL),
+        ("2:limited", Verdict.WELL),
+        ("1:limited", Verdict.ASTRAY),
+        ("2:full", Verdict.ASTRAY),
+        (None, Verdict.WELL),
+    ],
+)
+def test_one_of_connectx_3_is_an_alias_of_its_pf_s_port(pkey, wanted):
+    """Whose table has it, at whichever place."""
+    (finding,) = audit([member(pkey, Family.MLX4)], diags())
+    assert finding.verdict is wanted
+    assert finding.pkeys == (0xFFFF, 0x8001, 0x0002)
+    assert "PF's port" in finding.detail
 
 
 def test_one_that_is_not_seen_or_not_active():
