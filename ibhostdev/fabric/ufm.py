@@ -11,8 +11,10 @@ import os
 import socket
 import ssl
 import stat
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -207,14 +209,18 @@ class Credentials:
 
 def credentials(name: str) -> Credentials:
     """From a file with ``token = …``, or ``username = …`` and ``password =
-    …``, a line each, that nobody but its owner may read.
+    …``, a line each, that is root's or who runs this one's, and that nobody
+    else may read.
 
-    :raises InvalidInput: if it has something else, or others may read it
+    :raises InvalidInput: if it has something else, or others may read it or
+        could have written it
     """
     try:
-        with open(name, encoding="utf-8") as file:
-            mode = os.fstat(file.fileno())
-            lines = file.read(1 << 16).splitlines()
+        # What is no file would be waited for.
+        file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(file, encoding="utf-8") as stream:
+            there = os.fstat(file)
+            lines = stream.read(1 << 16).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
             "cannot be read",
@@ -224,7 +230,14 @@ def credentials(name: str) -> Credentials:
             "write a file with 'token = …', or 'username = …' and "
             "'password = …', and name it by --credentials if it is another",
         ) from None
-    if mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if there.st_uid not in (0, os.geteuid()):
+        raise InvalidInput(
+            "is somebody else's: whoever owns it says who we are",
+            name,
+            "file",
+            cure=f"chown root {name}",
+        )
+    if there.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise InvalidInput(
             "may be read by others than its owner",
             name,
@@ -236,7 +249,15 @@ def credentials(name: str) -> Credentials:
         key, equals, value = line.partition("=")
         if equals and not key.startswith("#"):
             given[key.strip()] = value.strip()
-    if token := given.get("token"):
+    token = given.get("token")
+    if token and not (token.isascii() and token.isprintable()):
+        raise InvalidInput(
+            "has a token with characters that no header takes",
+            name,
+            "file",
+            cure="write it as UFM has shown it",
+        )
+    if token:
         return Credentials(f"Basic {token}", "/ufmRestV3")
     if given.get("username") and given.get("password"):
         from base64 import b64encode
@@ -263,9 +284,10 @@ class Ufm:
         seconds: float = _SECONDS,
         pause: float = _PAUSE,
     ) -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             self._port = parts.port
+            (parts.hostname or "").encode("idna")  # as it is looked up
         except ValueError:
             raise _bad_url(url) from None
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")
@@ -345,11 +367,14 @@ class Ufm:
             text = json.dumps(body)
             headers["Content-Type"] = "application/json"
         try:
-            connection.request(method, self._who.root + path, text, headers)
-            with connection.getresponse() as answer:
-                data = answer.read(_ANSWER + 1)
-                if answer.length and len(data) <= _ANSWER:
-                    raise http.client.IncompleteRead(data, answer.length)
+            connection.connect()
+            with _limited(connection, self._seconds):
+                path = self._who.root + path
+                connection.request(method, path, text, headers)
+                with connection.getresponse() as answer:
+                    data = answer.read(_ANSWER + 1)
+                    if answer.length and len(data) <= _ANSWER:
+                        raise http.client.IncompleteRead(data, answer.length)
         except ssl.SSLCertVerificationError as error:
             raise CommandFailed(
                 f"has a certificate that is not to be trusted "
@@ -403,6 +428,39 @@ class Ufm:
             raise _Passing(
                 f"did not answer in JSON: {said}", self._url, where
             ) from error
+
+
+@contextmanager
+def _limited(
+    connection: http.client.HTTPConnection, seconds: float
+) -> Iterator[None]:
+    """One that is connected has so long, also if it says a little now and
+    then: the time of a socket is for each reading anew.
+
+    :raises TimeoutError: if it was not done by then
+    """
+    sock = connection.sock
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        # Not TLS's own, which would have a word with the other side.
+        with suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        if late.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+    if late.is_set():  # what has no length seems to be whole
+        raise TimeoutError
 
 
 class _Passing(CommandFailed):

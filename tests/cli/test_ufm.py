@@ -8,6 +8,7 @@ UFM has not been tried. What is sent to it is checked for its form.
 
 import base64
 import json
+import os
 import re
 import shutil
 import socket
@@ -118,6 +119,15 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         elif trouble == "hang":
             self.server.over.wait(600)
+        elif trouble == "drip":
+            # Each reading takes far less than the time that there is.
+            self.send_response(200)
+            self.end_headers()
+            while not self.server.over.wait(0.1):
+                try:
+                    self.wfile.write(b" ")
+                except OSError:
+                    break
         elif trouble == "page":
             self.answer(200, b"<html>log in</html>")
         elif isinstance(trouble, tuple):
@@ -297,7 +307,7 @@ def test_many_guids_are_sent_in_parts():
 
 
 @pytest.mark.parametrize(
-    "trouble", [500, 503, 429, "half", "hang up", "hang", "page"]
+    "trouble", [500, 503, 429, "half", "hang up", "hang", "drip", "page"]
 )
 def test_what_passes_is_tried_again(server, there, trouble):
     server.troubles = [trouble] * 2
@@ -319,6 +329,7 @@ def test_what_passes_is_tried_again(server, there, trouble):
         (500, CommandFailed),
         ("half", CommandFailed),
         ("hang", TimedOut),
+        ("drip", TimedOut),
         ("page", CommandFailed),
     ],
 )
@@ -376,6 +387,8 @@ def test_nobody_is_there(url, server, there):
     [
         ("token = x\n", 0o644, "by others"),
         ("token = x\n", 0o640, "by others"),
+        ("token = \u00e9\n", 0o600, "no header"),
+        ("token = a\tb\n", 0o600, "no header"),
         ("", 0o600, "neither"),
         ("username = x\n", 0o600, "neither"),
     ],
@@ -391,6 +404,21 @@ def test_a_file_of_credentials_that_is_none(tmp_path, text, mode, why):
     assert "token = " in caught.value.cure
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="gives files to others")
+def test_a_file_of_credentials_that_is_somebody_else_s(secret):
+    os.chown(secret, 12345, 12345)
+    with pytest.raises(InvalidInput, match="somebody else's") as caught:
+        ufm.credentials(str(secret))
+    assert "chown root" in caught.value.cure
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "ufm"
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(InvalidInput, match="neither"):
+        ufm.credentials(str(pipe))
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -401,6 +429,8 @@ def test_a_file_of_credentials_that_is_none(tmp_path, text, mode, why):
         ("https://a:b@ufm", "not the address"),
         ("https://ufm/ufmRest", "not the address"),
         ("https://ufm:x", "not the address"),
+        ("https://[::1", "not the address"),
+        (f"https://{'u' * 70}.example.net", "not the address"),
     ],
 )
 def test_a_url_that_is_none(url, why):
