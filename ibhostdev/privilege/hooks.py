@@ -78,6 +78,19 @@ class Hooks:
         one VF to another, once more for that. What they are told is only made
         if there are any; None is nothing to be told. Gives warnings; raises
         nothing but what ends the process."""
+        try:
+            return self._tell(event, told, gone)
+        # Whatever it is, the batch is done: it is a warning.
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            return [printable(f"hooks in {self._folder} were not run: {why}")]
+
+    def _tell(
+        self,
+        event: str,
+        told: Callable[[], Mapping[str, Any] | None],
+        gone: Iterable[Move],
+    ) -> list[str]:
         if os.getuid() != os.geteuid():
             return []
         try:

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 
@@ -337,7 +338,7 @@ def test_what_somebody_else_owns_is_not_run(host, run, hook, tmp_path):
 
 
 def test_an_empty_folder_costs_nothing(host, run, folder):
-    """Nothing is made of the results, and nothing is loaded for it."""
+    """Nothing is made of the results."""
     there = hooks.Hooks(str(host.folder / "run"), str(folder))
 
     def told():
@@ -346,6 +347,64 @@ def test_an_empty_folder_costs_nothing(host, run, folder):
     assert there.tell("plugged", told) == []
     folder.rmdir()
     assert there.tell("plugged", told) == []
+
+
+LOADED = """
+import os, sys
+from ibhostdev.privilege import hooks
+before = set(sys.modules)
+there = hooks.Hooks(os.path.join(sys.argv[1], "run"), sys.argv[2])
+assert there.tell("plugged", dict) == []
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_an_empty_folder_has_nothing_loaded_or_written(host, folder):
+    run_dir = host.folder / "run"
+    before = sorted(run_dir.iterdir()) if run_dir.exists() else None
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, host.folder, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == []
+    after = sorted(run_dir.iterdir()) if run_dir.exists() else None
+    assert after == before
+
+
+def test_whatever_is_wrong_is_a_warning(host, hook, folder, monkeypatch):
+    hook("true")
+    there = hooks.Hooks(str(host.folder / "run"), str(folder))
+
+    def told():
+        raise ValueError("no words for it")
+
+    (warning,) = there.tell("plugged", told)
+    assert "ValueError: no words for it" in warning
+    # As of a file system that has no locks.
+    monkeypatch.setattr("fcntl.flock", raising(OSError(37, "No locks")))
+    (warning,) = there.tell("plugged", dict)
+    assert "No locks" in warning
+
+
+def raising(error):
+    def call(*_):
+        raise error
+
+    return call
+
+
+def test_a_program_with_another_s_rights_runs_none(
+    host, hook, folder, tmp_path, monkeypatch
+):
+    """Set-uid root, for an ordinary user."""
+    told = tmp_path / "told"
+    hook(f"echo >> {told}")
+    there = hooks.Hooks(str(host.folder / "run"), str(folder))
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    assert there.tell("plugged", dict) == []
+    assert not told.exists()
 
 
 def test_results_that_cannot_be_written_are_told_all_the_same(

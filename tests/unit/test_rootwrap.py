@@ -116,6 +116,20 @@ def test_it_plugs(bed, privileged):
     assert [seen.port for seen in bed.seen(0)[:2]] == [guid(1), guid(2)]
 
 
+def test_it_runs_no_hooks(bed, privileged, tmp_path):
+    """As root, for an ordinary user: they are the caller's to run."""
+    folder = bed.folder / "hooks.d"
+    folder.mkdir()
+    (folder / "site").write_text(f"#!/bin/sh\necho >> {tmp_path}/told\n")
+    (folder / "site").chmod(0o755)
+    assert answered(privileged(asked(bed, 1).to_json())).ok
+    assert not (tmp_path / "told").exists()
+    # Such a program is run for who plugs himself.
+    word = f"{bed.vf(0, 1)}={mac(2)}"
+    subprocess.run([*bed.command, "plug", word], check=True)
+    assert (tmp_path / "told").exists()
+
+
 def test_a_plug_that_is_late_is_not_done_and_an_unplug_is(bed, privileged):
     before = bed.seen(0)
     late = asked(bed, 1).within(-1)
