@@ -2,9 +2,9 @@
 """What there is to watch on a host, as Prometheus reads it.
 
 For the textfile collector of node_exporter: no port is listened on. Labels
-are called as sriov-network-metrics-exporter calls them (pf, vf, pciAddr,
-numa_node), so that what it and others tell of a VF can be joined; it leaves
-InfiniBand's PFs out itself (collectors/sriovdev.go, isNetDevice).
+are called and say what sriov-network-metrics-exporter has them say (pf, vf,
+pciAddr, numa_node), so that what it and others tell of a VF can be joined; it
+leaves InfiniBand's PFs out itself (collectors/sriovdev.go, isNetDevice).
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,21 +57,20 @@ _HELP = {
 }
 # Named as that exporter does, whose counters do not end with _total.
 _TRAFFIC = {name: f"sriov_vf_{name}" for name in Traffic._fields}
-_NO_NODE = "-1"
 _NOTHING = VfState()
 
 
 class _Told(NamedTuple):
     """A PF, its VFs, and their states on each port that they have one on;
-    None where they could not be asked about. ``numa`` is each function's,
-    ``traffic`` by index."""
+    None where they could not be asked about. ``numa`` is the PF's node, and so
+    its VFs', empty if it has none; ``traffic`` is by index."""
 
     pf: Pf
     mechanism: str | None
     vfs: Sequence[Vf]
     own: Sequence[Guid | None]
     states: Sequence[Mapping[int, VfState]] | None
-    numa: Mapping[PciAddress, str]
+    numa: str
     traffic: Mapping[int, Traffic] = {}
 
 
@@ -128,7 +127,7 @@ def _look(
     mechanism, _ = host.choose(pf)
     vfs = host.vfs(pf)
     own = host.own_identities(vfs)
-    told = _Told(pf, mechanism, vfs, own, None, _numa(host, pf, vfs))
+    told = _Told(pf, mechanism, vfs, own, None, _numa(host, pf.pci))
     errors: list[IbHostdevError] = []
     if not pf.numvfs:
         return told._replace(states=() if mechanism else None), errors
@@ -152,15 +151,13 @@ def _look(
     return told, errors
 
 
-def _numa(host: Host, pf: Pf, vfs: Sequence[Vf]) -> dict[PciAddress, str]:
-    functions = [pf.pci, *(vf.pci for vf in vfs)]
-    read = host.sysfs.read([f"{DEVICES}/{pci}/numa_node" for pci in functions])
-    return {
-        pci: node.decode(errors="replace").strip()
-        if isinstance(node, bytes)
-        else _NO_NODE
-        for pci, node in zip(functions, read, strict=True)
-    }
+def _numa(host: Host, pf: PciAddress) -> str:
+    """As that exporter has it (getNumaNodes()): empty where there is none."""
+    (node,) = host.sysfs.read([f"{DEVICES}/{pf}/numa_node"])
+    if not isinstance(node, bytes):
+        return ""
+    text = node.decode(errors="replace").strip()
+    return "" if text == "-1" else text
 
 
 def _name(pf: Pf) -> str:
@@ -174,7 +171,7 @@ def _pf(page: _Page, told: _Told) -> None:
         1,
         pf=name,
         pciAddr=pf.pci,
-        numa_node=told.numa[pf.pci],
+        numa_node=told.numa,
         ib_device=pf.ib_device,
         family=pf.family,
         mechanism=told.mechanism or "",
@@ -223,7 +220,7 @@ def _vfs(page: _Page, told: _Told) -> None:
             pf=name,
             vf=vf.index,
             pciAddr=vf.pci,
-            numa_node=told.numa[vf.pci],
+            numa_node=told.numa,
             guid=owners[0] if owners else "",
             policy=state.policy or "",
             driver=vf.driver or "",
@@ -247,5 +244,5 @@ def _traffic(page: _Page, told: _Told) -> None:
                 pf=_name(told.pf),
                 vf=vf.index,
                 pciAddr=vf.pci,
-                numa_node=told.numa[vf.pci],
+                numa_node=told.numa,
             )

@@ -36,7 +36,7 @@ def test_what_an_operator_watches(host, run):
     first = host.pfs[0]
     assert (
         told[
-            f'ibhostdev_pf_info{{pf="ib0",pciAddr="{first}",numa_node="-1",'
+            f'ibhostdev_pf_info{{pf="ib0",pciAddr="{first}",numa_node="",'
             'ib_device="mlx5_0",family="mlx5",mechanism="mlx5_netlink"}'
         ]
         == 1
@@ -55,12 +55,22 @@ def test_what_an_operator_watches(host, run):
     assert (
         told[
             f'ibhostdev_vf_info{{pf="ib0",vf="1",pciAddr="{host.vf(0, 1)}",'
-            f'numa_node="-1",guid="{GUID}",policy="follow",'
+            f'numa_node="",guid="{GUID}",policy="follow",'
             'driver="mlx5_core"}'
         ]
         == 1
     )
     assert sum(key.startswith("ibhostdev_vf_info") for key in told) == 8
+
+
+def test_the_node_of_a_pf_is_that_of_its_vfs(host, run):
+    """As sriov-network-metrics-exporter has it."""
+    devices = host.folder / "sys/bus/pci/devices"
+    for pf, node in zip(host.pfs, ("1", "-1"), strict=True):
+        (devices / pf / "numa_node").write_text(f"{node}\n")
+    out = run("metrics").out
+    assert out.count('numa_node="1"') == 5
+    assert out.count('numa_node=""') == 5
 
 
 def test_idle_and_stale_vfs(host, run):
@@ -108,7 +118,7 @@ def test_what_vfs_send_and_receive_if_it_is_asked_for(host, run):
         for index in range(4):
             labels = (
                 f'pf="ib{pf}",vf="{index}",pciAddr="{host.vf(pf, index)}",'
-                'numa_node="-1"'
+                'numa_node=""'
             )
             assert {
                 name: told[f"sriov_vf_{name}{{{labels}}}"] for name in COUNTED

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics, by Prometheus' own tools."""
 
+import json
 import subprocess
 import urllib.request
 from pathlib import Path
+
+import pytest
 
 from tests.fabric.conftest import free_port, program, until
 from tests.flavours import vifs
@@ -34,6 +37,53 @@ def test_what_promtool_says_of_the_metrics(host, shell):
 def test_what_promtool_says_of_the_rules():
     rules = ETC / "prometheus/ibhostdev.rules.yml"
     subprocess.run([program("promtool"), "check", "rules", rules], check=True)
+
+
+FAILURES = 'ibhostdev_batch_failures_total{instance="a",action="plug"}'
+PORT = 'ibhostdev_port_active{instance="a",pf="ib0",port="1"}'
+VFS = 'ibhostdev_pf_vfs{instance="a",pf="ib0"}'
+
+
+@pytest.mark.parametrize(
+    ("alert", "series", "minutes", "fires"),
+    [
+        # The first failure ever is told, and not for ever.
+        ("PlugsFail", {FAILURES: "_x9 1x40"}, 10, 1),
+        ("PlugsFail", {FAILURES: "_x9 1x40"}, 40, 0),
+        ("PlugsFail", {FAILURES: "1x30 2x20"}, 29, 0),
+        ("PlugsFail", {FAILURES: "1x30 2x20"}, 32, 1),
+        ("PortDown", {PORT: "0x20", VFS: "4x20"}, 10, 1),
+        ("PortDown", {PORT: "1x20", VFS: "4x20"}, 10, 0),
+        # It may have no cable.
+        ("PortDown", {PORT: "0x20", VFS: "0x20"}, 10, 0),
+    ],
+)
+def test_when_an_alert_fires(alert, series, minutes, fires, tmp_path):
+    file = tmp_path / "test.yml"
+    expression = f'count(ALERTS{{alertname="Infiniband{alert}"}}) or vector(0)'
+    case = {
+        "interval": "1m",
+        "input_series": [
+            {"series": name, "values": values}
+            for name, values in series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": expression,
+                "eval_time": f"{minutes}m",
+                "exp_samples": [{"labels": "{}", "value": fires}],
+            }
+        ],
+    }
+    rules = str(ETC / "prometheus/ibhostdev.rules.yml")
+    file.write_text(json.dumps({"rule_files": [rules], "tests": [case]}))
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_node_exporter_passes_it_on(host, shell, started, tmp_path):
