@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from ibhostdev import Guid, PciAddress, PKey
+from ibhostdev import BatchFailed, Guid, PciAddress, PKey
 from ibhostdev.fabric import opensm
 from ibhostdev.fabric.members import Member
 from tests.fabric.conftest import program, until
 from tests.flavours import guid, mac, vifs
+from tests.testbed import Hca
 
 FILE = """\
 # the fabric's operator
@@ -49,7 +50,8 @@ class Fabric:
     """A switch, the subnet manager's port, and a port for each of the
     GUIDs that the VFs are going to have."""
 
-    def __init__(self, folder, start):
+    def __init__(self, folder, start, ports=()):
+        """``ports`` are GUIDs of others that are there."""
         self.folder, self._start = folder, start
         self.file = folder / "partitions.conf"
         self.file.write_text(FILE)
@@ -65,13 +67,16 @@ class Fabric:
             "OSM_CACHE_DIR": str(folder / "log"),
         }
         lines = ['Switch\t16 "S"', '[1]\t"SM"[1]']
-        lines += [f'[{n + 1}]\t"VF{n}"[1]' for n in range(1, VFS + 1)]
+        nodes = [(f"VF{n}", Guid.parse(guid(n))) for n in range(1, VFS + 1)]
+        nodes += [(f"PF{n}", port) for n, port in enumerate(ports)]
+        lines += [
+            f'[{n}]\t"{name}"[1]' for n, (name, _) in enumerate(nodes, 2)
+        ]
         lines += ["", "caguid=0x10000", 'Hca\t1 "SM"', '[1]\t"S"[1]']
-        for n in range(1, VFS + 1):
+        for n, (name, port) in enumerate(nodes, 2):
             # A port's GUID is its node's and the number of the port.
-            node = int(guid(n).replace(":", ""), 16) - 1
-            lines += ["", f"caguid={node:#x}", f'Hca\t1 "VF{n}"']
-            lines += [f'[1]\t"S"[{n + 1}]']
+            lines += ["", f"caguid={port - 1:#x}", f'Hca\t1 "{name}"']
+            lines += [f'[1]\t"S"[{n}]']
         (folder / "net").write_text("\n".join(lines) + "\n")
         env = {k: v for k, v in self._env.items() if k != "LD_PRELOAD"}
         log = (folder / "ibsim.log").open("wb")
@@ -107,8 +112,11 @@ class Fabric:
         )  # fmt: skip
         return done.stdout + done.stderr
 
-    def diags(self):
-        """An environment in which infiniband-diags are this fabric's."""
+    def diags(self, directed=None):
+        """An environment in which infiniband-diags are this fabric's. Asked
+        for a VF that is `directed` to one, smpquery goes to the switch's port
+        of that: by addresses ibsim passes nothing on to a port that is not
+        active, as a fabric would, and has no GUID but at one port."""
         folder = self.folder / "bin"
         folder.mkdir(exist_ok=True)
         given = {
@@ -119,16 +127,26 @@ class Fabric:
         words = " ".join(f"{key}={value}" for key, value in given.items())
         for name in DIAGS:
             file = folder / name
-            line = f'exec env {words} {program(name)} "$@"'
-            file.write_text(f"#!/bin/sh\n{line}\n")
+            lines = [f'exec env {words} {program(name)} "$@"']
+            for number, to in (directed or {}).items():
+                port = f"0x{guid(number).replace(':', '')}"
+                lines.insert(
+                    0,
+                    f'case "$1 $3" in "-G {port}") set -- -D "$2" '
+                    f"0,1,{to + 1};; esac",
+                )
+            file.write_text("\n".join(["#!/bin/sh", *lines, ""]))
             file.chmod(0o755)
         return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
     def table(self, number):
         """The entries of the P_Key table of VF `number`'s port, by index."""
-        port = f"0x{guid(number).replace(':', '')}"
+        return self.table_of(Guid.parse(guid(number)))
+
+    def table_of(self, port):
         entries = []
-        for line in self.ask("smpquery", "-G", "pkeys", port).splitlines():
+        told = self.ask("smpquery", "-G", "pkeys", f"{port:#x}")
+        for line in told.splitlines():
             index, colon, rest = line.partition(":")
             if colon and index.strip().isdigit():
                 entries += [int(word, 16) for word in rest.split()]
@@ -236,6 +254,47 @@ def test_from_a_plug_to_the_table(host, shell, fabric, hook):
     assert fabric.table(2)[:1] == [0x8001]
 
 
+def test_connectx_3_has_it_out_of_the_table_of_its_pf(
+    bed, shell, started, tmp_path
+):
+    """A plug that finds no P_Key leaves the GUID; told of that, opensm puts
+    the PF's port into the partition, not at its index 0; plugged again, the
+    VF has it. The simulated host's table is opensm's, by this test's hand."""
+    bed.build(Hca("mlx4", vfs=2))
+    port = bed.connect().pfs[0].ports[0].guid
+    fabric = Fabric(tmp_path, started, [port])
+    bed.pkeys(*fabric.table_of(port))
+    file = tmp_path / "vifs.yaml"
+    file.write_text(
+        "".join(
+            f"- {{pci: '{bed.vf(0, n - 1)}', mac: '{mac(n)}', pkey: {pkey}}}\n"
+            for n, pkey in ((1, "0x8001"), (2, "2:limited"))
+        )
+    )
+    host = bed.connect(settle_seconds=0)
+    some = [
+        vif._replace(pkey=PKey.parse(pkey))
+        for vif, pkey in zip(
+            vifs(bed, 1, 2), ("0x8001", "2:limited"), strict=True
+        )
+    ]
+    with pytest.raises(BatchFailed, match="has not given P_Key"):
+        host.plug(some, on_error="continue")
+    done = shell(*arguments(fabric, file))
+    assert (done.returncode, done.stderr) == (0, "")
+    until(lambda: {0x8001, 0x0002} <= set(fabric.table_of(port)))
+    assert fabric.table_of(port)[0] == 0x7FFF
+    bed.pkeys(*fabric.table_of(port))
+    result = bed.connect().plug(some)
+    assert [str(one.after.pkey) for one in result.results] == [
+        "0x8001",
+        "0x0002",
+    ]
+    bed.connect().unplug(some)
+    assert shell(*arguments(fabric, file)).returncode == 0
+    until(lambda: fabric.table_of(port) == [0x7FFF])
+
+
 def test_an_opensm_that_is_dead_stops_no_plug(host, shell, fabric, hook):
     fabric.end()
     done = shell("plug", *words(host, 1))
@@ -293,8 +352,9 @@ def test_a_file_that_was_broken_by_hand(host, shell, fabric, tenants):
 def test_an_audit_finds_what_is_not_as_it_is_to_be(
     host, shell, fabric, tenants
 ):
-    """Of six: one in its partition, one of no partition, one in none though
-    it is to be, one in another, one whose cable is out, one unknown."""
+    """Of five: three that nobody has put into their partitions, one that
+    belongs to none, one that is nowhere; then all is well; then one is in
+    another."""
     there = host.connect()
     there.plug(vifs(host, 1, 2, 3, 4) + vifs(host, 9, pf=1))
     env = fabric.diags()
@@ -327,6 +387,41 @@ def test_an_audit_finds_what_is_not_as_it_is_to_be(
     assert done.returncode == 1
     assert done.stdout.count("not in its partition") == 1
     assert "its port has 0x8003, 0x7fff" in done.stdout
+
+
+def verdicts(done):
+    return {
+        one["guid"]: (one["verdict"], one["detail"])
+        for one in json.loads(done.stdout)["findings"]
+    }
+
+
+def test_an_audit_of_a_port_that_is_not_active(host, shell, fabric):
+    host.connect().plug(vifs(host, 1, 2))
+    env = fabric.diags(directed={2: 2})
+    audit = ("fabric", "audit", "--json")
+    done = shell(*audit, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The link is trained anew, and nobody brings it up.
+    fabric.ask("ibportstate", "-D", "0,1", "3", "down")
+    done = shell(*audit, env=env)
+    assert done.returncode == 1
+    told = verdicts(done)
+    assert told[guid(1)][0] == "well"
+    assert told[guid(2)] == ("not active", "its port is Initialize")
+
+
+def test_an_audit_of_a_guid_that_another_port_answers_for(host, shell, fabric):
+    host.connect().plug(vifs(host, 1, 2))
+    env = fabric.diags(directed={2: 3})
+    done = shell("fabric", "audit", "--json", env=env)
+    assert done.returncode == 1
+    told = verdicts(done)
+    assert told[guid(1)][0] == "well"
+    assert told[guid(2)] == (
+        "on another host",
+        f"it is behind port {guid(3)}",
+    )
 
 
 def test_an_audit_where_no_subnet_manager_answers(host, shell, fabric):
