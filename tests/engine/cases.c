@@ -19,7 +19,7 @@ const char *const state_names[STATES] = {
 	"fresh", "idle", "right", "half-node", "half-port", "low",
 	"mixed-node", "others", "next", "unknown", "unknown-right", "stale",
 	"guest-right", "guest-others", "guest-mixed", "guest-low", "guest-idle",
-	"guest-unknown", "silent", "absent",
+	"guest-fresh", "guest-unknown", "silent", "absent",
 };
 
 const char *const stray_names[STRAYS] = {
@@ -114,6 +114,7 @@ bool scene_possible(enum setting setting, unsigned int layout,
 		case UNKNOWN:
 		case UNKNOWN_RIGHT:
 		case STALE: /* mlx4's own driver is left alone */
+		case GUEST_FRESH:
 		case GUEST_UNKNOWN:
 		case SILENT:
 			return false;
@@ -279,6 +280,10 @@ static void set(const struct scene *scene, struct machine *machine,
 		break;
 	case GUEST_IDLE:
 		put(machine, spot, ONES, ONES, DOWN, true);
+		drive(machine, spot, VFIO, true, 0);
+		break;
+	case GUEST_FRESH:
+		put(machine, spot, 0, 0, DOWN, false);
 		drive(machine, spot, VFIO, true, 0);
 		break;
 	case GUEST_UNKNOWN:

@@ -45,6 +45,7 @@ enum state {
 	GUEST_MIXED, /* mlx4: with its GUID, in another partition */
 	GUEST_LOW, /* mlx4: in none */
 	GUEST_IDLE,
+	GUEST_FRESH, /* as a PF's driver leaves it that was bound anew */
 	GUEST_UNKNOWN,
 	SILENT, /* firmware answers no question about it */
 	ABSENT, /* it is not enabled */

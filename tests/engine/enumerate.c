@@ -312,7 +312,8 @@ static enum { NOTHING, COMMANDS_ONLY, ALL_FAULTS } share_of(
 		bool next = (scene->act == BACK || scene->act == PLUG_ALL) &&
 			    scene->states[i] == NEXT;
 		bool anew = scene->act == PLUG_ANEW &&
-			    scene->states[i] == GUEST_UNKNOWN;
+			    (scene->states[i] == GUEST_FRESH ||
+			     scene->states[i] == GUEST_UNKNOWN);
 
 		rare += !is_few(scene, scene->states[i]) && !next && !anew;
 		common |= next && count == 2;

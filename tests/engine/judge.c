@@ -104,7 +104,9 @@ static bool is_plugged(const struct scene *scene, const struct machine *start,
 
 	if (!has_identity(scene, now, vif) || !is_member(scene, now, vif))
 		return false;
-	if (now->pfs[pf].family == CX3 || start->pfs[pf].vfs[vf].open)
+	if (now->pfs[pf].family == CX3 ||
+	    (start->pfs[pf].vfs[vf].open &&
+	     !lost_link(scene, vif, start, pf, vf)))
 		return true;
 	return scene->act == PLUG_UP ? vport->policy == UP :
 				       vport->policy != DOWN;

@@ -34,10 +34,15 @@ static bool may_have(const struct trial *trial, const struct command *command,
 		      scene_guid((unsigned int)vif);
 	switch (command->kind) {
 	case SET_VPORT:
+		if (command->what == POLICY)
+			return lost_link(scene, (unsigned int)vif, start, pf,
+					 vf) &&
+			       (command->value == scene_policy(scene) ||
+				command->value == DOWN);
 		was = command->what == NODE ? vport->node : vport->port;
 		if (!known)
 			was = own;
-		return command->what != POLICY && (idle(was) || was == own) &&
+		return (idle(was) || was == own) &&
 		       (command->value == own || command->value == was);
 	case SET_ALIAS:
 		was = start->pfs[pf].aliases[command->port - 1]

@@ -75,4 +75,23 @@ static inline bool knows_guids(const struct machine *machine, unsigned int pf,
 	       at->memories[vf].port_valid && vport->node && vport->port;
 }
 
+/* Whether a guest's VF has lost its link with the identity of a VIF. */
+static inline bool lost_link(const struct scene *scene, unsigned int vif,
+			     const struct machine *machine, unsigned int pf,
+			     unsigned int vf)
+{
+	const struct vport *vport = &machine->pfs[pf].vports[vf + 1];
+
+	return machine->pfs[pf].family != CX3 && vport->policy == DOWN &&
+	       (!knows_guids(machine, pf, vf) ||
+		vport->node != scene_node(scene, vif) ||
+		vport->port != scene_guid(vif));
+}
+
+/* What a plug makes of it. */
+static inline enum policy scene_policy(const struct scene *scene)
+{
+	return scene->act == PLUG_UP ? UP : FOLLOW;
+}
+
 #endif

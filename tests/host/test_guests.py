@@ -11,7 +11,7 @@ from tests.testbed import Hca, Seen
 
 @pytest.mark.parametrize("flavour", ["ofed", "files", "mlx4"], indirect=True)
 def test_a_lost_identity_is_given_back(bed, flavour):
-    """Where it is known to be lost; the link is the Neutron agent's."""
+    """Where it is known to be lost; the link, if somebody has it up."""
     bed.seed(0, 0, ONES, ONES, "up")
     with bed.hold(bed.vf(0, 0)):
         result = bed.connect().plug(vifs(bed, 1))
@@ -22,16 +22,45 @@ def test_a_lost_identity_is_given_back(bed, flavour):
     assert result.warnings == ()
 
 
+@pytest.mark.parametrize(
+    "flavour", ["netlink", "ofed", "files"], indirect=True
+)
+@pytest.mark.parametrize(
+    ("how", "policy"),
+    [
+        ({}, "follow"),
+        ({"link": "kept"}, "follow"),
+        ({"link": "lowered"}, "down"),
+        ({"policy": "up"}, "up"),
+        ({"policy": "down"}, "down"),
+    ],
+    ids=str,
+)
+def test_a_link_that_was_lost_too_comes_back(bed, flavour, how, policy):
+    """A PF's driver makes VFs that are nobody's, and down."""
+    bed.seed(0, 0, ONES, ONES, "down")
+    with bed.hold(bed.vf(0, 0)):
+        (one,) = bed.connect().plug(vifs(bed, 1), **how).results
+        assert bed.seen(0)[0] == flavour.seen(guid(1), policy)
+    assert (one.changed, one.verified) == (True, True)
+
+
 @pytest.mark.parametrize("flavour", ["ofed", "files"], indirect=True)
 @pytest.mark.parametrize("half", ["node", "port"])
-def test_half_of_a_lost_identity_is_given_back(bed, flavour, half):
+@pytest.mark.parametrize(
+    ("policy", "becomes"), [("down", "follow"), ("up", "up")]
+)
+def test_half_of_a_lost_identity_is_given_back(
+    bed, flavour, half, policy, becomes
+):
+    """As a plug leaves it that is cut off: the link comes last."""
     bed.seed(0, 0, **{"node": ONES, "port": ONES, half: guid(1)})
-    bed.seed(0, 0, policy="down")
+    bed.seed(0, 0, policy=policy)
     with bed.hold(bed.vf(0, 0)):
         bed.reset_counts()
         bed.connect().plug(vifs(bed, 1))
-        assert bed.counts().modify == 1
-        assert bed.seen(0)[0] == flavour.seen(guid(1), "down")
+        assert bed.counts().modify == (2 if policy == "down" else 1)
+        assert bed.seen(0)[0] == flavour.seen(guid(1), becomes)
 
 
 @pytest.mark.parametrize("half", ["node", "port"])
@@ -79,6 +108,21 @@ def test_what_is_not_known_is_written_anew_if_it_is_lost(bed, half):
         result = host.plug(vifs(bed, 1), **anew)
         assert bed.counts().modify == 0
         assert not result.results[0].changed
+
+
+def test_a_link_is_not_known_to_be_lost_where_no_guid_is(bed):
+    """But by who says so; and then it is, with the identity."""
+    bed.build(Hca("mlx5", vfs=2))
+    host = bed.connect()
+    with bed.hold(bed.vf(0, 0)):
+        before = bed.seen(0)
+        assert before[0].policy == "down"
+        host.plug(vifs(bed, 1))
+        assert bed.seen(0) == before
+        bed.reset_counts()
+        host.plug(vifs(bed, 1), renew=True, on_error="continue")
+        assert bed.counts().modify == 3
+        assert bed.seen(0)[0] == Seen(guid(1), guid(1), "follow")
 
 
 def test_what_cannot_be_put_back_is_not_written_anew(bed):

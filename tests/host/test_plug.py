@@ -13,7 +13,7 @@ from ibhostdev.errors import (
     WrongPhysicalNetwork,
 )
 from tests.flavours import guid, mac, vifs
-from tests.testbed import Hca
+from tests.testbed import Hca, Seen
 
 
 def test_each_vf_gets_its_identity_and_no_other_vf_is_touched(bed, flavour):
@@ -143,12 +143,11 @@ def test_a_running_guests_vf_is_not_given_to_another(bed, flavour):
 
 
 def test_a_running_guests_lost_identity_is_given_back(bed):
-    """Where it is known to be lost; its link is the Neutron agent's."""
+    """Where it is known to be lost, and its link with it."""
     bed.build(Hca("mlx5-ofed", vfs=2))
     with bed.hold(bed.vf(0, 0)):
         bed.connect().plug(vifs(bed, 1))
-        assert bed.seen(0)[0].port == guid(1)
-        assert bed.seen(0)[0].policy == "down"
+        assert bed.seen(0)[0] == Seen(guid(1), guid(1), "follow")
 
 
 def test_a_running_guest_of_whom_nothing_is_known_is_left_alone(bed):

@@ -57,7 +57,7 @@ static bool renews(const struct run *run, const struct side *side)
 
 /*
  * What may be done to a VF in a guest's hands: nothing, but to give it back
- * an identity that it is known to have lost.
+ * an identity that it is known to have lost, and the link with it.
  */
 static struct ibh_error *spare_guest(struct run *run,
 				     const struct ibh_vif *vif,
@@ -74,7 +74,12 @@ static struct ibh_error *spare_guest(struct run *run,
 		return fail(T_GUEST_HAS, change->address, NULL, 0, text, NULL,
 			    NULL);
 	}
-	change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
+	/* The link went with the identity: a PF's driver makes VFs that are
+	 * nobody's and down, and a plug that was cut off raises it last. In
+	 * any other state somebody has chosen it, as the Neutron agent does. */
+	if (equal || !(before->have & IBH_HAVE_POLICY) ||
+	    before->policy != IBH_DOWN)
+		change->write.have &= (uint8_t)~IBH_HAVE_POLICY;
 	if (equal)
 		return spare_partition(run, change);
 	if (is_other(before->have & identities & IBH_HAVE_NODE,
