@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=EXIT_CODES)
 @click.option(
+    "--host-yaml",
     "--file",
     metavar="FILE",
     default=options.HOST_YAML,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def apply(
     settings: options.Settings,
-    file: str,
+    host_yaml: str,
     names: Sequence[str],
     seconds: float,
     dry_run: bool,
@@ -75,7 +76,7 @@ def apply(
     from ibhostdev.provision.found import pf_named, wait
     from ibhostdev.provision.reading import from_file
 
-    wishes = from_file(file, terminal.warn)
+    wishes = from_file(host_yaml, terminal.warn)
     host = settings.connect()
     wait(host, names or [wish.pf for wish in wishes], seconds)
     if names:

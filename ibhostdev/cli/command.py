@@ -112,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _command(arguments, as_json)
     except Interrupted as stop:
         if as_json:
-            answer = outcome.failure_json(
+            answer = _failure(
+                arguments,
+                None,
                 {
                     "type": "Interrupted",
                     "message": f"ended by {stop.name}",
@@ -120,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "attribute": None,
                     "errno": None,
                     "cure": "repeat the call",
-                }
+                },
             )
             with suppress(CommandFailed):
                 outcome.write_json(answer)
@@ -137,6 +139,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 _HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
+def _named(arguments: Sequence[str]) -> str:
+    """The command that was meant; empty if none was."""
+    return next((word for word in arguments if word in cli.commands), "")
+
+
+def _failure(
+    arguments: Sequence[str],
+    changed: bool | None,
+    *errors: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Of a call that had no results, with all keys that one has that had.
+    What apply has made until a signal came is not known: None."""
+    answer = outcome.failure_json(*errors)
+    if _named(arguments) != "apply":
+        return answer
+    from ibhostdev.provision.report import Report
+
+    whole = applying.report_json(Report())
+    return whole | {"changed": changed} | answer
+
+
 def _misused(
     error: click.ClickException, arguments: Sequence[str]
 ) -> InvalidInput:
@@ -147,8 +170,7 @@ def _misused(
     if context is not None:
         command = context.command_path
     else:  # click has it not of an option without its argument
-        named = (word for word in arguments if word in cli.commands)
-        command = " ".join(["ibhostdev", *list(named)[:1]])
+        command = f"ibhostdev {_named(arguments)}".rstrip()
     return InvalidInput(
         told[:1].lower() + told[1:], cure=f"see '{command} --help'"
     )
@@ -173,7 +195,7 @@ def _command(arguments: Sequence[str], as_json: bool) -> int:
         if as_json:
             # That it cannot be written there is not what went wrong.
             with suppress(CommandFailed):
-                outcome.write_json(outcome.failure_json(*_plain(error)))
+                outcome.write_json(_failure(arguments, False, *_plain(error)))
         terminal.explain(error)
         return outcome.exit_code(error)
 

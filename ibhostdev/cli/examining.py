@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--fix", is_flag=True, help="With --sweep: make them idle.")
 @click.option(
-    "--file", metavar="FILE", help="With --sweep: another host.yaml."
+    "--host-yaml", metavar="FILE", help="With --sweep: another host.yaml."
 )
 @click.option(
     "--connect",
@@ -47,7 +47,7 @@ def doctor(
     settings: options.Settings,
     sweep: bool,
     fix: bool,
-    file: str | None,
+    host_yaml: str | None,
     uri: str | None,
     as_json: bool,
 ) -> int:
@@ -57,13 +57,13 @@ def doctor(
     problem; warnings and notes are none. With --privilege the rights are
     those of who is asked to plug.
     """
-    if (fix or file) and not sweep:
+    if (fix or host_yaml) and not sweep:
         raise click.UsageError(
-            "--fix and --file go with --sweep.",
+            "--fix and --host-yaml go with --sweep.",
             click.get_current_context(),
         )
     if sweep:
-        return _sweep(settings, file, uri, fix, as_json)
+        return _sweep(settings, host_yaml, uri, fix, as_json)
     from ibhostdev import doctor as doctors
     from ibhostdev.cli import doctor as reports
 

@@ -49,7 +49,7 @@ def save(
 
 @click.command(epilog=EXIT_CODES)
 @click.option(
-    "--file",
+    "--host-yaml",
     metavar="FILE",
     help=f"As apply has it.  [default: {options.HOST_YAML}, if it is there]",
 )
@@ -64,7 +64,7 @@ def save(
 @click.pass_obj
 def restore(
     settings: options.Settings,
-    file: str | None,
+    host_yaml: str | None,
     dry_run: bool,
     uri: str | None,
     as_json: bool,
@@ -84,7 +84,7 @@ def restore(
     asked = sources.domains(settings, uri)
     vifs = [vif for one in asked if one.runs or one.starts for vif in one.vifs]
     theirs = {pci for one in asked if one.runs for pci in one.devices}
-    wishes = sources.found(settings, host, file)
+    wishes = sources.found(settings, host, host_yaml)
     total = len(vifs) + sum(len(one.identities) for one in wishes)
     with terminal.progress(total) as progress:
         restored = restore_(
@@ -102,7 +102,7 @@ def restore(
         elif not restored.vifs:
             why = (
                 "neither host.yaml nor a libvirt domain"
-                if sources.host_yaml(settings, file)
+                if sources.host_yaml(settings, host_yaml)
                 else f"{sources.NO_FILE}, and no libvirt domain"
             )
             end = f"nothing to restore: {why} wants an identity"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ibhostdev.provision.report import Claims
 
 NO_LIBVIRT = "none"
-NO_FILE = "no host.yaml was read (--file names one)"
+NO_FILE = "no host.yaml was read (--host-yaml names one)"
 
 
 def found(

@@ -113,7 +113,7 @@ def test_each_row_says_what_is_known_and_what_becomes_of_it(
 
 def test_a_file_that_is_not_there(empty, run, tmp_path):
     for command in ("apply", "restore"):
-        done = run(command, "--file", str(tmp_path / "host.yaml"))
+        done = run(command, "--host-yaml", str(tmp_path / "host.yaml"))
         assert done.code == 2
         assert "ibhostdev save --file" in " ".join(done.err.split())
     (tmp_path / "host.yaml").write_text(

@@ -76,16 +76,18 @@ CASES = {
     "attach": Case(f"attach web1 {' '.join(TWO)}", "guests"),
     "attach-bad-file": Case("attach web1 --file bad.yaml", "guests"),
     "detach": Case(f"detach web1 {PCI} {OTHER}", "guests"),
-    "apply": Case("apply --file host.yaml", "apply"),
-    "apply-dry-run": Case("apply --file host.yaml --dry-run", "apply"),
+    "apply": Case("apply --host-yaml host.yaml", "apply"),
+    "apply-dry-run": Case("apply --host-yaml host.yaml --dry-run", "apply"),
     "apply-again": Case(
-        "apply --file host.yaml", "apply", ("apply --file host.yaml",)
+        "apply --host-yaml host.yaml", "apply", ("apply --host-yaml host.yaml",)
     ),
+    "apply-bad-file": Case("apply --host-yaml bad.yaml", "apply"),
+    "apply-misused": Case("apply --wait long", "apply"),
     "save": Case("save", None, (PLUG,)),
     "restore": Case(
-        "restore --file host.yaml",
+        "restore --host-yaml host.yaml",
         "batch",
-        ("apply --file host.yaml", f"unplug {MAC}"),
+        ("apply --host-yaml host.yaml", f"unplug {MAC}"),
     ),
     "restore-nothing": Case("restore", "batch"),
     "doctor": Case("doctor", "doctor"),

@@ -167,7 +167,7 @@ def test_a_guid_that_moves_as_a_host_is_made(host, run, told, tmp_path):
     assert moved(second) == [(guid(1), host.vf(0, 0), host.vf(0, 1))]
     run("plug", f"{host.vf(0, 2)}={mac(1)}")
     told()
-    assert run("restore", "--file", str(file)).code == 0
+    assert run("restore", "--host-yaml", str(file)).code == 0
     first, second = told()
     assert (first["event"], second["event"]) == ("plugged", "moved")
     assert moved(second) == [(guid(1), host.vf(0, 2), host.vf(0, 1))]

@@ -34,7 +34,7 @@ WAYS = [
     ["detach", ODD, ODD],
     ["apply", ODD],
     ["apply", "--file", ODD],
-    ["restore", "--file", ODD],
+    ["restore", "--host-yaml", ODD],
     ["restore", "--connect", ODD],
     ["save", ODD],
     ["save", "--file", f"/proc/{ODD}"],

@@ -85,7 +85,7 @@ def test_partitions_go_with_the_identities(bed, run, members):
     done = run("apply", "--file", members, "--json")
     assert (done.code, done.err) == (0, "")
     assert [one["pkey"] for one in done.json["results"]] == PKEYS
-    done = run("restore", "--file", members, "--json")
+    done = run("restore", "--host-yaml", members, "--json")
     assert [one["pkey"] for one in done.json["results"]] == PKEYS
     done = run("fabric", "export", "--host-yaml", members)
     assert [one["pkey"] for one in done.json["members"]] == PKEYS
@@ -237,14 +237,14 @@ def wanted(bed, run, file):
 
 
 def test_what_was_lost_is_restored(bed, run, wanted):
-    done = run("restore", "--file", wanted)
+    done = run("restore", "--host-yaml", wanted)
     assert done.code == 0
     assert done.out.endswith("2 VIFs: 2 with nothing to write\n")
     bed.seed(0, 1, ONES, ONES, "down")
-    done = run("restore", "--file", wanted, "--dry-run")
+    done = run("restore", "--host-yaml", wanted, "--dry-run")
     assert done.out.endswith("1 would be restored, 1 with nothing to write\n")
     assert bed.seen(0)[1].port == ONES
-    done = run("restore", "--file", wanted, "--json")
+    done = run("restore", "--host-yaml", wanted, "--json")
     assert [one["changed"] for one in done.json["results"]] == [False, True]
     assert bed.seen(0)[1].port == guid(2)
     assert bed.seen(0)[1].policy == "follow"
@@ -256,11 +256,11 @@ def test_what_a_guest_has_lost_is_restored(bed, run, wanted):
     bed.numvfs(0, 3)
     bed.seed(0, 0, ZERO, ZERO, "follow")
     with bed.hold(bed.vf(0, 0)):
-        done = run("restore", "--file", wanted)
+        done = run("restore", "--host-yaml", wanted)
         assert (done.code, done.err) == (0, "")
         assert bed.seen(0)[0] == Seen(guid(1), guid(1), "follow")
         bed.reset_counts()
-        done = run("restore", "--file", wanted)
+        done = run("restore", "--host-yaml", wanted)
         assert bed.counts().modify == 0
         assert done.out.endswith("2 VIFs: 2 with nothing to write\n")
 
@@ -278,7 +278,7 @@ def test_what_a_domain_has_that_says_nothing_is_left_alone(bed, run, wanted):
             f"<devices>{hostdev(bed.vf(0, 0))}</devices></domain>"
         )
         with bed.hold(bed.vf(0, 0)):
-            done = run("restore", "--file", wanted, "--connect", uri)
+            done = run("restore", "--host-yaml", wanted, "--connect", uri)
     finally:
         conn.close()
     assert done.code == 0
@@ -290,7 +290,7 @@ def test_vfs_that_are_not_there_are_told_of(bed, run, wanted):
     bed.numvfs(0, 0)
     bed.numvfs(0, 1)
     bed.seed(0, 0, ONES, ONES)
-    done = run("restore", "--file", wanted)
+    done = run("restore", "--host-yaml", wanted)
     assert done.code == 0
     assert "has 1 VFs, and is to have 3: see 'ibhostdev apply'" in done.err
     assert bed.seen(0)[0].port == guid(1)
@@ -300,13 +300,13 @@ def test_without_a_file_nothing_is_wanted(bed, run, wanted):
     done = run("restore")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("nothing to restore: no host.yaml was read")
-    assert "--file" in done.out
+    assert "--host-yaml" in done.out
 
 
 def test_a_file_that_wants_nothing(bed, run, wanted):
     with open(wanted, "w") as file:
         file.write(f"- {{pf: '{bed.pfs[0]}'}}\n")
-    done = run("restore", "--file", wanted)
+    done = run("restore", "--host-yaml", wanted)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("nothing to restore: neither host.yaml nor")
 
@@ -321,17 +321,17 @@ def test_the_sweep_without_a_file_says_so(bed, run, wanted):
 
 
 def test_the_sweep(bed, run, wanted):
-    done = run("doctor", "--sweep", "--file", wanted)
+    done = run("doctor", "--sweep", "--host-yaml", wanted)
     assert (done.code, done.err) == (0, "")
     assert "no VF has an identity that nobody claims" in done.out
     bed.seed(0, 2, guid(7), guid(7), "follow")
-    done = run("doctor", "--sweep", "--file", wanted)
+    done = run("doctor", "--sweep", "--host-yaml", wanted)
     assert done.code == 1
     assert bed.vf(0, 2) in done.out
     assert "fa:16:3e:00:00:07" in done.out
     assert bed.vf(0, 0) not in done.out
     assert bed.seen(0)[2].port == guid(7)
-    done = run("doctor", "--sweep", "--fix", "--json", "--file", wanted)
+    done = run("doctor", "--sweep", "--fix", "--json", "--host-yaml", wanted)
     assert done.code == 0
     assert done.json["stale"] == [
         {
@@ -343,7 +343,7 @@ def test_the_sweep(bed, run, wanted):
         }
     ]
     assert [one.port for one in bed.seen(0)] == [guid(1), guid(2), ONES]
-    assert run("doctor", "--sweep", "--file", wanted).code == 0
+    assert run("doctor", "--sweep", "--host-yaml", wanted).code == 0
 
 
 def test_the_sweep_leaves_guests_alone(bed, run, wanted):

@@ -92,7 +92,7 @@ def test_a_domain_comes_before_the_file(bed, define, run, tmp_path):
         f"- {{pf: {bed.pfs[0]}, guids: ['{guid(7)}', '{guid(1)}', "
         f"'{guid(8)}']}}"
     )
-    code, _, err = run("restore", "--file", str(file))
+    code, _, err = run("restore", "--host-yaml", str(file))
     assert code == 0, err
     seen = bed.seen(0)
     assert (seen[0].port, seen[2].port) == (guid(1), guid(8))
