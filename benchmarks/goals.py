@@ -44,6 +44,7 @@ def all_of(results: Results) -> list[Goal]:
         *_instructions(results),
         *_standin(results),
         *_delays(results),
+        *_made(results),
         *_neutron(results),
         *_memory(results),
         *_start(results),
@@ -262,6 +263,40 @@ def _delays(results: Results) -> Iterator[Goal]:
                 "is not slowed by emulation and software is)",
                 _told(ratios), None,
             )  # fmt: skip
+
+
+def _made(results: Results) -> Iterator[Goal]:
+    """``ibhostdev apply``, from no VFs to VFs with identities."""
+    made, bound = (
+        _cases(results, series=series, pfs=2, scaled=scaled)
+        for series, scaled in (("made", True), ("bound", False))
+    )
+    yield _at_most(
+        "`ibhostdev apply` of 2 x 64 VFs, with scaled delays, to "
+        "`sriov_numvfs` alone and one batch",
+        _ratios(results, made, plan.MADE, "make-command", "make-numvfs"),
+        1.1,
+    )
+    twice = {
+        case.asked: max(one["counts"]["probe"] for one in told) - case.asked
+        for case in bound
+        if (
+            told := results.of(
+                "sample", case=case.name, contender="make-command"
+            )
+        )
+    }
+    yield _judge(
+        "VFs that it binds twice = 0",
+        ", ".join(f"{more:g} of {vfs}" for vfs, more in twice.items()),
+        not any(twice.values()) if twice else None,
+    )
+    ahead = _ratios(results, bound, plan.BOUND, "make-vendor", "make-command")
+    yield _judge(
+        "ahead of the vendor's restore, with delays, ≥ 50",
+        _told(ahead),
+        min(ahead.values()) >= 50 if ahead else None,
+    )
 
 
 def _neutron(results: Results) -> Iterator[Goal]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from benchmarks.contenders import AGENTS, NAMES, NOVA
+from benchmarks.contenders import AGENTS, MAKERS, NAMES, NOVA
 
 # Seconds, as real cards take: facts from the field in README.md.
 COMMAND, PROBE = 0.0002, 0.3
@@ -26,9 +26,11 @@ COUNTS = "system calls"
 # of what another's hand has done.
 SEEN, GONE = "reported up", "reported down"
 REST, MINUTE = "an idle minute", 60.0
+# Of makers: from PFs without VFs.
+MADE, BOUND = "made, on no driver", "made, on mlx5_core"
 LISTED = "ibhostdev list, 2 x 16 VFs: more than python -c pass"
 USUAL = (PLUG, REPEAT, UNPLUG, LIST)
-EVERYBODY = tuple(name for name in NAMES if name not in NOVA + AGENTS)
+EVERYBODY = tuple(name for name in NAMES if name not in NOVA + AGENTS + MAKERS)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,17 @@ def full() -> dict[str, list[Case]]:
             series="Neutron",
         )
     )  # fmt: skip
+    boot = Case(
+        "mlx5", 2, 64, 128, delays=True, contenders=MAKERS[:3], rounds=3,
+        seconds=120.0, operations=(MADE,), series="made",
+    )  # fmt: skip
+    bound = replace(boot, operations=(BOUND,), series="bound")
+    made = [
+        boot,
+        replace(boot, scaled=True),
+        replace(bound, contenders=MAKERS),
+        replace(bound, scaled=True, rounds=1),
+    ]
     asked = [
         replace(
             one, asked=n, contenders=FAST, operations=(PLUG, UNPLUG),
@@ -204,6 +217,7 @@ def full() -> dict[str, list[Case]]:
         ],
         "wide": [*wide, *pfs],
         "single": neutron,
+        "pair": made,
     }  # fmt: skip
 
 
@@ -237,6 +251,13 @@ def short() -> dict[str, list[Case]]:
             Case("mlx5-files", 1, 8, 8, contenders=ours,
                  rounds=2),
             Case("mlx4", 1, 8, 8, contenders=ours, rounds=2),
+            *(
+                Case(
+                    "mlx5", 2, 2, 4, delays=True, contenders=MAKERS,
+                    rounds=1, operations=(operation,), series=series,
+                )
+                for operation, series in ((MADE, "made"), (BOUND, "bound"))
+            ),
         ]
     }  # fmt: skip
 

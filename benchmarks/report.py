@@ -52,6 +52,7 @@ def write(results: Results, out: Path) -> None:
     for name in plots.draw(results, cases, out):
         parts.append(f"![{name}]({name}.svg)\n")
     parts += _tables(results, cases)
+    parts += _made(results, cases)
     parts += _neutron(results, cases)
     parts += _refresh(results, cases)
     parts += _rtnl(results, cases)
@@ -127,6 +128,42 @@ def _tables(results: Results, cases: Sequence[Case]) -> Iterator[str]:
         if case.series == "Nova":
             yield f"### {_what(case)}\n"
             yield _side_by_side(results, case, case.operations)
+
+
+def _made(results: Results, cases: Sequence[Case]) -> Iterator[str]:
+    yield "## From no VFs to VFs with identities\n"
+    yield (
+        "As at boot, or when the PFs' driver was loaded anew. A VF that is "
+        "made costs one command here, where real firmware has more to do, so "
+        "what comes after weighs more. With `sriov_numvfs` alone the kernel "
+        "binds VFs while it makes them, one after the other, and their driver "
+        "shows no identity. The scripts are in our own words "
+        "(`contenders/usual.sh`). The vendor's waits 4 s for each VF: **these "
+        "pauses were not slept, but added**; and it leaves links down. *×* is "
+        "the ratio to `sriov_numvfs` and one batch.\n"
+    )
+    for case in cases:
+        if case.series not in ("made", "bound"):
+            continue
+        (operation,) = case.operations
+        base = results.summary(case.name, "make-numvfs", operation)
+        rows = []
+        for name in case.contenders:
+            found = results.summary(case.name, name, operation)
+            if found is None:
+                continue
+            text = duration(found.median)
+            if base and name != "make-numvfs":
+                text += f" (×{three(found.median / base.median)})"
+            told = results.of("sample", case=case.name, contender=name)
+            counts = [
+                summary([one["counts"][kind] for one in told]).median
+                for kind in ("modify", "query", "getlink", "probe")
+            ]
+            rows.append([title(name), text, *(f"{n:,.0f}" for n in counts)])
+        yield f"### {operation}: {_what(case)}\n"
+        head = ["", "", "modify", "query", "getlink", "probe"]
+        yield table(head, rows)
 
 
 def _neutron(results: Results, cases: Sequence[Case]) -> Iterator[str]:

@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, emulation, plan
+from benchmarks.calls import BEGIN, END, counted, traced
 from benchmarks.contenders import (
     BUILD,
     REPO,
@@ -37,6 +37,7 @@ from benchmarks.contenders import (
 from benchmarks.contenders.agents import Agent
 from benchmarks.contenders.floor import Write
 from benchmarks.contenders.iproute2 import ONES, rebind
+from benchmarks.contenders.makers import NONE, OWN, Maker
 from benchmarks.plan import Case
 from tests.kernel.testbed import KernelTestbed, knob
 from tests.testbed import Hca
@@ -140,6 +141,8 @@ class Bench:
     def _warm(self, contender: Contender) -> None:
         """Once for nothing: what is imported, started or read by the first
         call only is none of a plug's cost."""
+        if isinstance(contender, Maker):
+            return  # seconds are what it takes
         self.clear()
         if contender.looks_only:
             contender.list()
@@ -155,6 +158,29 @@ class Bench:
         if self.place:
             self._hand.close()
             self.place = None
+
+    def vanish(self, probe: bool) -> None:
+        """No VFs, and what the PFs remember of them is gone, too."""
+        self.delays(0.0)
+        for number, pf in enumerate(self.bed.pfs):
+            self.bed.numvfs(number, 0)
+            knob("reset", pf)
+            autoprobe = f"bus/pci/devices/{pf}/sriov_drivers_autoprobe"
+            self.bed.write(autoprobe, int(probe))
+
+    def misdriven(
+        self, targets: Sequence[Target], driver: str, shows: bool
+    ) -> str | None:
+        """What a driver, or its lack, has to do with it."""
+        for target in targets:
+            seen = self.bed.driver(target.pci)
+            if seen != (None if driver == NONE else driver):
+                return f"{target.pci} is on {seen}, not {driver}"
+            if driver == OWN and shows:
+                shown = self.bed.identity(target.pci)
+                if shown != target.octets:
+                    return f"{target.pci} shows {shown}, not {target.octets}"
+        return None
 
     def wrong(self, targets: Sequence[Target], plugged: bool) -> str | None:
         """What a witness sees that is not as it should be."""
@@ -210,13 +236,17 @@ def run_case(bench: Bench, case: Case) -> None:
             spent[name] += time.monotonic() - start
         if not names:
             return
-    bench.clear()
+    if case.operations[0] not in _DRIVERS:
+        bench.clear()
 
 
 def _turn(bench: Bench, case: Case, name: str, number: int) -> None:
     contender = bench.open[name]
     every = bench.targets(case.asked)
     targets = every[: contender.most]
+    if isinstance(contender, Maker):
+        _make(bench, case, name, targets)
+        return
     bench.clear()
 
     def sample(operation: str, call: Callable[[], float | None]) -> None:
@@ -267,6 +297,37 @@ def _turn(bench: Bench, case: Case, name: str, number: int) -> None:
     else:
         return
     check(False)
+
+
+# -- makers ---------------------------------------------------------------
+
+_DRIVERS = {plan.MADE: NONE, plan.BOUND: OWN}
+
+
+def _make(
+    bench: Bench, case: Case, name: str, targets: Sequence[Target]
+) -> None:
+    maker = bench.open[name]
+    assert isinstance(maker, Maker)
+    (operation,) = case.operations
+    driver = _DRIVERS[operation]
+    if driver not in maker.drivers:
+        return
+    bench.vanish(probe=driver != NONE)
+    bench.delays(bench.times(case))
+    bench.bed.reset_counts()
+    seconds = timed(lambda: maker.make(targets, driver))
+    counts = asdict(bench.bed.counts())
+    bench.delays(0.0)
+    wrong = bench.wrong(targets, True) or bench.misdriven(
+        targets, driver, maker.shows
+    )
+    if wrong:
+        raise AssertionError(wrong)
+    tell(
+        "sample", case=case.name, contender=name, operation=operation,
+        seconds=seconds, measured=len(targets), counts=counts,
+    )  # fmt: skip
 
 
 # -- agents ---------------------------------------------------------------
@@ -347,8 +408,6 @@ def _rtnl(
 
 # -- counts ----------------------------------------------------------------
 
-_BEGIN, _END = "/ibhostdev-bench-begin", "/ibhostdev-bench-end"
-
 
 def _system_calls(bench: Bench, case: Case, name: str) -> None:
     """Of this process while the contender works, of its daemon, and of all
@@ -364,10 +423,10 @@ def _system_calls(bench: Bench, case: Case, name: str) -> None:
             (plan.UNPLUG, contender.unplug),
         ):
             trace = Path(folder, operation)
-            with _traced(trace, [os.getpid(), *contender.daemons()]):
-                os.path.exists(_BEGIN)
+            with traced(trace, [os.getpid(), *contender.daemons()]):
+                os.path.exists(BEGIN)
                 call(targets)
-                os.path.exists(_END)
+                os.path.exists(END)
             traces.append((operation, trace.read_text(errors="replace")))
     scale = len(every) / len(targets)
     for operation, text in traces:
@@ -375,49 +434,6 @@ def _system_calls(bench: Bench, case: Case, name: str) -> None:
             "counts", case=case.name, contender=name, operation=operation,
             counts={k: v * scale for k, v in counted(text).items()},
         )  # fmt: skip
-
-
-@contextmanager
-def _traced(trace: Path, processes: Sequence[int]) -> Iterator[None]:
-    tracer = subprocess.Popen(
-        [
-            "strace", "-f", "-qq", "-e", "signal=none", "-s", "128",
-            "-o", trace, "-p", ",".join(map(str, processes)),
-        ],
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    status = [Path(f"/proc/{one}/status") for one in processes]
-    while any("TracerPid:\t0\n" in one.read_text() for one in status):
-        if tracer.poll() is not None:
-            assert tracer.stderr
-            raise RuntimeError(tracer.stderr.read().decode())
-        time.sleep(0.01)
-    yield
-    tracer.send_signal(signal.SIGINT)
-    tracer.wait()
-
-
-def counted(text: str) -> dict[str, int]:
-    """System calls, netlink messages sent and processes started, between
-    the marks in strace's output. What runs in several threads or processes
-    has some calls on two lines; the second ones are not counted."""
-    found = {"system calls": 0, "netlink messages": 0, "processes": 0}
-    begun = False
-    for line in text.splitlines():
-        call = line.partition(" ")[2].strip()
-        if _BEGIN in call:
-            begun = True
-        elif _END in call:
-            break
-        elif begun:
-            if call[:1].isalpha() and "(" in call:
-                found["system calls"] += 1
-                if call.startswith(("sendto(", "sendmsg(", "sendmmsg(")):
-                    found["netlink messages"] += call.count("nlmsg_len=")
-            # Its end is on a line of its own while its parent waits for it.
-            if call.startswith(("execve(", "<... execve ")):
-                found["processes"] += call.endswith("= 0")
-    return found
 
 
 # --------------------------------------------------------------------------

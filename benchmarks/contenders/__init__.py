@@ -143,10 +143,16 @@ _WHERE = {
     "agent": "agents:Ours",
     "agent-marks": "agents:Marks",
     "agent-mlnx": "agents:Vendor",
+    "make-numvfs": "makers:Numvfs",
+    "make-apply": "makers:Apply",
+    "make-command": "makers:ApplyCommand",
+    "make-script": "makers:Script",
+    "make-vendor": "makers:Vendor",
 }
 NAMES = tuple(_WHERE)
 NOVA = tuple(name for name in NAMES if name.startswith("nova"))
 AGENTS = tuple(name for name in NAMES if name.startswith("agent"))
+MAKERS = tuple(name for name in NAMES if name.startswith("make"))
 
 
 def make(name: str) -> Contender:

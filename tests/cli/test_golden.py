@@ -79,7 +79,9 @@ CASES = {
     "apply": Case("apply --host-yaml host.yaml", "apply"),
     "apply-dry-run": Case("apply --host-yaml host.yaml --dry-run", "apply"),
     "apply-again": Case(
-        "apply --host-yaml host.yaml", "apply", ("apply --host-yaml host.yaml",)
+        "apply --host-yaml host.yaml",
+        "apply",
+        ("apply --host-yaml host.yaml",),
     ),
     "apply-bad-file": Case("apply --host-yaml bad.yaml", "apply"),
     "apply-misused": Case("apply --wait long", "apply"),

@@ -4,9 +4,9 @@
 import pytest
 
 from benchmarks import compare, goals, plan
+from benchmarks.calls import counted
 from benchmarks.plan import Case
 from benchmarks.results import Results, duration, line, summary, three
-from benchmarks.rig import counted
 
 
 def test_a_summary_is_median_and_quartiles():
@@ -153,6 +153,47 @@ def test_agents_are_judged_on_the_clock_of_a_real_host():
     assert agent_goals(3.3) == [False, False, True, True, True]
     assert agent_goals(0.9, getlinks=2) == [True, True, False, True, True]
     assert agent_goals(0.9, resting=8) == [True, True, True, False, True]
+
+
+MADE_CASES = [
+    Case(
+        "mlx5", 2, 64, 128, delays=True, scaled=scaled,
+        operations=(operation,), series=series,
+    )
+    for series, operation in (("made", plan.MADE), ("bound", plan.BOUND))
+    for scaled in (False, True)
+]  # fmt: skip
+
+
+def made_goals(ours, vendor=600, probes=128):
+    """Seconds; sriov_numvfs alone takes 10."""
+    made = Results(cases=[case.plain() for case in MADE_CASES])
+    for case in MADE_CASES:
+        for name, took in (
+            ("make-numvfs", 10), ("make-command", ours),
+            ("make-vendor", vendor),
+        ):  # fmt: skip
+            made.samples.append(
+                {
+                    "kind": "sample", "case": case.name, "contender": name,
+                    "operation": case.operations[0], "seconds": took,
+                    "measured": case.asked, "counts": {"probe": probes},
+                }
+            )  # fmt: skip
+    return [
+        goal.met
+        for goal in goals.all_of(made)
+        if "apply" in goal.goal
+        or "twice" in goal.goal
+        or "restore" in goal.goal
+    ]
+
+
+def test_who_makes_vfs_is_judged():
+    assert made_goals(10.9) == [True, True, True]
+    assert made_goals(11.1) == [False, True, True]
+    assert made_goals(10.9, vendor=540) == [True, True, False]
+    assert made_goals(10.9, probes=129) == [True, False, True]
 
 
 def judged(**milliseconds):

@@ -43,6 +43,7 @@ SHAPES = {
     # For ./dev bench: as many PFs as a large host has.
     "wide": Shape(iommu=False, vfs=(16,) * 8),
     "single": Shape(iommu=False, vfs=(127,)),
+    "pair": Shape(iommu=False, vfs=(64, 64)),
 }
 
 
