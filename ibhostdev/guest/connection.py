@@ -56,7 +56,7 @@ def libvirt() -> Any:
             f"libvirt-python cannot be imported ({error})",
             cure="install the package's extra 'libvirt', with pkg-config, "
             "a C compiler and libvirt's headers (libvirt-dev, "
-            "libvirt-devel)",
+            "libvirt-devel); with the Debian package python3-libvirt",
         ) from None
     return module
 

@@ -30,6 +30,7 @@ from ibhostdev.host.networks import parse_mappings
 from ibhostdev.privilege import configured, request
 from ibhostdev.privilege.apart import give, in_time, stand_apart
 from ibhostdev.privilege.plain import outcome_to_plain
+from ibhostdev.privilege.program import not_installed
 from ibhostdev.privilege.request import MAX_BYTES, Request
 from ibhostdev.process import descriptors, log
 from ibhostdev.process.interruption import interruptible
@@ -106,7 +107,7 @@ def _options() -> Any:
 
         from ibhostdev.privilege import conf
     except ImportError as error:
-        raise _not_installed(str(error), PRIVILEGED) from error
+        raise not_installed(str(error), PRIVILEGED) from error
 
     own = cfg.ConfigOpts()
     conf.register_opts(own)
@@ -164,15 +165,6 @@ def _program(name: str) -> str:
     """Where this very environment has it, else where sudo finds it."""
     path = os.path.join(os.path.dirname(sys.executable), name)
     return path if os.access(path, os.X_OK) else name
-
-
-def _not_installed(told: str, program: str) -> CommandFailed:
-    return CommandFailed(
-        f"cannot be used ({told})",
-        "oslo.rootwrap",
-        cure=f"where {program} is, install the package with its extra "
-        "'rootwrap'",
-    )
 
 
 def _end(process: Any, told: str) -> tuple[int, str] | None:
@@ -281,7 +273,7 @@ class Rootwrap:
         try:
             from oslo_rootwrap import client
         except ImportError as error:
-            raise _not_installed(str(error), self._program) from error
+            raise not_installed(str(error), self._program) from error
         # A late call may be under way, whose failure is not this one's.
         with self._lock:
             if self._client is None:
@@ -326,6 +318,8 @@ class Rootwrap:
                 "etc/rootwrap.d/ibhostdev.filters, and its exec_dirs a link "
                 f"to {PRIVILEGED}",
             )
+        if missing := re.search(r"No module named 'oslo\S*'", told):
+            return not_installed(missing[0], self._program)
         if code == 1 and "Traceback" not in told:
             return AccessDenied(
                 f"was not allowed: {said}",
@@ -333,8 +327,6 @@ class Rootwrap:
                 cure="sudoers must let this user run it without a password: "
                 "see etc/sudoers.d/ibhostdev",
             )
-        if missing := re.search(r"No module named 'oslo\S*'", told):
-            return _not_installed(missing[0], self._program)
         return CommandFailed(
             f"ended with code {code} and no answer: {said}",
             PRIVILEGED,
