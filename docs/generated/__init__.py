@@ -12,6 +12,7 @@ from docs.generated import (
     commands,
     failures,
     headers,
+    project,
     schemas,
     services,
 )
@@ -21,6 +22,24 @@ MADE = "generated"
 
 Page = tuple[str, str]
 """Name of a file and text."""
+
+WRITTEN = [
+    ("host-yaml", "ibhostdev-host.yaml", "the host as it is to be", 5),
+    ("ebrctl", "ebrctl", "give a VF its identity, as Nova asks for it", 8),
+    *(
+        (f"programs/ibhostdev-{page}", f"ibhostdev-{name}", brief, section)
+        for page, name, brief, section in (
+            ("ebrctl-path", "ebrctl-path", "where ebrctl's stand-in is", 1),
+            ("libvirt-hook", "libvirt-hook", "libvirt's hook for VFs", 8),
+            ("neutron-agent", "neutron-agent", "Neutron's agent for VFs", 8),
+            ("privileged", "privileged", "plug for who may not", 8),
+            ("rootwrap", "rootwrap", "let ibhostdev-privileged be run", 8),
+            ("rootwrap", "rootwrap-daemon", "the same, many times", 8),
+        )
+    ),
+]
+"""Man pages that are written by hand: page below reference/, name, what it
+is about, section."""
 
 
 def write(reference: Path) -> None:
@@ -47,6 +66,7 @@ def pages() -> Iterator[Page]:
     yield "errors.md", failures.errors_page()
     yield "json.md", schemas.json_page()
     yield "changelog.rst", changelog.changelog_page()
+    yield "project.md", project.project_page()
 
 
 def man_pages() -> list[tuple[str, str, str, str, int]]:
@@ -60,19 +80,9 @@ def man_pages() -> list[tuple[str, str, str, str, int]]:
     ]
     return [
         *found,
-        (
-            "reference/host-yaml",
-            "ibhostdev-host.yaml",
-            "the host as it is to be",
-            "",
-            5,
-        ),
-        (
-            "reference/ebrctl",
-            "ebrctl",
-            "give a VF its identity, as Nova asks for it",
-            "",
-            8,
+        *(
+            (f"reference/{page}", name, brief, "", section)
+            for page, name, brief, section in WRITTEN
         ),
     ]
 

@@ -7,6 +7,8 @@ was not made to look at: so both kinds of page are held.
 
 import re
 import signal
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,21 @@ def test_each_command_has_a_man_page(words):
     start, _, brief, _, _ = page
     assert f"{start.rpartition('/')[2]}.md" in GENERATED
     assert brief
+
+
+def test_each_program_has_a_man_page():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)
+    hook, *others = project["tool"]["setuptools"]["script-files"]
+    programs = {*project["project"]["scripts"], Path(hook).name}
+    assert not others
+    found = {page[1]: page for page in generated.man_pages()}
+    for name in programs:
+        start, _, brief, _, _ = found[name]
+        assert brief
+        if start.rpartition("/")[2] != "ibhostdev":
+            synopsis = read(f"{start}.md").partition("## Description")[0]
+            assert f"\n{name}" in synopsis
 
 
 def test_no_page_is_of_a_command_that_is_no_more():
@@ -136,6 +153,17 @@ def test_options_of_services():
         assert f"[{group.name}\\]" in page
         for option in listed:
             assert f"### {option.name}\n" in page
+
+
+def test_addresses_are_in_one_place():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        urls = tomllib.load(file)["project"]["urls"].values()
+    assert all(f"<{url}>" in GENERATED["project.md"] for url in urls)
+    places = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for place in places:
+        if place.parent.name != "generated":
+            text = place.read_text(encoding="utf-8")
+            assert not any(url in text for url in urls), place
 
 
 # -- what is told ---------------------------------------------------------
