@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the site and the man pages into build/docs; for ./dev docs."""
+"""Builds the site and the man pages into build/docs, or makes the recording
+of the demo anew; for ./dev docs."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+from docs import recording
 
 HERE = Path(__file__).parent
 TO = HERE.parent / "build/docs"
@@ -11,6 +14,9 @@ TO = HERE.parent / "build/docs"
 
 def main() -> int:
     for builder in sys.argv[1:] or ["html", "man"]:
+        if builder == "recording":
+            recording.main()
+            continue
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "sphinx", "-b", builder),
