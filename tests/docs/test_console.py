@@ -23,12 +23,14 @@ SIMULATE = f"ibhostdev simulate {FOLDER}"
 BINARIES = Path(sys.executable).parent
 MARK = "that was all of it"
 
-PAGES = {
-    page: blocks(page, "console run")
+READ = [
+    page
     for page in sorted(DOCS.glob("**/*.md"))
     if "generated" not in page.parts
+]
+PAGES = {
+    page: found for page in READ if (found := blocks(page, "console run"))
 }
-PAGES = {page: found for page, found in PAGES.items() if found}
 
 
 class Shell:
@@ -140,6 +142,18 @@ def test_it_is_as_the_page_shows(page, shell):
             alone = command == SIMULATE
             said = shell.simulate() if alone else shell.run(command)
             assert matches(shown, said), f"{command}\n{said}"
+
+
+@pytest.mark.parametrize(
+    "page", READ, ids=lambda page: str(page.relative_to(DOCS))
+)
+def test_what_is_to_be_typed_has_room(page):
+    """Of a reader with 80 columns; what is printed is as it is."""
+    for kind in ("console", "console run"):
+        for block in blocks(page, kind):
+            for line in block.splitlines():
+                if line.startswith(("$ ", "# ", "> ")):
+                    assert len(line) <= 80, line
 
 
 def test_a_page_that_shows_something_else_is_told():
