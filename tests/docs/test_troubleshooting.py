@@ -5,7 +5,7 @@ finds it there."""
 import ast
 import re
 
-from docs import generated
+from docs.generated import failures
 from tests.docs.pages import ROOT, read
 
 
@@ -15,10 +15,10 @@ def said():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
-    for _, message, cure in generated.engine_words():
+    for _, message, cure in failures.engine_words():
         yield message
         yield cure or ""
-    for _, cure in generated.errno_cures():
+    for _, cure in failures.errno_cures():
         yield cure
 
 
