@@ -3,7 +3,7 @@
 
 all: setup
 
-setup demo test lint fresh-test release package-test kernel-test nova-test neutron-test mutants bench clean:
+setup demo test lint fresh-test release package-test kernel-test ansible-test nova-test neutron-test mutants bench clean:
 	@./dev $@
 
-.PHONY: all setup demo test lint fresh-test release package-test kernel-test nova-test neutron-test mutants bench clean
+.PHONY: all setup demo test lint fresh-test release package-test kernel-test ansible-test nova-test neutron-test mutants bench clean

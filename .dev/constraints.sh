@@ -27,7 +27,7 @@ constraints() {
         case $name in
             '')
                 requirements build itself simulate test libvirt lint bench \
-                    docs release
+                    docs release ansible
                 echo legacy-cgi  # WebOb needs it from 3.13 on
                 ;;
             -mlnx) mlnx_packages ;;
