@@ -4,8 +4,9 @@
 import re
 
 import pytest
+import yaml
 
-from tests.docs.pages import DOCS, ROOT
+from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [
     ROOT / "README.md",
@@ -30,3 +31,9 @@ def test_examples_are_the_same(page):
         assert KNOWN.fullmatch(example), example
     for example in ADDRESS.findall(text):
         assert example.startswith(PFS), example
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_yaml_is_yaml(page):
+    for block in blocks(page, "yaml"):
+        yaml.safe_load(block)
