@@ -46,8 +46,11 @@ watched() {
     rm "$log"
 }
 
+# By turns: apt-get gives up at once where another is at it.
+apt_get() { flock /var/lib/dpkg apt-get "$@"; }
+
 apt_install() {
-    apt-get update && apt-get install -y --no-install-recommends "$@"
+    apt_get update && apt_get install -y --no-install-recommends "$@"
 }
 
 # need PACKAGE…: from Debian, by apt if we may, else it is said how

@@ -70,8 +70,11 @@ def install_packages() -> None:
         )
     print("kernel rig: installing", *missing, flush=True)
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], env=env, check=False)
-    subprocess.run(install, env=env, check=False)
+    # As ./dev does: who begins at the same time waits, for apt-get would not.
+    turn = ["flock", "/var/lib/dpkg"]
+    update = [*turn, "apt-get", "update", "-q"]
+    subprocess.run(update, env=env, check=False)
+    subprocess.run([*turn, *install], env=env, check=False)
     missing = missing_packages()
     if missing:
         raise RigError("apt-get did not install " + " ".join(missing))
