@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 ENGINE = Path("ibhostdev/_native/engine")
 HERE = Path("tests/engine")
+EBRCTL = Path("ibhostdev/ebrctl/ebrctl.c")
 BUILT = Path("build/engine")
 
 _MODEL = ["cases", "files", "machine", "script", "scripted", "stores", "wire"]
 _JUDGE = ["judge", "trial", "watch"]
-#: What each program is made of, besides the engine.
+#: What each program but ebrctl is made of, besides the engine.
 PROGRAMS = {
     "enumerate": ["enumerate", "memory", "pairs", *_JUDGE, *_MODEL],
     "threads": ["threads", *_MODEL],
@@ -125,7 +126,8 @@ def _headers() -> Iterator[Path]:
 
 
 def _compile(way: Way, source: Path, headers: bytes) -> Path:
-    flags = ["-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-Iinclude"]
+    flags = ["-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror"]
+    flags += ["-Iinclude", f"-I{ENGINE}"]
     command = [*way.compiler(), *way.flags, *flags, "-c", str(source)]
     digest = hashlib.sha256(headers)
     digest.update(repr(command).encode() + source.read_bytes())
@@ -138,13 +140,22 @@ def _compile(way: Way, source: Path, headers: bytes) -> Path:
     return made
 
 
+def _sources(program: str) -> list[Path]:
+    if program in PARTS:
+        needed = [ENGINE / f"{name}.c" for name in PARTS[program]]
+        return [HERE / f"test_{program}.c", *needed]
+    own = [EBRCTL]
+    if program in PROGRAMS:
+        own = [HERE / f"{name}.c" for name in PROGRAMS[program]]
+    return own + sorted(ENGINE.glob("*.c"))
+
+
 def build(program: str, way: Way) -> Path:
-    """The program, made if need be.
+    """The program, made if need be: one of PROGRAMS or PARTS, or ebrctl.
 
     :raises subprocess.CalledProcessError: if it cannot be
     """
-    sources = [HERE / f"{name}.c" for name in PROGRAMS[program]]
-    sources += sorted(ENGINE.glob("*.c"))
+    sources = _sources(program)
     headers = b"".join(header.read_bytes() for header in _headers())
     folder = BUILT / way.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +168,7 @@ def build(program: str, way: Way) -> Path:
     if not made.exists():
         partial = made.with_suffix(f".{os.getpid()}")
         command = [*way.compiler(), *way.flags, *way.link, "-pthread"]
-        if "memory" in PROGRAMS[program]:
+        if HERE / "memory.c" in sources:
             command += [f"-Wl,--wrap={name}" for name in _WRAPPED]
         subprocess.run([*command, "-o", partial, *objects], check=True)
         partial.replace(made)
