@@ -31,6 +31,22 @@ series_setup() {
     ) 9>"$series.lock"
 }
 
+# own_wheel: the package's, in build/wheel, of the sources that $key is of;
+# all series have the same.
+own_wheel() {
+    [ "$(cat build/wheel/stamp 2>/dev/null)" != "$key" ] || return 0
+    say "making the package's wheel"
+    # Of a copy, so that nothing of an older build gets into it.
+    rm -rf build/wheel
+    mkdir -p build/wheel/sources
+    git ls-files -co --exclude-standard ibhostdev include etc setup.py \
+        pyproject.toml README.md LICENSE \
+        | xargs cp --parents -t build/wheel/sources
+    python -m pip --disable-pip-version-check -qq wheel --no-deps \
+        --no-build-isolation -w build/wheel build/wheel/sources
+    echo "$key" > build/wheel/stamp
+}
+
 series_install() {
     pip="$series/bin/python -m pip --disable-pip-version-check -qq"
     key=$({ pwd -P; "$python" -V; printf '%s\n' "$@"
@@ -50,18 +66,12 @@ series_install() {
     key=$(git ls-files -co --exclude-standard ibhostdev include etc setup.py \
         pyproject.toml | xargs sha256sum | digest)
     if [ "$(cat "$series/wheel.stamp" 2>/dev/null)" != "$key" ]; then
+        mkdir -p build
+        (flock 8; own_wheel) 8>build/wheel.lock
         say "installing the package's wheel"
-        # Of a copy, so that nothing of an older build gets into it.
-        rm -rf "$series/wheel"
-        mkdir -p "$series/wheel/sources"
-        git ls-files -co --exclude-standard ibhostdev include etc setup.py \
-            pyproject.toml README.md LICENSE \
-            | xargs cp --parents -t "$series/wheel/sources"
-        python -m pip --disable-pip-version-check -qq wheel --no-deps \
-            --no-build-isolation -w "$series/wheel" "$series/wheel/sources"
-        $pip install --force-reinstall --no-deps "$series"/wheel/*.whl
+        $pip install --force-reinstall --no-deps build/wheel/*.whl
         # shellcheck disable=SC2086
-        $pip install $versions "$(echo "$series"/wheel/*.whl)[$extra,simulate]"
+        $pip install $versions "$(echo build/wheel/*.whl)[$extra,simulate]"
         echo "$key" > "$series/wheel.stamp"
     fi
 }
