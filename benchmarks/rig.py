@@ -222,6 +222,8 @@ def run_case(bench: Bench, case: Case) -> None:
     names = [n for n in case.contenders if bench.opened(n, case)]
     spent = dict.fromkeys(names, 0.0)
     for number in range(case.rounds):
+        if not names:
+            return
         at = number % len(names)
         for name in names[at:] + names[:at]:
             if number and spent[name] * (number + 1) / number > case.seconds:
@@ -234,8 +236,6 @@ def run_case(bench: Bench, case: Case) -> None:
                 names.remove(name)
                 break
             spent[name] += time.monotonic() - start
-        if not names:
-            return
     if case.operations[0] not in _DRIVERS:
         bench.clear()
 
