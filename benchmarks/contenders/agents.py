@@ -26,12 +26,14 @@ from ibhostdev import Host
 
 # Seconds. In emulation networking-mlnx's agent takes ten minutes for 16 ports.
 _LIMIT = 1500.0
-# Reports that they are alive are much alike, and left out.
+# Reports that they are alive are much alike, and left out. Neutron's server is
+# in the agent's process, which does nothing else while it waits for eswitchd.
 _COMMON = """
 [DEFAULT]
 transport_url = fake:/
 host = bench
 state_path = {folder}
+rpc_response_timeout = 600
 [AGENT]
 report_interval = 3600
 """
