@@ -26,8 +26,9 @@ def main() -> int:
         "--part",
         choices=("large", "wide", "single", "pair"),
         help="measure anew what this virtual machine does, and leave the "
-        "rest of results.json as it is; single is Neutron's agents, pair is "
-        "VFs that are made, and each of these takes half an hour",
+        "rest of results.json as it is; single is Neutron's agents, and takes "
+        "three quarters of an hour; pair is VFs that are made, and takes half "
+        "an hour",
     )
     parser.add_argument(
         "--report",

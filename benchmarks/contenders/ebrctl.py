@@ -21,7 +21,7 @@ _PORT = 60001  # neither end can be told to use another
 # Of a PF that is function 0 of device 0: the next VF is 0a.0, in the driver's
 # folders 10.0 (drivers/infiniband/hw/mlx4/sysfs.c, get_name()).
 _MOST_ON_MLX4 = 79
-_START = 1200.0  # seconds; in emulation it takes 40 s, or beside others 400
+_START = 1200.0  # seconds; 40 in emulation, beside other work over 300
 _CONFIGURATION = """
 [DEFAULT]
 [DAEMON]
