@@ -18,6 +18,14 @@ from tests.flavours import guid, mac
 LONG = 600
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A hook's time is not for a machine that others keep busy."""
+    monkeypatch.setattr(
+        hooks.Hooks.__init__, "__defaults__", (hooks.FOLDER, None, LONG)
+    )
+
+
 @pytest.fixture
 def folder(host):
     folder = host.folder / "hooks.d"
