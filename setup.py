@@ -24,7 +24,8 @@ HEADERS = sorted([*glob("include/ibhostdev/*.h"), *glob(f"{ENGINE}/*.h")])
 SANITIZE = os.environ.get("IBHOSTDEV_SANITIZE", "")
 DYNAMIC = SANITIZE or os.environ.get("IBHOSTDEV_LIBC") == "dynamic"
 
-WARNINGS = ["-Wall", "-Wextra"]
+# What Cython is told of a function of C's is compared with it only here.
+WARNINGS = ["-Wall", "-Wextra", "-Werror=incompatible-pointer-types"]
 # The kernel's own macros (NLMSG_ALIGN) mix signed and unsigned.
 STRICT = [*WARNINGS, "-Wconversion", "-Wno-sign-conversion"]
 COMPILE = [

@@ -25,14 +25,15 @@ cdef extern from "Python.h":
 cdef extern from "host.h":
     enum:
         VALUE_SIZE
+        ROOT
 
     ctypedef int (*take_name)(const char *name, void *context) except? -1
 
     struct io:
         ssize_t (*read)(void *context, const char *path, char *value,
                         size_t size) noexcept nogil
-        ssize_t (*link)(void *context, const char *path, char *target,
-                        size_t size) noexcept nogil
+        ssize_t (*link)(void *context, int folder, const char *path,
+                        char *target, size_t size) noexcept nogil
         int (*list)(void *context, const char *path, take_name take,
                     void *taker) except? -1
         int (*write)(void *context, const char *path, const char *value,
@@ -146,9 +147,14 @@ cdef class Tree:
             with nogil:
                 for i in range(batch.count):
                     item = &batch.items[i]
-                    item.result = (
-                        self.io.link if link else self.io.read
-                    )(self.context, item.path, value, VALUE_SIZE)
+                    if link:
+                        item.result = self.io.link(
+                            self.context, ROOT, item.path, value, VALUE_SIZE
+                        )
+                    else:
+                        item.result = self.io.read(
+                            self.context, item.path, value, VALUE_SIZE
+                        )
                     if item.result >= 0:
                         kept = <char *>malloc(item.result + 1)
                         if kept is NULL:

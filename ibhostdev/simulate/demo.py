@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 _PFS, _VFS, _EACH = 2, 16, 8
-_START_LIMIT = 30.0
+_START_LIMIT = 120.0
 _READING = 1.0  # seconds before each command, if somebody is watching
 _COMMAND = [sys.executable, "-m", "ibhostdev"]
 
