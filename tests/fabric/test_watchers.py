@@ -42,14 +42,17 @@ def test_what_promtool_says_of_the_rules():
 FAILURES = 'ibhostdev_batch_failures_total{instance="a",action="plug"}'
 PORT = 'ibhostdev_port_active{instance="a",pf="ib0",port="1"}'
 VFS = 'ibhostdev_pf_vfs{instance="a",pf="ib0"}'
+UP = 'up{instance="a"}'
 
 
 @pytest.mark.parametrize(
     ("alert", "series", "minutes", "fires"),
     [
         # The first failure ever is told, and not for ever.
-        ("PlugsFail", {FAILURES: "_x9 1x40"}, 10, 1),
-        ("PlugsFail", {FAILURES: "_x9 1x40"}, 40, 0),
+        ("PlugsFail", {FAILURES: "_x24 1x40", UP: "1x64"}, 25, 1),
+        ("PlugsFail", {FAILURES: "_x24 1x40", UP: "1x64"}, 55, 0),
+        # Nobody knows when it was.
+        ("PlugsFail", {FAILURES: "_x24 1x40", UP: "_x24 1x40"}, 25, 0),
         ("PlugsFail", {FAILURES: "1x30 2x20"}, 29, 0),
         ("PlugsFail", {FAILURES: "1x30 2x20"}, 32, 1),
         ("PortDown", {PORT: "0x20", VFS: "4x20"}, 10, 1),
