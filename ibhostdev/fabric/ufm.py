@@ -167,7 +167,8 @@ def difference(
             for guid, one in ours.items()
             if guid not in there
             or there[guid].membership not in (None, one.membership)
-            or there[guid].index0 not in (None, one.index0)
+            # The port of a PF may have its own first P_Key there.
+            or (one.index0 and there[guid].index0 is False)
         }
         for body in _additions(number, new):
             requests.append(Request("POST", "/resources/pkeys", body))

@@ -294,6 +294,14 @@ def test_the_pf_of_connectx_3_is_in_the_partitions_of_its_vfs():
     }
 
 
+def test_a_pf_of_connectx_3_keeps_its_own_first_p_key():
+    """Who says so is no business of its VFs."""
+    some = aliases("0x8001")
+    pf = some[0].pf_guid
+    there = {Guid(1): ufm.Entry("full", False), pf: ufm.Entry("full", True)}
+    assert ufm.difference(some, {1: there}) == []
+
+
 def test_a_pf_that_would_have_to_be_both():
     with pytest.raises(InvalidInput, match="none that are both") as caught:
         ufm.wanted(aliases("1:full", "1:limited"))
