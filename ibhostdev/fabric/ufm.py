@@ -287,7 +287,8 @@ class Ufm:
     ) -> None:
         try:
             parts = urlsplit(url)
-            self._port = parts.port
+            # http.client takes the end of an IPv6 address for a missing port.
+            self._port = parts.port or (80 if parts.scheme == "http" else 443)
             (parts.hostname or "").encode("idna")  # as it is looked up
         except ValueError:
             raise _bad_url(url) from None

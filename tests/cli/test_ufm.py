@@ -446,6 +446,20 @@ def test_a_url_that_is_none(url, why):
         ufm.Ufm(url, ufm.Credentials("", ""))
 
 
+def test_an_ipv6_address_without_a_port(monkeypatch):
+    tried = set()
+
+    def connect(self):
+        tried.add((self.host, self.port))
+        raise OSError(111, "Connection refused")
+
+    monkeypatch.setattr("http.client.HTTPSConnection.connect", connect)
+    there = ufm.Ufm("https://[fd00::abcd]", ufm.Credentials("", ""), pause=0)
+    with pytest.raises(NotRunning, match="cannot be reached"):
+        there.known()
+    assert tried == {("fd00::abcd", 443)}
+
+
 def certificate(folder, address):
     openssl = shutil.which("openssl")
     if openssl is None:
