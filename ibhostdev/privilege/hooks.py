@@ -95,7 +95,7 @@ class Hooks:
             return []
         try:
             names = sorted(filter(_NAME.fullmatch, os.listdir(self._folder)))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         if not names or (what := told()) is None:
             return []

@@ -390,6 +390,12 @@ def test_whatever_is_wrong_is_a_warning(host, hook, folder, monkeypatch):
 
     (warning,) = there.tell("plugged", told)
     assert "ValueError: no words for it" in warning
+    # A folder that this user may not read may have some.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", raising(PermissionError(13, "Denied")))
+        (warning,) = there.tell("plugged", dict)
+    assert f"hooks in {folder} were not run: " in warning
+    assert "Denied" in warning
     # As of a file system that has no locks.
     monkeypatch.setattr("fcntl.flock", raising(OSError(37, "No locks")))
     (warning,) = there.tell("plugged", dict)
