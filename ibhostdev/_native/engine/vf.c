@@ -212,12 +212,14 @@ static bool glance_at(struct ibh_host *host, struct glance *glance, size_t at,
 	if (!glance->many)
 		return read_at(host, pf, index, address, ROOT, false, vf);
 	if (glance->pf != pf) {
+		/* The next may be of another again. */
 		leave(host, glance);
+		glance->pf = pf;
+	} else if (glance->folder == ROOT) {
 		path_device(&path, pf->address, "");
 		glance->folder = host->io->enter(host->context, path.text);
 		if (glance->folder < 0)
 			glance->folder = ROOT;
-		glance->pf = pf;
 	}
 	return read_at(host, pf, index, address, glance->folder,
 		       glance->own &&
