@@ -166,13 +166,17 @@ def test_a_guests_vf_is_not_changed(bed, flavour, add_port):
     assert f"is held by {bed.vf(0, 0)}, which a guest has" in moved.stderr
 
 
-def test_a_guest_gets_a_lost_identity_back(bed, add_port):
+@pytest.mark.parametrize(
+    ("before", "after"),
+    # A link that is down went with the identity; another somebody has chosen.
+    [("down", "follow"), ("up", "up")],
+)
+def test_a_guest_gets_a_lost_identity_back(bed, add_port, before, after):
     bed.build(Hca("mlx5", vfs=2))
     with bed.hold(bed.vf(0, 0)):
-        bed.seed(0, 0, node=ONES, port=ONES, policy="down")
+        bed.seed(0, 0, node=ONES, port=ONES, policy=before)
         assert add_port(1, 0).returncode == 0
-        # The policy is the guest's owner's affair.
-        assert bed.seen(0)[0] == Seen(guid(1), guid(1), "down")
+        assert bed.seen(0)[0] == Seen(guid(1), guid(1), after)
 
 
 def test_who_cannot_be_told_apart_is_left_to_the_guest(bed, add_port):
