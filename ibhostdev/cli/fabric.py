@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``ibhostdev metrics`` and ``ibhostdev fabric``."""
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -121,6 +122,20 @@ def _members(function: _F) -> _F:
     return function
 
 
+def _merged(exports: Sequence[str]) -> "list[Member]":
+    """Of many thousand VFs, among which Python need not look for cycles: that
+    takes a quarter of the time."""
+    from ibhostdev.fabric import members
+
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return members.merge(map(members.read, exports))
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _found(
     settings: options.Settings,
     exports: Sequence[str],
@@ -150,7 +165,7 @@ def _found(
                     attribute="merge",
                     cure=f"give {option} where the exports are made",
                 )
-        return members.merge(map(members.read, exports))
+        return _merged(exports)
     from ibhostdev.cli import partitions
 
     host = settings.connect()
