@@ -4,6 +4,7 @@ none."""
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ _SCRIPT = Path(__file__).with_name("usual.sh")
 NONE, OWN = "none", "mlx5_core"
 
 
-class Maker(Base):
+class Maker(Base, ABC):
     """``drivers`` are those that it can put VFs on. Who ``shows`` has their
     driver show the identity."""
 
@@ -29,9 +30,9 @@ class Maker(Base):
     drivers: tuple[str, ...] = (NONE, OWN)
     shows = True
 
+    @abstractmethod
     def make(self, targets: Sequence[Target], driver: str) -> float | None:
         """All VFs of all PFs."""
-        raise NotImplementedError
 
     def plug(self, targets: Sequence[Target]) -> float | None:
         return self.make(targets, self.drivers[0])

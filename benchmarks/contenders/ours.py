@@ -3,6 +3,7 @@
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,11 +129,12 @@ class Standin(Base):
         raise CannotList("ebrctl has no list")
 
 
-class Entrusted(Base):
+class Entrusted(Base, ABC):
     """A batch as one request to who has the rights."""
 
+    @abstractmethod
     def call(self, request: Request) -> None:
-        raise NotImplementedError
+        """Have it done."""
 
     def plug(self, targets: Sequence[Target]) -> None:
         self.call(Request("plug", tuple(vifs(targets))))
