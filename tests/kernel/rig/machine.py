@@ -47,7 +47,9 @@ SHAPES = {
 }
 
 
-def qemu_arguments(shape: Shape, kernel: str, share: Path) -> list[str]:
+def qemu_arguments(
+    shape: Shape, kernel: str, share: Path, processors: int
+) -> list[str]:
     line = [
         "quiet",
         "console=ttyS0",
@@ -72,7 +74,7 @@ def qemu_arguments(shape: Shape, kernel: str, share: Path) -> list[str]:
         "-cpu",
         "max,la57=off",
         "-smp",
-        "2",
+        str(processors),
         "-m",
         shape.memory,
         "-nodefaults",
@@ -161,35 +163,31 @@ def die_with_parent() -> None:
 
 
 class Machine:
-    """One boot: runs one command, passes its output on."""
+    """Of a shape, for so many seconds: runs one command, passes its output
+    on."""
 
-    def __init__(self, name: str, command: list[str], limit: float) -> None:
+    def __init__(self, name: str, limit: float, processors: int = 2) -> None:
         self.name = name
-        self.command = command
         self.limit = limit
-        self.tail = bytearray()
+        self.processors = processors
 
-    def run(self) -> int:
+    def run(self, command: list[str], again: bool = False) -> int:
         """Boot, run, power off.
 
         Returns the command's exit code, or FAILED if the machine died or
-        took longer than the limit.
+        took longer than the limit.  With ``again`` one that died is started
+        once more, which is told: now and then Linux 6.1 stumbles in
+        pci_remove_resource_files() when VFs go, over a file's attribute that
+        was freed already.  By whom is not known;
+        slub_debug=FZPU,kmalloc-96 brings it soon.
         """
-        code = self._run()
+        code = self._run(command)
+        if code is None and again:
+            print("kernel rig: once more", file=sys.stderr, flush=True)
+            code = self._run(command)
         return FAILED if code is None else code
 
-    def run_suite(self) -> int:
-        """The same, and once more if the machine died, which is told: now
-        and then Linux 6.1 stumbles in pci_remove_resource_files() when VFs
-        go, over a file's attribute that was freed already. By whom is not
-        known; slub_debug=FZPU,kmalloc-96 brings it soon."""
-        code = self._run()
-        if code is None:
-            print(f"kernel rig: {self.name}, once more", file=sys.stderr)
-            code = self._run()
-        return FAILED if code is None else code
-
-    def _run(self) -> int | None:
+    def _run(self, command: list[str]) -> int | None:
         """None if the machine died."""
         kernel = kernels()[0]
         module = build_module(kernel)
@@ -199,9 +197,9 @@ class Machine:
                 shutil.copy(KERNEL / "vm" / name, share)
             (share / "env").write_text(environment(self.name, module))
             (share / "job").write_text(
-                f". /run/rig/env\nexec {shlex.join(self.command)}\n"
+                f". /run/rig/env\nexec {shlex.join(command)}\n"
             )
-            args = qemu_arguments(shape, kernel, share)
+            args = qemu_arguments(shape, kernel, share, self.processors)
             late = self._boot(args)
             code = share / "code"
             if code.exists():
@@ -239,8 +237,6 @@ class Machine:
             while data := os.read(qemu.stdout.fileno(), 65536):
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
-                self.tail += data
-                del self.tail[:-4096]
             qemu.wait()
         finally:
             timer.cancel()
