@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The long forms of the engine's proofs: ``./dev enumerate``, ``./dev fuzz``.
 
-enumerate [short|long|--only SCRIPT]
-                    every batch, start and fault; --only is what a
-                    failure prints
+enumerate [short|checked|long|--only SCRIPT]
+                    every batch, start and fault; checked is the short
+                    form with gcc's sanitizers, --only is what a failure
+                    prints
 fuzz [SECONDS]      the fuzzers, two at a time
 fuzz NAME FILE…     one, with inputs that it has kept for a failure
 """
@@ -15,7 +16,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.engine.programs import BUILT, FAST, FUZZ, HERE, build, run
+from tests.engine.programs import (
+    BUILT,
+    CHECKED,
+    FAST,
+    FUZZ,
+    HERE,
+    build,
+    run,
+)
 
 # The share of the time that each gets, the longest first.
 FUZZERS = {"engine": 4, "files": 2, "netlink": 2, "networks": 1, "text": 1}
@@ -28,9 +37,11 @@ def _say(text: str) -> None:
 
 
 def enumerate_all(arguments: list[str]) -> int:
-    program = build("enumerate", FAST)
+    way = FAST
+    if arguments == ["checked"]:
+        way, arguments = CHECKED, ["short"]
     return subprocess.run(
-        [program, *(arguments or ["long"])], check=False
+        [build("enumerate", way), *(arguments or ["long"])], check=False
     ).returncode
 
 
