@@ -115,14 +115,14 @@ class Guid(int):
         self._require_identity(None)
 
     def _require_identity(self, text: str | None) -> None:
-        if not 0 <= self <= _ALL_ONES:
-            what = "no 64-bit number"
-        elif self == 0:
+        if 0 < self < _ALL_ONES:
+            return
+        if self == 0:
             what = "zero"
         elif self == _ALL_ONES:
             what = "all ones"
         else:
-            return
+            what = "no 64-bit number"
         raise InvalidInput(
             f"{f'GUID {self}' if text is None else repr(text)} is {what} and "
             "cannot identify a VF",

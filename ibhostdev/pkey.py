@@ -99,12 +99,10 @@ class PKey(_Fields):
     @property
     def values(self) -> tuple[int, ...]:
         """Its entries in a port's table, a full one first."""
-        entries = {
-            Membership.FULL: (self.number | _FULL,),
-            Membership.LIMITED: (self.number,),
-            Membership.BOTH: (self.number | _FULL, self.number),
-        }
-        return entries[self.membership]
+        number, membership = self
+        if membership is Membership.BOTH:
+            return number | _FULL, number
+        return (number | _FULL if membership is Membership.FULL else number,)
 
     def __str__(self) -> str:
         """What parse() reads: an entry of a table where one is enough."""

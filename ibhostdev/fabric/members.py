@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ibhostdev.errors import (
@@ -23,6 +24,9 @@ from ibhostdev.pkey import Membership, Partitions, PKey
 from ibhostdev.process.parallel import each
 
 VERSION = 1
+# Of a fabric's members few differ in all: what many have is looked at, and
+# written, once. What is refused is not kept.
+_once = lru_cache(1 << 16)
 _LIMIT = 1 << 24  # bytes of an export; 60,000 VFs
 _NAMED = 10
 _FAMILIES = {str(family): family for family in Family}
@@ -136,8 +140,7 @@ def merge(exports: Iterable[Sequence[Member]]) -> list[Member]:
     return sorted(members, key=_order)
 
 
-def _order(member: Member) -> tuple[str, str, int, int]:
-    return member.host, member.pf, member.vf, member.guid
+_order = attrgetter("host", "pf", "vf", "guid")
 
 
 def _require_unique(members: Iterable[Member]) -> None:
@@ -208,34 +211,40 @@ def ports(members: Iterable[Member]) -> dict[int, dict[Guid, Due]]:
 
 def as_json(members: Iterable[Member]) -> str:
     """One line for each, so that it can be looked at and compared."""
-    lines = ",\n".join(
-        "    " + json.dumps(_plain(member)) for member in members
-    )
+    lines = ",\n".join(map(_line, members))
     lines = f"\n{lines}\n  " if lines else ""
     return f'{{\n  "version": {VERSION},\n  "members": [{lines}]\n}}\n'
+
+
+def _line(member: Member) -> str:
+    """Of its texts only a host's name may have what JSON has to escape."""
+    host, pf, pf_guid, vf, pci, guid, pkey, family = _row(member)
+    return (
+        f'    {{"host": {_quoted(host)}, "pf": "{pf}", '
+        f'"pf_guid": {_quoted(pf_guid)}, "vf": {vf}, "pci": "{pci}", '
+        f'"guid": "{guid}", "pkey": {_quoted(pkey)}, "family": "{family}"}}'
+    )
 
 
 def as_csv(members: Iterable[Member]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Member._fields)
-    for member in members:
-        writer.writerow(_plain(member).values())
+    writer.writerows(map(_row, members))
     return text.getvalue()
 
 
-def _plain(member: Member) -> dict[str, Any]:
-    guid, pkey = member.pf_guid, member.pkey
-    return {
-        "host": member.host,
-        "pf": member.pf,
-        "pf_guid": None if guid is None else str(guid),
-        "vf": member.vf,
-        "pci": member.pci,
-        "guid": str(member.guid),
-        "pkey": None if pkey is None else str(pkey),
-        "family": member.family,
-    }
+def _row(member: Member) -> tuple[Any, ...]:
+    host, pf, pf_guid, vf, pci, guid, pkey, family = member
+    return host, pf, _text(pf_guid), vf, pci, guid, _text(pkey), family
+
+
+@_once
+def _text(value: Guid | PKey | None) -> str | None:
+    return None if value is None else str(value)
+
+
+_quoted = _once(json.dumps)
 
 
 def read(name: str) -> list[Member]:
@@ -274,17 +283,16 @@ def read(name: str) -> list[Member]:
 def _members(entries: list[Any], name: str) -> Iterator[Member]:
     for number, entry in enumerate(entries, 1):
         try:
-            pf_guid, pkey = entry["pf_guid"], entry["pkey"]
-            guid = _guid(entry["guid"])
+            guid = Guid.parse(entry["guid"])
             guid.require_identity()
             yield Member(
-                _text(entry["host"]),
-                _pf(entry["pf"]),
-                None if pf_guid is None else _pf_guid(pf_guid),
+                _host(entry["host"]),
+                _pci(entry["pf"]),
+                _pf_guid(entry["pf_guid"]),
                 int(entry["vf"]),
-                PciAddress.parse(entry["pci"]),
+                _pci(entry["pci"]),
                 guid,
-                None if pkey is None else _pkey(pkey),
+                _pkey(entry["pkey"]),
                 # Not in those that the first versions have written.
                 _FAMILIES[entry.get("family", Family.MLX5)],
             )
@@ -295,20 +303,24 @@ def _members(entries: list[Any], name: str) -> Iterator[Member]:
             raise _wrong(f"{name}, member {number}", "is none") from None
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
+@_once
+def _host(name: object) -> str:
+    if not isinstance(name, str) or not name or not name.isprintable():
         raise TypeError("no name")
-    return value
+    return name
 
 
-def _guid(text: str) -> Guid:
-    return Guid.parse(text)
+@_once
+def _pf_guid(text: str | None) -> Guid | None:
+    return None if text is None else Guid.parse(text)
 
 
-# Of these there are far fewer than members.
-_pf_guid = lru_cache(_guid)
-_pf = lru_cache(PciAddress.parse)
-_pkey = lru_cache(PKey.parse)
+@_once
+def _pkey(text: str | None) -> PKey | None:
+    return None if text is None else PKey.parse(text)
+
+
+_pci = _once(PciAddress.parse)
 
 
 def _wrong(where: str, what: str) -> InvalidInput:

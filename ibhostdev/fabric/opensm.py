@@ -37,7 +37,7 @@ def block(members: Iterable[Member]) -> str:
     for number, there in ports(members).items():
         for flags, index0 in (("indx0, ipoib", True), ("ipoib", False)):
             words = [
-                f"0x{guid:016x}={due.membership.value}"
+                f"0x{guid:016x}={due.membership}"
                 for guid, due in there.items()
                 if due.index0 is index0
             ]
@@ -131,14 +131,14 @@ def _require_piece(piece: str, header: bool, where: str) -> None:
         return
     for word in ports.split(","):
         port = word.partition("=")[0].strip()
-        if not port or any(
+        if not port or _number(port):
+            continue
+        if not any(
             one.startswith(port)
             for one in (
                 *("ALL_CAS", "ALL_SWITCHES", "ALL_ROUTERS", "SELF", "NONE"),
             )
         ):
-            continue
-        if not _number(port):
             raise _unreadable(f"{port!r} is no port's GUID", where)
 
 
