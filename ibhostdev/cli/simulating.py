@@ -53,6 +53,15 @@ from ibhostdev.inventory import Family
     "--no-netdev", is_flag=True, help="PFs without IPoIB network devices."
 )
 @click.option("--no-iommu", is_flag=True, help="VFs without IOMMU groups.")
+@click.option(
+    "--serial",
+    type=click.IntRange(0, 0xFFFF),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="GUIDs of PFs are made of it: hosts of one fabric want different "
+    "ones.",
+)
 @options.everywhere(first=False)
 def simulate(
     folder: str,
@@ -63,6 +72,7 @@ def simulate(
     ports: int,
     no_netdev: bool,
     no_iommu: bool,
+    serial: int,
 ) -> int:
     """Serve a simulated host in the folder DIR until Ctrl-C.
 
@@ -88,6 +98,7 @@ def simulate(
             ports=ports,
             netdev=not no_netdev,
             iommu=not no_iommu,
+            serial=serial,
             ready=ready,
         )
     except OSError as error:

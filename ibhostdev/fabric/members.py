@@ -5,7 +5,7 @@ of its VFs and a subnet manager does not."""
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -121,12 +121,15 @@ def merge(exports: Iterable[Sequence[Member]]) -> list[Member]:
     """The members of all hosts, each host being one export.
 
     :raises InvalidInput: for a host that is in two of them
-    :raises GuidConflict: for a GUID that two hosts have, with their names
+    :raises GuidConflict: for a GUID that two hosts have, be it a VF's or that
+        of a PF's port, with their names
     """
     members: list[Member] = []
     hosts: set[str] = set()
+    pfs: dict[_PfPort, None] = {}
     for export in exports:
-        here = {member.host for member in export}
+        ports = dict.fromkeys(map(_pf_port, export))
+        here = {host for host, _, _ in ports}
         if twice := sorted(hosts & here):
             raise InvalidInput(
                 f"host {twice[0]} is in two of the files",
@@ -135,15 +138,22 @@ def merge(exports: Iterable[Sequence[Member]]) -> list[Member]:
                 "hosts of one name",
             )
         hosts |= here
+        pfs |= ports
         members += export
-    _require_unique(members)
+    _require_unique(members, pfs)
     return sorted(members, key=_order)
 
 
+_PfPort = tuple[str, PciAddress, Guid | None]
+_pf_port: Callable[[Member], _PfPort] = attrgetter("host", "pf", "pf_guid")
 _order = attrgetter("host", "pf", "vf", "guid")
 
 
-def _require_unique(members: Iterable[Member]) -> None:
+def _require_unique(
+    members: Iterable[Member], pfs: Iterable[_PfPort] = ()
+) -> None:
+    """That each GUID is one VF's; and of PFs of several hosts that their
+    ports' are nobody's else on another host."""
     seen: dict[Guid, Member] = {}
     twins = []
     for member in members:
@@ -152,15 +162,38 @@ def _require_unique(members: Iterable[Member]) -> None:
             twins.append(
                 f"{member.guid} is on {other.place} and on {member.place}"
             )
+    cure = "unplug it where it does not belong"
+    if of_pfs := list(_twins_of_pfs(pfs, seen)):
+        twins = of_pfs + twins
+        cure = (
+            "leave out the older export of a host that has another name now, "
+            "or that the adapter was moved from, and unplug a VF that has a "
+            "PF's GUID"
+        )
     if not twins:
         return
     more = len(twins) - _NAMED
     raise GuidConflict(
         "; ".join(twins[:_NAMED]) + (f"; and {more} more" if more > 0 else ""),
         attribute="guid",
-        cure="unplug it where it does not belong: a subnet manager takes both "
-        "for one port",
+        cure=f"{cure}: a subnet manager takes both for one port",
     )
+
+
+def _twins_of_pfs(
+    pfs: Iterable[_PfPort], vfs: Mapping[Guid, Member]
+) -> Iterator[str]:
+    seen: dict[Guid, tuple[str, PciAddress]] = {}
+    for host, pf, guid in pfs:
+        if guid is None or guid.is_idle:
+            continue
+        here = f"{pf} of host {host}"
+        other, there = seen.setdefault(guid, (host, pf))
+        if other != host:
+            yield f"{guid} is on {there} of host {other} and on {here}"
+        vf = vfs.get(guid)
+        if vf is not None and vf.host != host:
+            yield f"{guid} is on {here} and on {vf.place}"
 
 
 # -- ports ----------------------------------------------------------------
@@ -277,15 +310,16 @@ def read(name: str) -> list[Member]:
         raise _wrong(name, f"is of version {version!r}, not {VERSION}")
     if not isinstance(document["members"], list):
         raise _wrong(name, "is no export")
-    return list(_members(document["members"], name))
+    return _members(document["members"], name)
 
 
-def _members(entries: list[Any], name: str) -> Iterator[Member]:
+def _members(entries: list[Any], name: str) -> list[Member]:
+    members = []
     for number, entry in enumerate(entries, 1):
         try:
             guid = Guid.parse(entry["guid"])
             guid.require_identity()
-            yield Member(
+            fields = (
                 _host(entry["host"]),
                 _pci(entry["pf"]),
                 _pf_guid(entry["pf_guid"]),
@@ -301,6 +335,9 @@ def _members(entries: list[Any], name: str) -> Iterator[Member]:
             raise
         except (LookupError, TypeError, ValueError, AttributeError):
             raise _wrong(f"{name}, member {number}", "is none") from None
+        # A NamedTuple's own constructor takes twice as long.
+        members.append(tuple.__new__(Member, fields))
+    return members
 
 
 @_once

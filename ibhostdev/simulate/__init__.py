@@ -79,10 +79,12 @@ def serve(
     netdev: bool = True,
     iommu: bool = True,
     total_vfs: int | None = None,
+    serial: int = 0,
     ready: Callable[[SimulatedHost], None] | None = None,
 ) -> None:
     """Serve a host of ``pfs`` equal adapters until SIGINT or SIGTERM. Each
-    boots with ``vfs`` VFs, and can have ``total_vfs``; None: no more.
+    boots with ``vfs`` VFs, and can have ``total_vfs``; None: no more. Hosts
+    of one fabric want different ``serial`` numbers, which GUIDs are made of.
 
     Call it from the main thread; ``ready`` is called when the host can be
     used. The folder stays when it ends. Raises InvalidInput for a folder
@@ -102,7 +104,8 @@ def serve(
         )
     try:
         specs = [
-            HcaSpec(family, vfs, ports, netdev, total_vfs) for _ in range(pfs)
+            HcaSpec(family, vfs, ports, netdev, total_vfs, serial)
+            for _ in range(pfs)
         ]
     except ValueError as error:
         raise InvalidInput(

@@ -29,13 +29,16 @@ VFIO = ("vfio-pci", "mlx5_vfio_pci")
 class HcaSpec:
     """One adapter as it is wanted: ``family`` is "mlx5" (a stock kernel),
     "mlx5-ofed" (MLNX_OFED's sysfs files too) or "mlx4". It boots with ``vfs``
-    VFs, and can have ``total_vfs``; None: no more than these."""
+    VFs, and can have ``total_vfs``; None: no more than these. Its GUIDs are
+    made of ``serial`` and its place on the host: on hosts of one fabric it
+    has to differ."""
 
     family: str = "mlx5"
     vfs: int = 16
     ports: int = 1
     netdev: bool = True
     total_vfs: int | None = None
+    serial: int = 0
 
     def __post_init__(self) -> None:
         if self.family not in ("mlx5", "mlx5-ofed", "mlx4"):
@@ -49,6 +52,8 @@ class HcaSpec:
             )
         if not 1 <= self.ports <= (2 if self.mlx4 else 1):
             raise ValueError("an HCA has one port, an mlx4 may have two")
+        if not 0 <= self.serial <= 0xFFFF:
+            raise ValueError("a serial number is one of 0 to 65535")
 
     @property
     def total(self) -> int:
@@ -154,7 +159,9 @@ class Pf:
 
     @property
     def node(self) -> int:
-        return 0x0C42A10300A00000 + (self.number << 8)
+        return (
+            0x0C42A10300A00000 + (self.spec.serial << 16) + (self.number << 8)
+        )
 
     def port_guid(self, port: int) -> int:
         return self.node + (port if self.spec.mlx4 else 0)

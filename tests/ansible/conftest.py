@@ -80,13 +80,14 @@ class Run:
 class Node:
     """A host of the inventory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, serial: int) -> None:
         self.name = folder.name
         self.folder = folder
         self.yaml = folder / "etc/host.yaml"
         folder.mkdir()
         self.host = SimulatedHost(
-            folder / "host", [HcaSpec("mlx5", 0, total_vfs=8)]
+            folder / "host",
+            [HcaSpec("mlx5", 0, total_vfs=8, serial=serial)],
         ).start()
         # The command, as it is on that host.
         self.command = folder / "ibhostdev"
@@ -115,7 +116,9 @@ class Site:
 
     def __init__(self, folder: Path, *names: str) -> None:
         self.folder = folder
-        self.nodes = [Node(folder / name) for name in names]
+        self.nodes = [
+            Node(folder / name, serial) for serial, name in enumerate(names)
+        ]
         self.partitions = folder / "partitions.conf"
         self.partitions.write_text(PARTITIONS)
         self.exports = folder / "exports"

@@ -28,14 +28,17 @@ Default=0x7fff, ipoib : ALL=limited, SELF=full ;
 """
 
 
-PF_GUID = Guid(0xB8599F0300000001)
+PF_GUIDS = {
+    host: Guid(0xB8599F0300000001 + number)
+    for number, host in enumerate(("a", "b", "node1", "node2"))
+}
 
 
 def member(number, host="a", pkey="0x8001", family=Family.MLX5):
     return Member(
         host,
         PciAddress("0000:3b:00.0"),
-        PF_GUID,
+        PF_GUIDS[host],
         number,
         PciAddress(f"0000:3b:{number >> 3:02x}.{number & 7}"),
         Guid.from_mac(mac(number)),
@@ -334,6 +337,47 @@ def test_all_such_guids_are_told_and_no_more_than_can_be_read():
                 for host in ("a", "b")
             ]
         )
+
+
+def test_a_pf_that_two_hosts_have_is_refused_by_name():
+    """One of the exports is from before the host was named anew, say."""
+    pf_guid = PF_GUIDS["node1"]
+    with pytest.raises(GuidConflict) as caught:
+        members.merge(
+            [
+                [member(1, "node1"), member(2, "node1")],
+                [
+                    member(number, "node2")._replace(pf_guid=pf_guid)
+                    for number in (3, 4)
+                ],
+            ]
+        )
+    assert caught.value.message == (
+        f"{pf_guid} is on 0000:3b:00.0 of host node1 and on 0000:3b:00.0 of "
+        "host node2"
+    )
+    assert "older export" in caught.value.cure
+
+
+def test_a_vf_that_has_the_guid_of_another_host_s_pf():
+    guid = PF_GUIDS["node1"]
+    with pytest.raises(GuidConflict) as caught:
+        members.merge(
+            [[member(1, "node1")], [member(2, "node2")._replace(guid=guid)]]
+        )
+    assert caught.value.message == (
+        f"{guid} is on 0000:3b:00.0 of host node1 and on 0000:3b:00.2 of "
+        "host node2"
+    )
+
+
+@pytest.mark.parametrize("guid", [None, Guid(0)])
+def test_pfs_that_show_no_guid_are_no_twins(guid):
+    some = [
+        [member(n, host)._replace(pf_guid=guid)]
+        for n, host in enumerate(("a", "b"), 1)
+    ]
+    assert len(members.merge(some)) == 2
 
 
 def test_a_host_that_is_there_twice():

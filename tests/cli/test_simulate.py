@@ -79,6 +79,22 @@ def test_fewer_vfs_than_there_could_be(tmp_path, capsys):
     assert "can have 2 VFs" in capsys.readouterr().err
 
 
+def test_hosts_of_one_fabric(tmp_path, capsys):
+    """Their exports are merged only if no GUID is there twice."""
+    files = []
+    for serial in ("7", "8"):
+        folder = str(tmp_path / serial)
+        with served(folder, "--vfs", "1", "--serial", serial):
+            plug = ["plug", f"0000:3b:00.1=fa:16:3e:00:00:0{serial}"]
+            assert main(["--host", folder, *plug]) == 0
+            capsys.readouterr()
+            export = ["fabric", "export", "--host-name", f"node{serial}"]
+            assert main(["--host", folder, *export]) == 0
+        files.append(tmp_path / f"{serial}.json")
+        files[-1].write_text(capsys.readouterr().out)
+    assert main(["fabric", "export", "--merge", *map(str, files)]) == 0
+
+
 def test_no_iommu(tmp_path, capsys):
     folder = str(tmp_path / "host")
     with served(folder, "--pfs", "1", "--vfs", "2", "--no-iommu"):
