@@ -217,6 +217,27 @@ def test_goals_are_judged():
     assert judged(floor=1, bulk=1)[bulk] is None
 
 
+def test_what_stands_between_is_told_once_of_the_sizes_that_are_judged():
+    made = results(safe=10, bulk=16)
+    # System calls are counted in a case of the same name.
+    made.cases += [
+        Case("mlx5", 1, 127, asked, operations=(plan.COUNTS,)).plain()
+        for asked in (1, 64)
+    ]
+    made.samples += [
+        {
+            "kind": "counts", "case": CASES[4].name, "contender": name,
+            "operation": plan.PLUG, "counts": {"system calls": calls},
+        }
+        for name, calls in (("bulk", 176), ("safe", 171))
+    ]  # fmt: skip
+    bulk, single, *_ = goals.all_of(made)
+    assert bulk.between == (
+        "8 VFs: 6.00 ms more; 64 VFs: 6.00 ms more (176 system calls to 171)"
+    )
+    assert single.between == "1 VF: 6.00 ms more"
+
+
 def test_goals_that_nothing_was_measured_for_are_open():
     found = goals.all_of(Results())
     assert len(found) >= 10
