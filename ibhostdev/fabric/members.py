@@ -152,8 +152,8 @@ _order = attrgetter("host", "pf", "vf", "guid")
 def _require_unique(
     members: Iterable[Member], pfs: Iterable[_PfPort] = ()
 ) -> None:
-    """That each GUID is one VF's; and of PFs of several hosts that their
-    ports' are nobody's else on another host."""
+    """That each GUID is one VF's, and that of a PF's port nobody's on another
+    host."""
     seen: dict[Guid, Member] = {}
     twins = []
     for member in members:
