@@ -391,9 +391,18 @@ class _Work:
         """One whose identity could not be had stays on no driver."""
         wishes = []
         for one in self._ready():
-            for vf in self.host.vfs(one.pf):
-                report = self.vfs.get((one.pf.pci, vf.index))
+            now = {vf.index: vf for vf in self.host.vfs(one.pf)}
+            for index in range(one.pf.numvfs):
+                report = self.vfs.get((one.pf.pci, index))
                 if report is None or report.error is not None:
+                    continue
+                vf = now.get(index)
+                if vf is None:
+                    report.error = DeviceNotFound(
+                        "the VF vanished",
+                        report.pci,
+                        cure="try again when its PF's driver is bound",
+                    )
                     continue
                 if self._is_others(vf):
                     continue
