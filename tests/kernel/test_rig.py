@@ -7,6 +7,7 @@ Hands and witnesses are ``ip``, sysfs and pyroute2: nothing of ours.
 import errno
 import os
 import re
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -577,6 +578,34 @@ def test_failing_commands(bed, ofed):
     assert [read(ofed / str(n) / "node") for n in range(3)] == [
         guid(3), guid(1), ZERO,
     ]  # fmt: skip
+
+
+def test_vfs_that_are_not_made(bed, mlx5):
+    """Those that came go again; what is remembered stays."""
+    pf = DEVICES / bed.pfs[0]
+    bed.seed(0, 3, node=guid(1))
+    bed.numvfs(0, 0)
+    for after in (0, 2):
+        bed.reset_counts()
+        bed.fail_numvfs(0, errno.ENOMEM, after)
+        assert refused(pf / "sriov_numvfs", 4) == errno.ENOMEM
+        assert bed.counts().probe == after
+        assert read(pf / "sriov_numvfs") == "0"
+        assert list(pf.glob("virtfn*")) == []
+    bed.fail_numvfs(0, errno.ENOMEM)
+    bed.heal()
+    bed.numvfs(0, 4)
+    assert bed.seen(0)[3].node == guid(1)
+
+
+def test_who_is_killed_at_a_command(bed, ofed):
+    """That one is carried out, and no more."""
+    words = [f"echo Up > {ofed / str(n) / 'policy'}" for n in range(4)]
+    command = ["sh", "-c", "; ".join(words)]
+    assert bed.killed(command, 1) == -signal.SIGKILL
+    assert [seen.policy for seen in bed.seen(0)] == ["up", *["down"] * 3]
+    assert bed.killed(command, 9) == 0
+    assert [seen.policy for seen in bed.seen(0)] == ["up"] * 4
 
 
 def test_a_vf_that_cannot_be_asked_is_left_out(bed, mlx5, netlink):

@@ -36,6 +36,7 @@ _WORDS = {state: word for word, state in _STATES.items()}
 _COUNTERS = ("modifies", "queries", "getlinks", "probes")
 _ZERO = "00:00:00:00:00:00:00:00"
 _PKEYS = 8  # RIG_PKEYS
+_STRIDE = 8  # firmware commands and probes: here a process takes seconds
 
 
 def read(path: Path) -> str:
@@ -488,13 +489,31 @@ class KernelTestbed:
     def fail_queries(self, vf: str, errno: int) -> None:
         self._fail("fail_query", vf, errno, 1)
 
+    def fail_numvfs(self, pf: int, errno: int, after: int = 0) -> None:
+        knob("fail_numvfs", f"{self.pfs[pf]}:{errno}:{after}")
+
     def heal(self) -> None:
-        knob("fail", "")
-        knob("fail_query", "")
+        for name in ("fail", "fail_query", "fail_numvfs"):
+            knob(name, "")
 
     def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
         knob("command_delay", round(command * 1e6))
         knob("probe_delay", round(probe * 1e3))
+
+    def killed(self, command: list[str], step: int) -> int:
+        """While it waits for firmware, or for a driver; the write that it was
+        at is carried out, as by a real kernel."""
+        knob("hold", 1 + _STRIDE * (step - 1))
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as victim:
+            try:
+                until(
+                    lambda: victim.poll() is not None or not count("hold"),
+                    seconds=600,
+                )
+            finally:
+                victim.kill()
+                knob("hold", -1)
+        return victim.returncode
 
     def pkeys(self, *pkeys: int) -> None:
         free = _PKEYS - len(pkeys)

@@ -7,6 +7,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
+#include <linux/wait.h>
 
 #include "rig.h"
 
@@ -138,6 +139,37 @@ static const struct kernel_param_ops reset_ops = { .set = reset_set };
 module_param_cb(reset, &reset_ops, NULL, 0200);
 MODULE_PARM_DESC(reset, "ADDRESS of a PF that forgets all that was set, as if its driver had been bound anew");
 
+/* An empty value heals all PFs. */
+static int fail_numvfs_set(const char *value, const struct kernel_param *kp)
+{
+	unsigned int domain, bus, dev, fn, i, after = 0;
+	struct rig_hca wanted = {};
+	struct rig_hca *hca;
+	int err;
+
+	for (i = 0; !*skip_spaces(value) && i < RIG_MAX_HCAS; i++)
+		WRITE_ONCE(rig_hcas[i].fail_numvfs, 0);
+	if (!*skip_spaces(value))
+		return 0;
+	if (address_parse(value, &wanted) ||
+	    sscanf(value, "%x:%x:%x.%x:%d:%u", &domain, &bus, &dev, &fn, &err,
+		   &after) < 5 ||
+	    err < 1 || err > MAX_ERRNO)
+		return -EINVAL;
+	hca = hca_entry(&wanted, false);
+	if (!hca)
+		return -ENODEV;
+	WRITE_ONCE(hca->fail_after, after);
+	WRITE_ONCE(hca->fail_numvfs, err);
+	return 0;
+}
+
+static const struct kernel_param_ops fail_numvfs_ops = {
+	.set = fail_numvfs_set,
+};
+module_param_cb(fail_numvfs, &fail_numvfs_ops, NULL, 0200);
+MODULE_PARM_DESC(fail_numvfs, "PF:ERRNO[:AFTER], of a PF whose next VFs are not made: AFTER of them come, and go again");
+
 bool rig_keep_vfs;
 module_param_named(keep_vfs, rig_keep_vfs, bool, 0644);
 MODULE_PARM_DESC(keep_vfs, "a PF that leaves the driver does not disable its VFs (which takes the kernel a second)");
@@ -220,6 +252,40 @@ module_param_cb(getlinks, &count_ops, &rig_getlinks, 0644);
 MODULE_PARM_DESC(getlinks, "GETLINKs that asked for VFs, one for each PF");
 module_param_cb(probes, &count_ops, &rig_probes, 0644);
 MODULE_PARM_DESC(probes, "probes of VFs by the HCA's driver");
+
+/*
+ * Who waits for a command can be killed in the middle of what it does.
+ * Reading gives how many are still to come, and 0 when one waits.
+ */
+
+static atomic_t hold = ATOMIC_INIT(-1);
+static DECLARE_WAIT_QUEUE_HEAD(held);
+
+static int hold_set(const char *value, const struct kernel_param *kp)
+{
+	int err = count_set(value, kp);
+
+	wake_up_all(&held);
+	return err;
+}
+
+static const struct kernel_param_ops hold_ops = {
+	.set = hold_set,
+	.get = count_get,
+};
+module_param_cb(hold, &hold_ops, &hold, 0644);
+MODULE_PARM_DESC(hold, "N: of all changing commands and probes of VFs from now on the N-th waits, until this is written again; -1: none does");
+
+/**
+ * rig_step() - one more command or probe; it waits if "hold" says so
+ *
+ * As for any command, a signal does not end the wait.
+ */
+void rig_step(void)
+{
+	if (!atomic_dec_if_positive(&hold))
+		wait_event(held, atomic_read(&hold));
+}
 
 /*
  * Failures: PF/VF:ERRNO:FIRST, comma-separated; an empty value heals.  The
@@ -377,6 +443,7 @@ int rig_modify(const struct rig_pf *pf, u32 vf)
 {
 	int err = rig_modify_nowait(pf, vf);
 
+	rig_step();
 	rig_command_sleep();
 	return err;
 }

@@ -40,6 +40,7 @@ static int vf_probe(struct pci_dev *pdev)
 	if (!pf || index < 0 || index >= pf->total)
 		return -ENODEV;
 	atomic_inc(&rig_probes);
+	rig_step();
 	if (rig_probe_delay_ms)
 		msleep(rig_probe_delay_ms);
 	vf = kzalloc(sizeof(*vf), GFP_KERNEL);
@@ -127,6 +128,19 @@ static void vfs_disable(struct rig_pf *pf, bool keep)
 	}
 }
 
+/* When it fails, what it has made is gone again, as in drivers/pci/iov.c. */
+static int vfs_make(struct rig_pf *pf, int vfs)
+{
+	int err = xchg(&pf->hca->fail_numvfs, 0);
+	int after = READ_ONCE(pf->hca->fail_after);
+
+	if (!err)
+		return pci_enable_sriov(pf->pdev, vfs);
+	if (after && !pci_enable_sriov(pf->pdev, min(after, vfs)))
+		pci_disable_sriov(pf->pdev);
+	return -err;
+}
+
 /* VFs that are there already were left by an earlier probe. */
 static int vfs_enable(struct rig_pf *pf, int vfs)
 {
@@ -137,7 +151,7 @@ static int vfs_enable(struct rig_pf *pf, int vfs)
 		rig_ofed_enable(pf, vfs);
 	}
 	if (pci_num_vf(pf->pdev) != vfs)
-		err = pci_enable_sriov(pf->pdev, vfs);
+		err = vfs_make(pf, vfs);
 	if (err && pf->hca->family == RIG_MLX5) {
 		rig_ofed_disable(pf);
 		rig_vport_disable(pf);

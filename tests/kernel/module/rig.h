@@ -54,6 +54,8 @@ enum rig_field {
  * @device: its own device id
  * @class: its own class
  * @pf: the PF while it is on the driver
+ * @fail_numvfs: errno with which its next VFs are not made; 0: they are
+ * @fail_after: how many of these come before that
  */
 struct rig_hca {
 	bool used;
@@ -70,6 +72,8 @@ struct rig_hca {
 	u16 device;
 	u32 class;
 	struct rig_pf *pf;
+	int fail_numvfs;
+	unsigned int fail_after;
 };
 
 /**
@@ -164,6 +168,7 @@ int rig_modify_nowait(const struct rig_pf *pf, u32 vf);
 int rig_query(const struct rig_pf *pf, u32 vf);
 int rig_refused(const struct rig_pf *pf, u32 vf);
 void rig_command_sleep(void);
+void rig_step(void);
 void rig_knobs_live(void);
 void rig_knobs_exit(void);
 
