@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The common suite's host in a folder."""
 
+import itertools
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 from ibhostdev import Host, simulate
 from ibhostdev.simulate.model import DOWN, FOLLOW, UP, VFIO, HcaSpec, Vf
@@ -207,6 +211,9 @@ class SimulatedTestbed:
     def fail_queries(self, vf: str, errno: int) -> None:
         self._host.fail_queries(vf, errno)
 
+    def fail_numvfs(self, pf: int, errno: int, after: int = 0) -> None:
+        self._host.fail_numvfs(self.pfs[pf], errno, after)
+
     def heal(self) -> None:
         self._host.heal()
 
@@ -226,6 +233,35 @@ class SimulatedTestbed:
 
     def underestimate(self) -> None:
         self._host.emsgsize_from(1)
+
+    def killed(self, command: list[str], step: int) -> int:
+        """When it is about to write for the ``step``-th time."""
+        kernel, rtnetlink = self._host.kernel, self._host._rtnetlink
+        write, answer = kernel.write, rtnetlink.answer
+        lock, steps = threading.Lock(), itertools.count(1)
+
+        def due() -> None:
+            with lock:
+                if next(steps) == step:
+                    victim.kill()
+                    victim.wait()
+
+        def written(path: str, value: str) -> None:
+            due()
+            write(path, value)
+
+        def asked(data: bytes) -> Iterator[bytes]:
+            if data[4:6] == b"\x13\0":  # RTM_SETLINK
+                due()
+            return answer(data)
+
+        with (
+            patch.object(kernel, "write", written),
+            patch.object(rtnetlink, "answer", asked),
+        ):
+            with lock:
+                victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            return victim.wait(600)
 
     def counts(self) -> Counts:
         return Counts(*self._host.counts())
