@@ -136,6 +136,9 @@ def environment(shape: str, module: Path) -> str:
         name: value
         for name, value in os.environ.items()
         if name.startswith(("IBHOSTDEV_", "PYTEST_", "PYTHON"))
+        # All is written into memory there, and to compile a program at each
+        # of its starts takes seconds.
+        and name != "PYTHONDONTWRITEBYTECODE"
     }
     venv = sys.prefix != sys.base_prefix
     bin_dir = Path(sys.prefix if venv else REPO / ".venv") / "bin"
