@@ -22,7 +22,7 @@ _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
 def printable(text: str) -> str:
     """Text with what could move a terminal's cursor, or begin a line of a
     log, taken out: names come from anywhere."""
-    # Most is well, which is seen sooner than mended.
+    # Most text is clean, and looking takes less time than translating.
     return text if text.isprintable() else text.translate(_CONTROLS)
 
 

@@ -59,8 +59,7 @@ from ibhostdev.inventory import Family
     default=0,
     show_default=True,
     metavar="N",
-    help="GUIDs of PFs are made of it: hosts of one fabric want different "
-    "ones.",
+    help="The PFs' GUIDs are made of it; give each host of a fabric its own.",
 )
 @options.everywhere(first=False)
 def simulate(

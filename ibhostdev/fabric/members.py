@@ -5,7 +5,7 @@ of its VFs and a subnet manager does not."""
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -24,8 +24,8 @@ from ibhostdev.pkey import Membership, Partitions, PKey
 from ibhostdev.process.parallel import each
 
 VERSION = 1
-# Of a fabric's members few differ in all: what many have is looked at, and
-# written, once. What is refused is not kept.
+# Members have much in common: each distinct value is checked, and written,
+# once. Refused values are not kept.
 _once = lru_cache(1 << 16)
 _LIMIT = 1 << 24  # bytes of an export; 60,000 VFs
 _NAMED = 10
@@ -140,7 +140,9 @@ def merge(exports: Iterable[Sequence[Member]]) -> list[Member]:
         hosts |= here
         pfs |= ports
         members += export
-    _require_unique(members, pfs)
+    # First, for all VFs of a host that has two names are there twice.
+    _require_unique_pfs(pfs, members)
+    _require_unique(members)
     return sorted(members, key=_order)
 
 
@@ -149,11 +151,8 @@ _pf_port: Callable[[Member], _PfPort] = attrgetter("host", "pf", "pf_guid")
 _order = attrgetter("host", "pf", "vf", "guid")
 
 
-def _require_unique(
-    members: Iterable[Member], pfs: Iterable[_PfPort] = ()
-) -> None:
-    """That each GUID is one VF's, and that of a PF's port nobody's on another
-    host."""
+def _require_unique(members: Iterable[Member]) -> None:
+    """Each GUID belongs to one VF."""
     seen: dict[Guid, Member] = {}
     twins = []
     for member in members:
@@ -162,38 +161,48 @@ def _require_unique(
             twins.append(
                 f"{member.guid} is on {other.place} and on {member.place}"
             )
-    cure = "unplug it where it does not belong"
-    if of_pfs := list(_twins_of_pfs(pfs, seen)):
-        twins = of_pfs + twins
-        cure = (
-            "leave out the older export of a host that has another name now, "
-            "or that the adapter was moved from, and unplug a VF that has a "
-            "PF's GUID"
-        )
+    _refuse(
+        twins,
+        "unplug it where it does not belong: a subnet manager takes both for "
+        "one port",
+    )
+
+
+def _require_unique_pfs(
+    pfs: Iterable[_PfPort], members: Iterable[Member]
+) -> None:
+    """The GUID of a PF's port belongs to nothing on another host."""
+    vfs = {member.guid: member for member in members}
+    seen: dict[Guid, tuple[str, PciAddress]] = {}
+    twins = []
+    for host, pf, guid in pfs:
+        if guid is None or guid.is_idle:
+            continue
+        here = f"{guid} is the GUID of PF {pf} of host {host}"
+        other, there = seen.setdefault(guid, (host, pf))
+        if other != host:
+            twins.append(f"{here} and of PF {there} of host {other}")
+        vf = vfs.get(guid)
+        if vf is not None and vf.host != host:
+            twins.append(f"{here} and of VF {vf.place}")
+    _refuse(
+        twins,
+        "if one host is there under two names, leave out the old name's "
+        "export; if an adapter was moved, export the host anew that had it; "
+        "if a VF has a PF's GUID, unplug the VF: a subnet manager takes both "
+        "for one port",
+    )
+
+
+def _refuse(twins: Sequence[str], cure: str) -> None:
     if not twins:
         return
     more = len(twins) - _NAMED
     raise GuidConflict(
         "; ".join(twins[:_NAMED]) + (f"; and {more} more" if more > 0 else ""),
         attribute="guid",
-        cure=f"{cure}: a subnet manager takes both for one port",
+        cure=cure,
     )
-
-
-def _twins_of_pfs(
-    pfs: Iterable[_PfPort], vfs: Mapping[Guid, Member]
-) -> Iterator[str]:
-    seen: dict[Guid, tuple[str, PciAddress]] = {}
-    for host, pf, guid in pfs:
-        if guid is None or guid.is_idle:
-            continue
-        here = f"{pf} of host {host}"
-        other, there = seen.setdefault(guid, (host, pf))
-        if other != host:
-            yield f"{guid} is on {there} of host {other} and on {here}"
-        vf = vfs.get(guid)
-        if vf is not None and vf.host != host:
-            yield f"{guid} is on {here} and on {vf.place}"
 
 
 # -- ports ----------------------------------------------------------------
@@ -323,7 +332,7 @@ def _members(entries: list[Any], name: str) -> list[Member]:
                 _host(entry["host"]),
                 _pci(entry["pf"]),
                 _pf_guid(entry["pf_guid"]),
-                int(entry["vf"]),
+                _index(entry["vf"]),
                 _pci(entry["pci"]),
                 guid,
                 _pkey(entry["pkey"]),
@@ -345,6 +354,12 @@ def _host(name: object) -> str:
     if not isinstance(name, str) or not name or not name.isprintable():
         raise TypeError("no name")
     return name
+
+
+def _index(number: object) -> int:
+    if type(number) is not int or number < 0:
+        raise TypeError("no index")
+    return number
 
 
 @_once

@@ -353,10 +353,10 @@ def test_a_pf_that_two_hosts_have_is_refused_by_name():
             ]
         )
     assert caught.value.message == (
-        f"{pf_guid} is on 0000:3b:00.0 of host node1 and on 0000:3b:00.0 of "
-        "host node2"
+        f"{pf_guid} is the GUID of PF 0000:3b:00.0 of host node2 and of PF "
+        "0000:3b:00.0 of host node1"
     )
-    assert "older export" in caught.value.cure
+    assert "leave out the old name's export" in caught.value.cure
 
 
 def test_a_vf_that_has_the_guid_of_another_host_s_pf():
@@ -366,8 +366,8 @@ def test_a_vf_that_has_the_guid_of_another_host_s_pf():
             [[member(1, "node1")], [member(2, "node2")._replace(guid=guid)]]
         )
     assert caught.value.message == (
-        f"{guid} is on 0000:3b:00.0 of host node1 and on 0000:3b:00.2 of "
-        "host node2"
+        f"{guid} is the GUID of PF 0000:3b:00.0 of host node1 and of VF "
+        "0000:3b:00.2 of host node2"
     )
 
 
@@ -414,7 +414,11 @@ def test_what_is_no_export(run, host, tmp_path, text, why):
         {"guid": 1},
         {"pkey": "0"},
         {"pkey": 5},
-        {"vf": "x"},
+        {"vf": "5"},
+        {"vf": -1},
+        {"vf": 1.0},
+        {"vf": True},
+        {"vf": float("inf")},
         {"pci": None},
         {"host": ""},
         {"host": "a\nb"},
