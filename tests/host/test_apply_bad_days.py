@@ -144,7 +144,10 @@ def test_a_pf_that_vanishes_meanwhile(bed, wishes, stage):
     assert due == []
     gone = {bed.pfs[0], *(vf.pci for vf in report.vfs if vf.pf == bed.pfs[0])}
     assert {error.device for error in report.errors} <= gone
+    told = {vf.pci: vf.error for vf in report.vfs if vf.pf == bed.pfs[0]}
     assert report.errors or stage == "bind"
+    if stage == "verify":
+        assert all(told.values())
     assert numbers(bed)[1] == (2, "1")
     assert [bed.driver(bed.vf(1, n)) for n in (0, 1)] == ["vfio-pci"] * 2
     bed.write("bus/pci/drivers/mlx5_core/bind", bed.pfs[0])

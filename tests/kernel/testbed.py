@@ -495,6 +495,7 @@ class KernelTestbed:
     def heal(self) -> None:
         for name in ("fail", "fail_query", "fail_numvfs"):
             knob(name, "")
+        knob("hold", -1)
 
     def delay(self, command: float = 0.0, probe: float = 0.0) -> None:
         knob("command_delay", round(command * 1e6))
@@ -502,17 +503,24 @@ class KernelTestbed:
 
     def killed(self, command: list[str], step: int) -> int:
         """While it waits for firmware, or for a driver; the write that it was
-        at is carried out, as by a real kernel."""
-        knob("hold", 1 + _STRIDE * (step - 1))
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as victim:
-            try:
-                until(
-                    lambda: victim.poll() is not None or not count("hold"),
-                    seconds=600,
-                )
-            finally:
-                victim.kill()
-                knob("hold", -1)
+        at is carried out. That is how real firmware commands end; a probe of
+        a real driver may fail when its process is killed."""
+        try:
+            knob("hold", 1 + _STRIDE * (step - 1))
+            with subprocess.Popen(
+                command, stdout=subprocess.DEVNULL
+            ) as victim:
+                try:
+                    until(
+                        lambda: victim.poll() is not None or not count("hold"),
+                        seconds=600,
+                    )
+                finally:
+                    victim.kill()
+                    # Else it is not gone, which is waited for.
+                    knob("hold", -1)
+        finally:
+            knob("hold", -1)
         return victim.returncode
 
     def pkeys(self, *pkeys: int) -> None:

@@ -235,33 +235,52 @@ class SimulatedTestbed:
         self._host.emsgsize_from(1)
 
     def killed(self, command: list[str], step: int) -> int:
-        """When it is about to write for the ``step``-th time."""
+        """When it is about to write for the ``step``-th time; that write is
+        carried out, and no process is gone before its writes are done."""
         kernel, rtnetlink = self._host.kernel, self._host._rtnetlink
         write, answer = kernel.write, rtnetlink.answer
-        lock, steps = threading.Lock(), itertools.count(1)
+        steps, under_way = itertools.count(1), 0
+        changed = threading.Condition()
 
-        def due() -> None:
-            with lock:
+        @contextmanager
+        def one_more() -> Iterator[None]:
+            nonlocal under_way
+            with changed:
+                under_way += 1
                 if next(steps) == step:
                     victim.kill()
                     victim.wait()
+            try:
+                yield
+            finally:
+                with changed:
+                    under_way -= 1
+                    changed.notify_all()
 
         def written(path: str, value: str) -> None:
-            due()
-            write(path, value)
+            with one_more():
+                write(path, value)
 
         def asked(data: bytes) -> Iterator[bytes]:
-            if data[4:6] == b"\x13\0":  # RTM_SETLINK
-                due()
-            return answer(data)
+            if data[4:6] != b"\x13\0":  # RTM_SETLINK
+                return answer(data)
+            with one_more():
+                return iter(list(answer(data)))
 
         with (
             patch.object(kernel, "write", written),
             patch.object(rtnetlink, "answer", asked),
         ):
-            with lock:
+            with changed:
                 victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            return victim.wait(600)
+            try:
+                victim.wait(600)
+            finally:
+                victim.kill()
+                victim.wait()
+            with changed:
+                assert changed.wait_for(lambda: not under_way, 600)
+        return victim.returncode
 
     def counts(self) -> Counts:
         return Counts(*self._host.counts())

@@ -254,8 +254,8 @@ module_param_cb(probes, &count_ops, &rig_probes, 0644);
 MODULE_PARM_DESC(probes, "probes of VFs by the HCA's driver");
 
 /*
- * Who waits for a command can be killed in the middle of what it does.
- * Reading gives how many are still to come, and 0 when one waits.
+ * A process that waits for a command can be killed there.  Reading tells how
+ * many are still to come; 0: one waits; -1: none is to.
  */
 
 static atomic_t hold = ATOMIC_INIT(-1);
@@ -274,7 +274,7 @@ static const struct kernel_param_ops hold_ops = {
 	.get = count_get,
 };
 module_param_cb(hold, &hold_ops, &hold, 0644);
-MODULE_PARM_DESC(hold, "N: of all changing commands and probes of VFs from now on the N-th waits, until this is written again; -1: none does");
+MODULE_PARM_DESC(hold, "N: of the commands that somebody waits for and the probes of VFs from now on the N-th waits, until something else than 0 is written; -1: none does");
 
 /**
  * rig_step() - one more command or probe; it waits if "hold" says so

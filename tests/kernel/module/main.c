@@ -128,7 +128,11 @@ static void vfs_disable(struct rig_pf *pf, bool keep)
 	}
 }
 
-/* When it fails, what it has made is gone again, as in drivers/pci/iov.c. */
+/*
+ * When it fails, what it has made is gone again in the end, as in
+ * drivers/pci/iov.c.  Unlike there, sriov_numvfs shows it for a moment, and a
+ * uevent tells of it.
+ */
 static int vfs_make(struct rig_pf *pf, int vfs)
 {
 	int err = xchg(&pf->hca->fail_numvfs, 0);

@@ -160,14 +160,14 @@ def environment(shape: str, module: Path) -> str:
 
 
 def die_with_parent() -> None:
-    """In QEMU before it starts: it is killed when this script is gone."""
+    """In a child before it starts: it is killed when this script is gone."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class Machine:
-    """Of a shape, for so many seconds: runs one command, passes its output
-    on."""
+    """A machine of a shape, with a limit of seconds: it runs one command, and
+    passes its output on."""
 
     def __init__(self, name: str, limit: float, processors: int = 2) -> None:
         self.name = name
@@ -234,8 +234,9 @@ class Machine:
             qemu.kill()
 
         timer = threading.Timer(self.limit, expire)
-        timer.start()
+        timer.daemon = True
         try:
+            timer.start()
             assert qemu.stdout is not None
             while data := os.read(qemu.stdout.fileno(), 65536):
                 sys.stdout.buffer.write(data)
