@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The long forms of the engine's proofs: ``./dev enumerate``, ``./dev fuzz``.
 
-enumerate [short|checked|long|--only SCRIPT]
-                    every batch, start and fault; checked is the short
-                    form with gcc's sanitizers, --only is what a failure
-                    prints
+enumerate [checked] [short|long|--only SCRIPT]
+                    every batch, start and fault; checked is with gcc's
+                    sanitizers, --only is what a failure prints
 fuzz [SECONDS]      the fuzzers, two at a time
 fuzz NAME FILE…     one, with inputs that it has kept for a failure
 """
@@ -38,8 +37,8 @@ def _say(text: str) -> None:
 
 def enumerate_all(arguments: list[str]) -> int:
     way = FAST
-    if arguments == ["checked"]:
-        way, arguments = CHECKED, ["short"]
+    if arguments[:1] == ["checked"]:
+        way, arguments = CHECKED, arguments[1:]
     return subprocess.run(
         [build("enumerate", way), *(arguments or ["long"])], check=False
     ).returncode

@@ -94,12 +94,12 @@ def told(whose: str) -> tuple[set[str], bool]:
         text=True,
         errors="replace",
     )
-    lines = done.stdout.splitlines() or ["[]"]
-    passed = set(json.loads(lines[-1]))
     shown = done.stderr.splitlines()
     if done.returncode == 0:
         shown = shown[-3:]
     print(f"-- with the classes of {whose}:", *shown, sep="\n")
+    lines = done.stdout.splitlines() or ["[]"]
+    passed = set(json.loads(lines[-1]))
     print(f"{len(passed)} passed")
     return passed, done.returncode == 0
 
