@@ -8,8 +8,8 @@ compiled against libsystemd's headers.
 
 The process that had the batch done writes them, when it is over and its locks
 are free. Nothing fails for the journal: where there is none, or it does not
-take an entry, there is no entry. It is waited for a moment, for a socket holds
-fewer entries than a host has VFs.
+take an entry, there is no entry. It is waited for, for a socket holds fewer
+entries than a host has VFs, and at a boot the journal has much to do.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,8 +24,9 @@ SOCKET = "/run/systemd/journal/socket"
 GIVEN = "33dea317946141e58be2c76cfa6624c1"
 TAKEN = "e367329ffa4d441c816c274f209872c7"
 """MESSAGE_ID of the two kinds of entry."""
-PATIENCE = 1.0
-"""Seconds without an entry taken, after which the journal takes none."""
+PATIENCE = 10.0
+"""Seconds without an entry taken, after which the journal takes none: as many
+as systemd's own programs wait (src/basic/log.c, create_log_socket)."""
 
 Pfs = Callable[[Sequence[PciAddress]], Mapping[PciAddress, str]]
 """The PFs of VFs, as far as they can be told."""

@@ -200,7 +200,10 @@ def fill(path):
 
 
 @pytest.mark.parametrize("state", ["missing", "file", "closed", "full"])
-def test_a_journal_that_does_not_listen(bed, host, told, tmp_path, state):
+def test_a_journal_that_does_not_listen(
+    bed, host, told, tmp_path, state, monkeypatch
+):
+    monkeypatch.setattr(journal, "PATIENCE", 0.1)
     if state == "missing":
         host.journal = str(tmp_path / "none")
     elif state == "file":
