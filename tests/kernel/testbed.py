@@ -505,22 +505,17 @@ class KernelTestbed:
         """While it waits for firmware, or for a driver; the write that it was
         at is carried out. That is how real firmware commands end; a probe of
         a real driver may fail when its process is killed."""
-        try:
-            knob("hold", 1 + _STRIDE * (step - 1))
-            with subprocess.Popen(
-                command, stdout=subprocess.DEVNULL
-            ) as victim:
-                try:
-                    until(
-                        lambda: victim.poll() is not None or not count("hold"),
-                        seconds=600,
-                    )
-                finally:
-                    victim.kill()
-                    # Else it is not gone, which is waited for.
-                    knob("hold", -1)
-        finally:
-            knob("hold", -1)
+        knob("hold", 1 + _STRIDE * (step - 1))
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as victim:
+            try:
+                until(
+                    lambda: victim.poll() is not None or not count("hold"),
+                    seconds=600,
+                )
+            finally:
+                victim.kill()
+                # Else it is not gone, which is waited for.
+                knob("hold", -1)
         return victim.returncode
 
     def pkeys(self, *pkeys: int) -> None:
